@@ -1,0 +1,302 @@
+"""What a decision asks for, as data. The store's `apply` script does it, all or nothing, in the given order.
+
+Each effect is idempotent and carries its own condition, because a decision is made on a snapshot while siblings of
+the same run commit. JSON goes through as bytes in canonical form; times are ms since the epoch.
+"""
+
+from typing import ClassVar, NamedTuple, TypeAlias
+
+Ids2: TypeAlias = tuple[str, str]
+"""Event ids (ULIDs) for the two events that the end of a run may emit: failed or cancelled, and finished."""
+
+
+class CancelOn(NamedTuple):
+    """A cancellation rule of a run, as a pause of it."""
+
+    pause: str
+    event: str
+    path: str
+    value: str
+    after: int
+    """Number of the run's event: only later ones cancel."""
+    deadline_ms: int
+    condition: bytes
+
+
+class Start(NamedTuple):
+    """A run begins: once per run id, and once in 24 h per idempotency key."""
+
+    run: str
+    env: str
+    fn: str
+    slug_json: bytes
+    app: str
+    events: tuple[tuple[str, bytes], ...]
+    """(event id, body); an empty body is copied from the stored event."""
+    start_partition: str
+    step_partition: str
+    order: float
+    due_ms: int
+    cancels: tuple[CancelOn, ...] = ()
+    parent: str = ""
+    """The pause of an invoking step, resolved when the run ends."""
+    idempotency: str = ""
+    announces: bool = True
+    cron: str = ""
+    retries: int = 4
+
+
+class Save(NamedTuple):
+    """A step's result, in wire shape; the first one wins. `go` calls the function again when it may go on."""
+
+    run: str
+    step: str
+    result: bytes
+    go: bool
+
+
+class Plan(NamedTuple):
+    """A request of its own for one step, unless the step has a result or an item. kind: p planned, f fetch."""
+
+    run: str
+    step: str
+    kind: str = "p"
+    sealed: bytes = b""
+
+
+class Discover(NamedTuple):
+    """Call the function from the top; one such request waits at most."""
+
+    run: str
+
+
+class Pending(NamedTuple):
+    """A parallel group: the function goes on when the last of these steps has its result."""
+
+    run: str
+    steps: tuple[str, ...]
+
+
+class Mode(NamedTuple):
+    """What the SDK said of itself: execution version, and whether further requests only plan ('' leaves it)."""
+
+    run: str
+    version: int
+    plan_only: str = ""
+
+
+class Retry(NamedTuple):
+    """The leased item again, later."""
+
+    item: str
+    attempt: int
+    due_ms: int
+
+
+class Wait(NamedTuple):
+    """A pause: what resolves it, until when, and the result when its time is over. kind: sleep, event, invoke, signal."""
+
+    pause: str
+    run: str
+    step: str
+    kind: str
+    env: str
+    name: str
+    path: str
+    value: str
+    deadline_ms: int
+    condition: bytes
+    on_timeout: bytes
+    conflict: "tuple[Effect, ...] | None" = None
+    """For a signal that somebody waits for already: what happens instead; None: the older waiter gives way."""
+
+
+class Resolve(NamedTuple):
+    """A pause ends with this result; the first end wins."""
+
+    pause: str
+    result: bytes
+
+
+class Resume(NamedTuple):
+    """A pause ends with a stored event as its result."""
+
+    pause: str
+    env: str
+    event: str
+
+
+class Emit(NamedTuple):
+    """An event of the engine's own, into the environment's stream."""
+
+    env: str
+    id: str
+    name: str
+    body: bytes
+
+
+class Keep(NamedTuple):
+    """An event that can be looked up but is not routed (a cron's)."""
+
+    env: str
+    id: str
+    body: bytes
+
+
+class Finish(NamedTuple):
+    """The run ends. status: Completed or Failed."""
+
+    run: str
+    status: str
+    output: bytes
+    error: bytes
+    """For events: `{error, name, message, ...}`; empty when completed."""
+    result: bytes
+    """What the SDK sent as error; empty when completed."""
+    reply: bytes
+    """The step result of whoever invoked the run."""
+    ids: Ids2
+
+
+class Cancel(NamedTuple):
+    """The run ends as cancelled, if it has not ended and, where a pause is named, that pause is still there."""
+
+    run: str
+    ids: Ids2
+    note: bytes = b""
+    pause: str = ""
+
+
+class Note(NamedTuple):
+    """A line of the run's history. The engine never reads it."""
+
+    run: str
+    text: bytes
+
+
+class Touch(NamedTuple):
+    """A checkpoint of the leased item: attempts start anew, older pictures of the run must be looked at again."""
+
+    item: str
+
+
+class Arm(NamedTuple):
+    """The next slot of a cron."""
+
+    cron: str
+    slot_ms: int
+
+
+class Fold(NamedTuple):
+    """Notes of one run, as the recorder keeps them."""
+
+    run: str
+    notes: tuple[bytes, ...]
+
+
+Effect: TypeAlias = (
+    Start
+    | Save
+    | Plan
+    | Discover
+    | Pending
+    | Mode
+    | Retry
+    | Wait
+    | Resolve
+    | Resume
+    | Emit
+    | Keep
+    | Finish
+    | Cancel
+    | Note
+    | Touch
+    | Arm
+    | Fold
+)
+
+TAGS: dict[type[Effect], str] = {
+    Start: "start",
+    Save: "save",
+    Plan: "plan",
+    Discover: "discover",
+    Pending: "pending",
+    Mode: "mode",
+    Retry: "retry",
+    Wait: "wait",
+    Resolve: "resolve",
+    Resume: "resume",
+    Emit: "emit",
+    Keep: "keep",
+    Finish: "finish",
+    Cancel: "cancel",
+    Note: "note",
+    Touch: "touch",
+    Arm: "arm",
+    Fold: "fold",
+}
+
+MAX_EFFECTS = 256
+"""What one script does at most, so that no decision holds the server up."""
+
+
+class LeaseGuard(NamedTuple):
+    """This lease is the item's, and no checkpoint came after `seen`. The item ends unless an effect retries it."""
+
+    TAG: ClassVar[str] = "lease"
+    item: str
+    token: str
+    seen: int
+
+
+class KeepGuard(NamedTuple):
+    """This lease is the item's, and stays (extended by `extend_ms`; 0 leaves it). `generation` 0: not asked."""
+
+    TAG: ClassVar[str] = "keep"
+    item: str
+    token: str
+    extend_ms: int = 0
+    generation: int = 0
+
+
+class CursorGuard(NamedTuple):
+    """The router's cursor is still here; it moves by `count` events and to position `then` in the one after."""
+
+    TAG: ClassVar[str] = "cursor"
+    env: str
+    at: int
+    within: str
+    count: int
+    then: str = ""
+
+
+class LiveGuard(NamedTuple):
+    """The run has not ended."""
+
+    TAG: ClassVar[str] = "live"
+    run: str
+
+
+class CronGuard(NamedTuple):
+    """The cron is still armed for this slot."""
+
+    TAG: ClassVar[str] = "cron"
+    cron: str
+    slot_ms: int
+
+
+class HistoryGuard(NamedTuple):
+    """The recorder's cursor is still here; it moves in the same script."""
+
+    TAG: ClassVar[str] = "history"
+    at: str
+    then: str
+
+
+class NoGuard(NamedTuple):
+    """Effects that carry all of their own conditions."""
+
+    TAG: ClassVar[str] = "none"
+
+
+Guard: TypeAlias = LeaseGuard | KeepGuard | CursorGuard | LiveGuard | CronGuard | HistoryGuard | NoGuard

@@ -1,0 +1,138 @@
+"""What the store gives back: leases, events, runs, as plain data."""
+
+from typing import Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+RunStatus: TypeAlias = Literal["Scheduled", "Running", "Completed", "Failed", "Cancelled", "Skipped"]
+
+START, DISCOVERY, PLANNED, FETCH = "s", "d", "p", "f"
+"""Kinds of queue items."""
+
+
+class Lease(msgspec.Struct, kw_only=True):
+    """One leased item and a snapshot of its run."""
+
+    item: str
+    token: str
+    run: str
+    kind: str
+    step: str
+    attempt: int
+    generation: int
+    expiries: int
+    seen: int
+    """Checkpoints of this item so far."""
+    sealed: bytes
+    """The encrypted request of a fetch item."""
+    env: str
+    slug: str
+    version: int
+    """The SDK's execution version; -1 before its first answer."""
+    plan_only: bool
+    step_count: int
+    state_bytes: int
+    event_count: int
+    queued_ms: int
+    started_ms: int
+    retries: int
+    """As configured when the run started."""
+    stack: tuple[str, ...]
+    payload: dict[str, bytes] | None
+    """Events under `e:<n>` and results by step id; None where they were too large to come along."""
+
+
+class Applied(NamedTuple):
+    """The answer of `apply`."""
+
+    status: Literal["ok", "lost", "ended", "stale", "moved"]
+    registry: int
+    seen: int
+    """For `stale`: checkpoints seen now."""
+    attempt: int
+    """For `stale`: the attempt now."""
+    leases: list[Lease]
+
+
+class Due(NamedTuple):
+    """The answer of `due`."""
+
+    registry: int
+    next_ms: float | None
+    leases: list[Lease]
+    crons: list[tuple[str, int]]
+    expired: int
+
+
+class QueuedEvent(NamedTuple):
+    """An event that waits to be routed."""
+
+    id: str
+    name: str
+    seq: int
+    received_ms: int
+    body: bytes
+    paths: tuple[str, ...]
+    """The paths by which waits for this event name are indexed."""
+
+
+class Peeked(NamedTuple):
+    """What there is to route."""
+
+    registry: int
+    env: str
+    cursor: int
+    within: str
+    events: list[QueuedEvent]
+
+
+class Waiter(NamedTuple):
+    """A pause that an event may end."""
+
+    pause: str
+    run: str
+    step: str
+    kind: str
+    condition: bytes
+
+
+class WaiterQuery(NamedTuple):
+    """Which waiters of one index key, committed before event `seq`, after pause `after` in the index's order."""
+
+    name: str
+    path: str
+    value: str
+    seq: int
+    after: str = ""
+    limit: int = 256
+
+
+class StoredEvent(NamedTuple):
+    """An event that was accepted."""
+
+    id: str
+    seq: int
+    received_ms: int
+    body: bytes
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept of every run for the retention."""
+
+    id: str
+    env: str
+    slug: str
+    app: str
+    status: RunStatus
+    queued_ms: int
+    started_ms: int | None
+    ended_ms: int | None
+    event_ids: tuple[str, ...]
+    cron: str
+
+
+class CronEntry(NamedTuple):
+    """One armed cron line of a function."""
+
+    id: str
+    slot_ms: int

@@ -1,0 +1,273 @@
+"""One multiplexed Redis connection: commands of one turn of the event loop leave in one write.
+
+redis-py knows URLs, TLS and authentication; on the hot path it costs some thirty times the CPU of this
+(benchmarks/README.md). Replies come back in order, so a queue of futures is all the bookkeeping there is.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+import hiredis
+import msgspec
+
+Argument: TypeAlias = bytes | str | int | float
+Reply: TypeAlias = Any
+
+_HIGH_WATER_BYTES = 8 << 20
+
+
+class StoreError(Exception):
+    """Redis refused a command; the message is its own."""
+
+
+class StoreUnavailableError(Exception):
+    """No answer came. Whether the command took effect is not known."""
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a Redis or Valkey server is and how to log in."""
+
+    host: str = "127.0.0.1"
+    port: int = 6379
+    path: str = ""
+    """A Unix socket instead of host and port."""
+    username: str = ""
+    password: str = ""
+    database: int = 0
+    tls: bool = False
+
+    @classmethod
+    def parse(cls, url: str) -> "Address":
+        """Read `redis://`, `rediss://` (TLS) or `unix://` with optional `user:password@` and `/database`.
+
+        Raises:
+            ValueError: the URL is none of these. The message never holds the password.
+        """
+        parts = urlsplit(url)
+        login = {"username": unquote(parts.username or ""), "password": unquote(parts.password or "")}
+        if parts.scheme == "unix":
+            return cls(path=parts.path, **login)
+        if parts.scheme not in ("redis", "rediss"):
+            raise ValueError(
+                f"a Redis URL begins with redis://, rediss:// or unix://, this one with {parts.scheme!r}"
+            )
+        database = parts.path.strip("/") or "0"
+        if not database.isdigit():
+            raise ValueError(f"the path of a Redis URL is the number of a database, not {database!r}")
+        return cls(
+            host=parts.hostname or "127.0.0.1",
+            port=parts.port or 6379,
+            database=int(database),
+            tls=parts.scheme == "rediss",
+            **login,
+        )
+
+    def __str__(self) -> str:
+        """The address without the login."""
+        return self.path or f"{self.host}:{self.port}"
+
+
+class Connection:
+    """A connection that comes back by itself.
+
+    Commands sent while it is away wait for it; commands that were under way when it broke fail with
+    `StoreUnavailableError`, because nobody can know whether they took effect.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        greeting: Callable[["Connection"], Awaitable[None]] | None = None,
+        name: str = "innkeeper",
+    ) -> None:
+        """`greeting` runs on every fresh connection, before any waiting command."""
+        self._address = address
+        self._greeting = greeting
+        self._name = name
+        self._protocol: _Protocol | None = None
+        self._ready = asyncio.Event()
+        self._closed = False
+        self._keeper: asyncio.Task[None] | None = None
+        self.last_error = ""
+
+    @property
+    def connected(self) -> bool:
+        """Whether commands go out now."""
+        return self._ready.is_set()
+
+    async def open(self, timeout_s: float = 10.0) -> None:
+        """Connect, and stay connected until `close`.
+
+        Raises:
+            StoreUnavailableError: no connection within `timeout_s`.
+        """
+        self._keeper = asyncio.create_task(self._keep_connected(), name="redis-keeper")
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._ready.wait()
+        except TimeoutError:
+            await self.close()
+            raise StoreUnavailableError(
+                f"no Redis or Valkey at {self._address} within {timeout_s:g} s: {self.last_error}"
+            ) from None
+
+    async def close(self) -> None:
+        """Disconnect. Commands under way fail."""
+        self._closed = True
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        if self._protocol is not None:
+            self._protocol.abort("the connection was closed")
+
+    async def call(self, *command: Argument) -> Reply:
+        """Send one command and await its reply.
+
+        Raises:
+            StoreError: the server refused it.
+            StoreUnavailableError: the connection broke before the reply.
+        """
+        if not self._ready.is_set():
+            await self._ready.wait()
+        protocol = self._protocol
+        assert protocol is not None
+        if not protocol.writable.is_set():
+            await protocol.writable.wait()
+        return await protocol.send(hiredis.pack_command(command))
+
+    async def _keep_connected(self) -> None:
+        delay_s = 0.02
+        while not self._closed:
+            try:
+                protocol = await self._connect()
+                await self._greet(protocol)
+            except (OSError, StoreError, StoreUnavailableError, ssl.SSLError, TimeoutError) as error:
+                self.last_error = str(error) or type(error).__name__
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, 1.0)
+                continue
+            delay_s = 0.02
+            self._ready.set()
+            try:
+                self.last_error = await protocol.lost
+            finally:
+                self._ready.clear()
+
+    async def _connect(self) -> "_Protocol":
+        loop = asyncio.get_running_loop()
+        protocol = _Protocol(loop)
+        a = self._address
+        async with asyncio.timeout(10):
+            if a.path:
+                await loop.create_unix_connection(lambda: protocol, a.path)
+            else:
+                context = ssl.create_default_context() if a.tls else None
+                await loop.create_connection(lambda: protocol, a.host, a.port, ssl=context)
+        self._protocol = protocol
+        return protocol
+
+    async def _greet(self, protocol: "_Protocol") -> None:
+        a = self._address
+        if a.password:
+            login = (a.username, a.password) if a.username else (a.password,)
+            await protocol.send(hiredis.pack_command(("AUTH", *login)))
+        if a.database:
+            await protocol.send(hiredis.pack_command(("SELECT", a.database)))
+        await protocol.send(hiredis.pack_command(("CLIENT", "SETNAME", self._name)))
+        if self._greeting is not None:
+            await self._greeting(_Fresh(protocol))
+
+
+class _Fresh(Connection):
+    """A connection that is not open to everybody yet: what a greeting talks to."""
+
+    def __init__(self, protocol: "_Protocol") -> None:
+        self._protocol = protocol
+
+    async def call(self, *command: Argument) -> Reply:
+        assert self._protocol is not None
+        return await self._protocol.send(hiredis.pack_command(command))
+
+
+class _Protocol(asyncio.Protocol):
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._reader = hiredis.Reader(replyError=StoreError)
+        self._waiting: deque[asyncio.Future[Reply]] = deque()
+        self._out: list[bytes] = []
+        self._flush_planned = False
+        self._transport: asyncio.Transport | None = None
+        self.lost: asyncio.Future[str] = loop.create_future()
+        self.writable = asyncio.Event()
+        self.writable.set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
+        self._transport = transport
+
+    def pause_writing(self) -> None:
+        self.writable.clear()
+
+    def resume_writing(self) -> None:
+        self.writable.set()
+
+    def send(self, packed: bytes) -> asyncio.Future[Reply]:
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        if self.lost.done():
+            future.set_exception(StoreUnavailableError(self.lost.result()))
+            return future
+        self._waiting.append(future)
+        self._out.append(packed)
+        if not self._flush_planned:
+            self._flush_planned = True
+            self._loop.call_soon(self._flush)
+        return future
+
+    def _flush(self) -> None:
+        self._flush_planned = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(self._out))
+        self._out.clear()
+
+    def data_received(self, data: bytes) -> None:
+        reader, waiting = self._reader, self._waiting
+        reader.feed(data)
+        try:
+            while (reply := reader.gets()) is not False:
+                future = waiting.popleft()
+                if future.done():  # the caller was cancelled; its reply must still be taken off the wire
+                    continue
+                if isinstance(reply, StoreError):
+                    future.set_exception(reply)
+                else:
+                    future.set_result(reply)
+        except hiredis.ProtocolError as error:
+            self.abort(f"the server did not speak the Redis protocol: {error}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(f"the connection to Redis broke: {exc or 'closed by the server'}")
+
+    def abort(self, reason: str) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+        self._fail(reason)
+
+    def _fail(self, reason: str) -> None:
+        if not self.lost.done():
+            self.lost.set_result(reason)
+        self.writable.set()
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(StoreUnavailableError(reason))
+
+
+async def gather_commands(connection: Connection, commands: Sequence[Sequence[Argument]]) -> list[Reply]:
+    """Send several commands in one write and await all replies."""
+    return await asyncio.gather(*(connection.call(*command) for command in commands))

@@ -1,0 +1,63 @@
+-- The shard: its clock, its turn counter, its timers, and what wakes who sleeps.
+-- KEYS[1] is the prefix of every key of the shard and carries its hash tag, so a script stays on one node.
+local P = KEYS[1]
+local call = redis.call
+
+-- Lua prints large numbers as 1.79e+12; keys and replies need the digits.
+local function digits(n) return string.format('%.0f', n) end
+
+-- now: ms since the epoch, never less than the shard's last. A given clock is for the test harness alone.
+local now
+if ARGV[1] ~= '' then
+  if string.sub(P, 1, 6) ~= '{test-' then
+    return redis.error_reply('ERR a given clock is only taken under a prefix that begins with {test-')
+  end
+  now = tonumber(ARGV[1])
+else
+  local t = call('TIME')
+  now = t[1] * 1000 + math.floor(t[2] / 1000)
+end
+local last_now = tonumber(call('GET', P .. 'clock') or '0')
+if now < last_now then now = last_now end
+
+local request = cmsgpack.unpack(ARGV[2])
+
+-- A hash as a table.
+local function hash(key)
+  local flat, t = call('HGETALL', key), {}
+  for i = 1, #flat, 2 do t[flat[i]] = flat[i + 1] end
+  return t
+end
+
+-- Turns order who joined a ring when: the time, and strictly increasing inside one millisecond.
+local turn
+local function next_turn()
+  local t = turn or tonumber(call('GET', P .. 'turn') or '0')
+  if now > t then t = now else t = t + 0.0009765625 end
+  turn = t
+  return t
+end
+
+-- Idle executors sleep until the next timer, 5 s at most; one that comes sooner than all others must wake one.
+local HORIZON_MS = 5000
+local wake_wanted = false
+local function set_timer(member, at)
+  if at < now + HORIZON_MS and not wake_wanted then
+    local first = call('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')
+    if not first[1] or at < tonumber(first[2]) then wake_wanted = true end
+  end
+  call('ZADD', P .. 'timers', at, member)
+end
+
+local function wake_router()
+  if call('LLEN', P .. 'rwake') == 0 then call('RPUSH', P .. 'rwake', '1') end
+end
+
+-- Every verb that writes ends here.
+local function close_shard()
+  if now > last_now then call('SET', P .. 'clock', digits(now)) end
+  if turn then call('SET', P .. 'turn', string.format('%.17g', turn)) end
+  if wake_wanted or call('EXISTS', P .. 'ready') == 1 then
+    if call('LLEN', P .. 'wake') == 0 then call('RPUSH', P .. 'wake', '1') end
+  end
+end

@@ -1,0 +1,257 @@
+-- The scheduler's nodes. A lane is a function's starts or its steps; a partition is a lane plus the evaluated keys
+-- of its limits. A node that is not idle has a hash n:<node> with its place `w` (r ready, h held, @<limit> parked)
+-- and, while it scouts for a limit that woke it, that limit in `k`.
+--
+--   lane      = <fn> \1 s|t [\1 <limit>]*        s starts, t steps; the limits are those with constant keys
+--   partition = <lane> [\2 <limit>]*             keyed limits
+--   limit     = <def>|<value>                    def names the cap in the function's hash; t... is a throttle
+--
+-- Every function has two limits of its own without being told: c|<fn> (concurrency) and, on starts, t|<fn>.
+
+local function split(text, sep)
+  local parts, from = {}, 1
+  while true do
+    local at = string.find(text, sep, from, true)
+    if not at then parts[#parts + 1] = string.sub(text, from); return parts end
+    parts[#parts + 1] = string.sub(text, from, at - 1)
+    from = at + 1
+  end
+end
+
+local function lane_of(partition)
+  local at = string.find(partition, '\2', 1, true)
+  return at and string.sub(partition, 1, at - 1) or partition
+end
+
+local function fn_of(lane) return string.sub(lane, 1, string.find(lane, '\1', 1, true) - 1) end
+
+local function lane_limits(lane)
+  local parts = split(lane, '\1')
+  local limits = {'c|' .. parts[1]}
+  if parts[2] == 's' then limits[2] = 't|' .. parts[1] end
+  for i = 3, #parts do limits[#limits + 1] = parts[i] end
+  return limits
+end
+
+local function partition_limits(partition)
+  local parts = split(partition, '\2')
+  table.remove(parts, 1)
+  return parts
+end
+
+local function def_of(limit) return string.sub(limit, 1, string.find(limit, '|', 1, true) - 1) end
+local function is_throttle(limit) return string.byte(limit) == 116 end -- 't'
+
+-- When a throttle has room again: GCRA with the cap written as "<emission ms>,<burst>".
+local function throttle_at(limit, cap)
+  local emission, burst = string.match(cap, '^([^,]+),(.+)$')
+  local tat = tonumber(call('GET', P .. 'tat:' .. limit) or '0')
+  return tat - (tonumber(burst) - 1) * tonumber(emission), tat, tonumber(emission)
+end
+
+-- The first limit without room, or nil. A shared counter has several caps: each function looks at its own.
+local function blocked(fn, limits)
+  for _, limit in ipairs(limits) do
+    local cap = call('HGET', P .. 'f:' .. fn, def_of(limit))
+    if cap then
+      if is_throttle(limit) then
+        if now < throttle_at(limit, cap) then return limit end
+      elseif call('SCARD', P .. 's:' .. limit) >= tonumber(cap) then
+        return limit
+      end
+    end
+  end
+end
+
+local function place_of(node) return call('HGET', P .. 'n:' .. node, 'w') end
+local function set_place(node, place) call('HSET', P .. 'n:' .. node, 'w', place) end
+local function set_idle(node) call('DEL', P .. 'n:' .. node) end
+
+local function ready_lane(lane)
+  set_place(lane, 'r')
+  call('ZADD', P .. 'ready', next_turn(), lane)
+end
+
+local function enter(partition)
+  local lane = lane_of(partition)
+  -- A partition and its lane may bear the same name (no keyed limit); the ring inside the lane tells them apart.
+  set_place('p' .. partition, 'r')
+  call('ZADD', P .. 'lr:' .. lane, next_turn(), partition)
+  if not place_of(lane) then ready_lane(lane) end
+end
+
+-- wl:<limit>: waiting lanes by their oldest waiter; wn:<limit>\3<lane>: the lane's waiting nodes by age.
+local function park(limit, lane, node)
+  set_place(node, '@' .. limit)
+  local t = next_turn()
+  call('ZADD', P .. 'wn:' .. limit .. '\3' .. lane, t, node)
+  call('ZADD', P .. 'wl:' .. limit, 'NX', t, lane)
+  call('SADD', P .. 'wd:' .. def_of(limit), limit)
+  if is_throttle(limit) then
+    local cap = call('HGET', P .. 'f:' .. fn_of(lane), def_of(limit))
+    if cap then set_timer('T' .. limit, (throttle_at(limit, cap))) end
+  end
+end
+
+-- Takes the lane's oldest waiter out of the limit's queue.
+local function unpark_oldest(limit, lane)
+  local key = P .. 'wn:' .. limit .. '\3' .. lane
+  local node = call('ZPOPMIN', key)[1]
+  local next_oldest = call('ZRANGE', key, 0, 0, 'WITHSCORES')
+  if next_oldest[1] then
+    call('ZADD', P .. 'wl:' .. limit, next_oldest[2], lane)
+  else
+    call('ZREM', P .. 'wl:' .. limit, lane)
+    if call('EXISTS', P .. 'wl:' .. limit) == 0 then call('SREM', P .. 'wd:' .. def_of(limit), limit) end
+  end
+  return node
+end
+
+local function release_node(lane, node)
+  if node == lane then ready_lane(lane) else enter(string.sub(node, 2)) end
+end
+
+local function wake_node(limit, lane, node)
+  call('HSET', P .. 'wk:' .. limit, lane, node)
+  call('SADD', P .. 'ws:' .. lane, limit)
+  release_node(lane, node)
+  call('HSET', P .. 'n:' .. node, 'k', limit)
+end
+
+-- The limit that had woken this node, which ends here.
+local function unscout(lane, node)
+  local limit = call('HGET', P .. 'n:' .. node, 'k')
+  if not limit then return nil end
+  call('HDEL', P .. 'n:' .. node, 'k')
+  call('HDEL', P .. 'wk:' .. limit, lane)
+  call('SREM', P .. 'ws:' .. lane, limit)
+  return limit
+end
+
+-- Room may have come: wake, lane by lane (oldest first), one waiter on behalf of the limit, until one of them
+-- sits in a lane that can be served now. One live scout a limit: its visit settles again.
+local function settle(limit)
+  local waiting = call('ZRANGE', P .. 'wl:' .. limit, 0, -1)
+  local retry_at
+  for _, lane in ipairs(waiting) do
+    local cap = call('HGET', P .. 'f:' .. fn_of(lane), def_of(limit))
+    local room = true
+    if cap then
+      if is_throttle(limit) then
+        local at = throttle_at(limit, cap)
+        if now < at then
+          room = false
+          if not retry_at or at < retry_at then retry_at = at end
+        end
+      else
+        room = call('SCARD', P .. 's:' .. limit) < tonumber(cap)
+      end
+    end
+    if room then
+      if call('HEXISTS', P .. 'wk:' .. limit, lane) == 0 then
+        wake_node(limit, lane, unpark_oldest(limit, lane))
+      end
+      if place_of(lane) == 'r' then break end
+    end
+  end
+  if retry_at then set_timer('T' .. limit, retry_at) end
+end
+
+local function settle_all(limits)
+  local seen = {}
+  for _, limit in ipairs(limits) do
+    if not seen[limit] then
+      seen[limit] = true
+      settle(limit)
+    end
+  end
+end
+
+-- Every limit that counts while an item of this partition is leased.
+local function all_limits(partition)
+  local limits = lane_limits(lane_of(partition))
+  for _, limit in ipairs(partition_limits(partition)) do limits[#limits + 1] = limit end
+  return limits
+end
+
+local function take_slots(fn, limits, item)
+  for _, limit in ipairs(limits) do
+    if is_throttle(limit) then
+      local cap = call('HGET', P .. 'f:' .. fn, def_of(limit))
+      if cap then
+        local _, tat, emission = throttle_at(limit, cap)
+        tat = math.max(now, tat) + emission
+        call('SET', P .. 'tat:' .. limit, string.format('%.17g', tat), 'PX', math.ceil(tat - now) + 86400000)
+      end
+    else
+      call('SADD', P .. 's:' .. limit, item)
+    end
+  end
+end
+
+local function free_slots(partition, item)
+  local limits = {}
+  for _, limit in ipairs(all_limits(partition)) do
+    if not is_throttle(limit) then
+      call('SREM', P .. 's:' .. limit, item)
+      limits[#limits + 1] = limit
+    end
+  end
+  settle_all(limits)
+end
+
+-- The only thing that takes a node out of ready. Returns the item to lease, or nil.
+local function visit()
+  local lane = call('ZPOPMIN', P .. 'ready')[1]
+  local fn = fn_of(lane)
+  local settled, leased = {unscout(lane, lane)}, nil
+  local ring = P .. 'lr:' .. lane
+  local left_blocked = false
+  local partition = call('ZRANGE', ring, 0, 0)[1]
+  if call('HGET', P .. 'f:' .. fn, 'held') then
+    set_place(lane, 'h')
+    call('SADD', P .. 'hl:' .. fn, lane)
+    left_blocked = true
+  elseif not partition then
+    set_idle(lane)
+  else
+    local limit = blocked(fn, lane_limits(lane))
+    if limit then
+      park(limit, lane, lane)
+      left_blocked = true
+    else
+      call('ZREM', ring, partition)
+      local node, queue = 'p' .. partition, P .. 'q:' .. partition
+      settled[#settled + 1] = unscout(lane, node)
+      local item = call('ZRANGE', queue, 0, 0)[1]
+      if not item then
+        set_idle(node)
+      else
+        limit = blocked(fn, partition_limits(partition))
+        if limit then
+          park(limit, lane, node)
+        else
+          call('ZREM', queue, item)
+          take_slots(fn, all_limits(partition), item)
+          leased = item
+          if call('EXISTS', queue) == 1 then
+            call('ZADD', ring, next_turn(), partition)
+          else
+            set_idle(node)
+          end
+        end
+      end
+      if call('EXISTS', ring) == 1 then
+        call('ZADD', P .. 'ready', next_turn(), lane)
+      else
+        set_idle(lane)
+      end
+    end
+  end
+  if left_blocked then
+    -- Scouts inside a lane that leaves the ring would be lost to the other lanes that wait for the same limits.
+    for _, limit in ipairs(call('SMEMBERS', P .. 'ws:' .. lane)) do settled[#settled + 1] = limit end
+  end
+  settle_all(settled)
+  return leased
+end

@@ -1,0 +1,78 @@
+-- Queue items, i:<item>: r run, k kind (s start, d discovery, p planned step, f fetch), s step id, p partition,
+-- o order, a attempt, g generation, x expiries, v checkpoints seen, st state (q queued, t timer, l leased),
+-- tk token, ex executor, d sealed request of a fetch, c cancelled while leased.
+-- ri:<run> holds what goes with the run: i<item>, w<pause>.
+
+local function enqueue(id, partition, order, due)
+  if due and due > now then
+    call('HSET', P .. 'i:' .. id, 'st', 't', 'p', partition)
+    set_timer('i' .. id, due)
+  else
+    call('HSET', P .. 'i:' .. id, 'st', 'q', 'p', partition)
+    call('ZADD', P .. 'q:' .. partition, order, id)
+    if not place_of('p' .. partition) then enter(partition) end
+  end
+end
+
+local function new_item(id, run, kind, step, partition, order, due, sealed)
+  call('HSET', P .. 'i:' .. id, 'r', run, 'k', kind, 's', step, 'o', order, 'a', 0, 'g', 0, 'x', 0, 'v', 0)
+  if sealed then call('HSET', P .. 'i:' .. id, 'd', sealed) end
+  call('SADD', P .. 'ri:' .. run, 'i' .. id)
+  enqueue(id, partition, order, due)
+end
+
+-- Ends a lease: the slots come back, whoever waits for them is woken. The item itself stays.
+local function end_lease(id, item)
+  call('ZREM', P .. 'timers', 'L' .. id)
+  call('SREM', P .. 'x:' .. item.ex, id)
+  call('HDEL', P .. 'i:' .. id, 'tk', 'ex')
+  free_slots(item.p, id)
+end
+
+local function drop_item(id, run)
+  call('DEL', P .. 'i:' .. id)
+  call('SREM', P .. 'ri:' .. run, 'i' .. id)
+end
+
+-- Back to the queue after a lease. What has been leased once waits among the steps: only starts are throttled.
+local function requeue(id, item, due)
+  local partition = call('HGET', P .. 'st:' .. item.r, 'sp') or item.p
+  enqueue(id, partition, item.o, due)
+end
+
+-- Leases one item that a visit gave, to an executor, under its token.
+local function lease_item(id, executor, token, lease_ms, inline_bytes)
+  local ikey = P .. 'i:' .. id
+  local run = call('HGET', ikey, 'r')
+  call('HSET', ikey, 'st', 'l', 'tk', token, 'ex', executor)
+  call('HINCRBY', ikey, 'g', 1)
+  call('SADD', P .. 'x:' .. executor, id)
+  set_timer('L' .. id, now + lease_ms)
+  local skey = P .. 'st:' .. run
+  if call('HSETNX', skey, 't1', digits(now)) == 1 then
+    call('HSET', P .. 'run:' .. run, 's', 'Running', 't', digits(now))
+  end
+  if call('HGET', skey, 'dq') == id then call('HDEL', skey, 'dq') end
+  local state = call('HGETALL', skey)
+  local size = tonumber(call('HGET', skey, 'sz'))
+  local payload = false
+  if size <= inline_bytes then payload = call('HGETALL', P .. 'pl:' .. run) end
+  return {id, token, call('HGETALL', ikey), state, call('LRANGE', P .. 'sk:' .. run, 0, -1), payload}
+end
+
+-- Leases fairly until every token has its item, nothing is ready or the script has worked long enough.
+local MAX_VISITS = 64
+local function lease_some(want)
+  local leased = {}
+  local tokens = want[2]
+  local visits, at = 0, 1
+  while at <= #tokens and visits < MAX_VISITS and call('EXISTS', P .. 'ready') == 1 do
+    visits = visits + 1
+    local id = visit()
+    if id then
+      leased[at] = lease_item(id, want[1], tokens[at], want[3], want[4])
+      at = at + 1
+    end
+  end
+  return leased
+end

@@ -1,0 +1,131 @@
+-- Runs. run:<run> summary (kept for the retention), pl:<run> payloads (events e:<n>, results by step id, output o,
+-- error x; kept for the retention), st:<run> engine state, sk:<run> step ids as they completed, pd:<run> the steps
+-- that a parallel group waits for. The last three go when the run ends.
+-- Pauses, w:<pause>: r run, s step, k kind (sleep, event, invoke, signal, cancel), e env, n what is waited for,
+-- i index key, to the result when its time is over.
+
+local function note(run, text)
+  call('XADD', P .. 'hist', 'MAXLEN', '~', request.notes, '*', 'r', run, 'n', text)
+end
+
+local function record(run, step, data)
+  if call('HSETNX', P .. 'pl:' .. run, step, data) == 0 then return false end
+  call('RPUSH', P .. 'sk:' .. run, step)
+  call('HINCRBY', P .. 'st:' .. run, 'sz', #data)
+  call('HINCRBY', P .. 'st:' .. run, 'n', 1)
+  return true
+end
+
+-- One more request that runs the function from the top; one that waits already will do.
+local function discover(run)
+  local skey = P .. 'st:' .. run
+  local state = call('HMGET', skey, 'dq', 'sp', 'o')
+  if state[1] or not state[2] then return end
+  local id = run .. '.' .. call('HINCRBY', skey, 'dn', 1)
+  call('HSET', skey, 'dq', id)
+  new_item(id, run, 'd', 'step', state[2], state[3])
+end
+
+-- A step is over: the last of a parallel group, or a step of its own, calls the function again.
+local function go_on(run, step)
+  local member = call('SREM', P .. 'pd:' .. run, step) == 1
+  if member then
+    if call('EXISTS', P .. 'pd:' .. run) == 1 then return end
+    call('HSET', P .. 'st:' .. run, 'fp', 0)
+  end
+  discover(run)
+end
+
+local function remove_pause(id, pause)
+  call('DEL', P .. 'w:' .. id)
+  call('SREM', P .. 'ri:' .. pause.r, 'w' .. id)
+  call('ZREM', P .. 'timers', 'w' .. id)
+  if pause.k == 'signal' then
+    call('DEL', P .. 'sig:' .. pause.e .. ':' .. pause.n)
+  elseif pause.i then
+    local index = P .. 'wi:' .. pause.i
+    call('ZREM', index, id)
+    local paths = P .. 'wp:' .. pause.e .. ':' .. pause.n
+    if call('HINCRBY', paths, pause.pa, -1) <= 0 then call('HDEL', paths, pause.pa) end
+  end
+end
+
+-- First wins: event, reply, deadline and cancellation all come through here.
+local function resolve(id, data)
+  local pause = hash(P .. 'w:' .. id)
+  if not pause.r then return false end
+  remove_pause(id, pause)
+  if call('EXISTS', P .. 'st:' .. pause.r) == 0 then return false end
+  record(pause.r, pause.s, data)
+  go_on(pause.r, pause.s)
+  return true
+end
+
+local function heard(env, name)
+  return call('SISMEMBER', P .. 'lis:' .. env, name) == 1 or call('EXISTS', P .. 'wp:' .. env .. ':' .. name) == 1
+end
+
+-- The event that tells of a run's end; every piece is canonical JSON already, so the whole is.
+local function announce(run, state, status, a)
+  if state.ne == '1' then return end
+  local bodies = {}
+  local count = tonumber(state.ec)
+  for n = 0, count - 1 do bodies[#bodies + 1] = call('HGET', P .. 'pl:' .. run, 'e:' .. n) end
+  local function body(id, name, with_error, correlation)
+    return '{"data":{"_inngest":{"status":"' .. status .. '"}'
+      .. (correlation and (',"correlation_id":"' .. correlation .. '"') or '')
+      .. (with_error and a.error and (',"error":' .. a.error) or '')
+      .. ',"event":' .. bodies[1] .. ',"events":[' .. table.concat(bodies, ',') .. ']'
+      .. ',"function_id":' .. state.fj
+      .. (a.result and (',"result":' .. a.result) or '')
+      .. ',"run_id":"' .. run .. '"},"id":"' .. id .. '","name":"' .. name .. '","ts":' .. digits(now) .. ',"user":{}}'
+  end
+  local keep = request.keep
+  if status == 'Failed' or status == 'Cancelled' then
+    local name = status == 'Failed' and 'inngest/function.failed' or 'inngest/function.cancelled'
+    emit(state.e, a.ids[1], name, body(run, name, true, nil), keep)
+  end
+  if heard(state.e, 'inngest/function.finished') then
+    emit(state.e, a.ids[2], 'inngest/function.finished',
+      body(a.ids[2], 'inngest/function.finished', true, state.parent), keep)
+  end
+end
+
+local CANCELLED_REPLY = '{"error":{"message":"invoked function was cancelled","name":"Error"}}'
+local CANCELLED_ERROR = '{"error":"function cancelled","message":"function cancelled","name":"Error"}'
+
+-- Ends a run. `current` is the item under whose lease this happens; a: output, error, result, reply, ids.
+-- Other leases of the run stay until their executors have stopped; they are told at once.
+local function end_run(run, status, a, current)
+  local state = hash(P .. 'st:' .. run)
+  if not state.e then return false end
+  for _, member in ipairs(call('SMEMBERS', P .. 'ri:' .. run)) do
+    local tag, id = string.sub(member, 1, 1), string.sub(member, 2)
+    if tag == 'w' then
+      remove_pause(id, hash(P .. 'w:' .. id))
+    elseif id ~= current then
+      local item = call('HMGET', P .. 'i:' .. id, 'st', 'p', 'ex', 'tk')
+      if item[1] == 'l' then
+        call('HSET', P .. 'i:' .. id, 'c', 1)
+        call('RPUSH', P .. 'inbox:' .. item[3], item[4])
+        call('EXPIRE', P .. 'inbox:' .. item[3], 60)
+      else
+        call('ZREM', P .. 'q:' .. item[2], id)
+        call('ZREM', P .. 'timers', 'i' .. id)
+        call('DEL', P .. 'i:' .. id)
+      end
+    end
+  end
+  if status == 'Cancelled' then
+    a.error = CANCELLED_ERROR
+    a.reply = CANCELLED_REPLY
+  end
+  call('HSET', P .. 'run:' .. run, 's', status, 'z', digits(now))
+  if a.output then call('HSET', P .. 'pl:' .. run, 'o', a.output) end
+  if a.result or a.error then call('HSET', P .. 'pl:' .. run, 'x', a.result or a.error) end
+  announce(run, state, status, a)
+  for _, key in ipairs({'run:', 'pl:', 'h:'}) do call('EXPIRE', P .. key .. run, request.keep) end
+  call('DEL', P .. 'st:' .. run, P .. 'sk:' .. run, P .. 'pd:' .. run, P .. 'ri:' .. run)
+  if state.parent and a.reply then resolve(state.parent, a.reply) end
+  return true
+end

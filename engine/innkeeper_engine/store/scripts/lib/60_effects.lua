@@ -1,0 +1,6 @@
+-- One function per effect, filled by effects/*.lua; each is idempotent and carries its own condition.
+local effects = {}
+-- Defined beside the effects, used by several of them.
+local add_pause
+-- The item under whose lease the effects are applied, and when it is due again if one of them was a retry.
+local current_item, retry_at

@@ -1,0 +1,74 @@
+-- apply(guard, effects, want): the one place where decisions come true.
+-- Reply: {status, registry version, detail, leased}. status: ok, or why nothing was done: lost (the lease is another's),
+-- ended (the run has), stale (checkpoints came meanwhile: detail is {v, attempt}), moved (the cursor has).
+local guard = request.guard
+local kind = guard[1]
+local status, detail = 'ok', {}
+local item
+
+local function cursor_moves()
+  local env, count = guard[2], guard[5]
+  if count > 0 then
+    call('LTRIM', P .. 'es:' .. env, count, -1)
+    call('INCRBY', P .. 'ec:' .. env, count)
+  end
+  if guard[6] ~= '' then call('SET', P .. 'ew:' .. env, guard[6]) else call('DEL', P .. 'ew:' .. env) end
+  if call('EXISTS', P .. 'es:' .. env) == 1 then
+    call('ZADD', P .. 'routes', next_turn(), env)
+    wake_router()
+  else
+    call('ZREM', P .. 'routes', env)
+  end
+  if call('EXISTS', P .. 'rw:' .. env) == 1 then call('PUBLISH', P .. 'routed', env) end
+end
+
+if kind == 'lease' or kind == 'keep' then
+  item = hash(P .. 'i:' .. guard[2])
+  if item.tk ~= guard[3] then
+    status = 'lost'
+  elseif item.c or call('EXISTS', P .. 'st:' .. item.r) == 0 then
+    status = 'ended'
+    if kind == 'lease' then
+      end_lease(guard[2], item)
+      drop_item(guard[2], item.r)
+    end
+  elseif kind == 'lease' and tonumber(item.v) > guard[4] then
+    status, detail = 'stale', {tonumber(item.v), tonumber(item.a)}
+  elseif kind == 'keep' and guard[5] > 0 and tonumber(item.g) ~= guard[5] then
+    status = 'lost'
+  end
+elseif kind == 'cursor' then
+  local at = tonumber(call('GET', P .. 'ec:' .. guard[2]) or '0')
+  if at ~= guard[3] or (call('GET', P .. 'ew:' .. guard[2]) or '') ~= guard[4] then status = 'moved' end
+elseif kind == 'live' then
+  if call('EXISTS', P .. 'st:' .. guard[2]) == 0 then status = 'ended' end
+elseif kind == 'cron' then
+  if tonumber(call('HGET', P .. 'cron:' .. guard[2], 'slot')) ~= guard[3] then status = 'moved' end
+elseif kind == 'history' then
+  if (call('GET', P .. 'histcur') or '0-0') ~= guard[2] then status = 'moved' end
+end
+
+if status == 'ok' then
+  current_item = item and guard[2]
+  for _, effect in ipairs(request.effects) do effects[effect[1]](effect) end
+  if kind == 'lease' then
+    end_lease(guard[2], item)
+    if retry_at and call('EXISTS', P .. 'st:' .. item.r) == 1 then
+      requeue(guard[2], item, retry_at)
+    else
+      drop_item(guard[2], item.r)
+    end
+  elseif kind == 'keep' then
+    if guard[4] > 0 then set_timer('L' .. guard[2], now + guard[4]) end
+  elseif kind == 'cursor' then
+    cursor_moves()
+  elseif kind == 'history' then
+    call('SET', P .. 'histcur', guard[3])
+    if call('EXISTS', P .. 'hw') == 1 then call('PUBLISH', P .. 'folded', guard[3]) end
+  end
+end
+
+local leased = {}
+if request.want and status ~= 'stale' then leased = lease_some(request.want) end
+close_shard()
+return {status, call('GET', P .. 'regver') or '0', detail, leased}

@@ -1,0 +1,74 @@
+-- configure: one app's registration and what the scheduler must know of its functions.
+-- app, blob (or '' to remove the app), functions {fn, held, {def, cap, ...}}, gone {fn}, crons {id, slot},
+-- crons_gone {id}, heard {internal event names}. Reply: the registry's new version.
+local env = request.env
+
+local function let_out(limit, fn)
+  for _, lane in ipairs(call('ZRANGE', P .. 'wl:' .. limit, 0, -1)) do
+    if fn_of(lane) == fn then
+      while call('EXISTS', P .. 'wn:' .. limit .. '\3' .. lane) == 1 do release_node(lane, unpark_oldest(limit, lane)) end
+    end
+  end
+end
+
+local function set_caps(fn, caps)
+  local key = P .. 'f:' .. fn
+  local old, new = hash(key), {}
+  for i = 1, #caps, 2 do new[caps[i]] = caps[i + 1] end
+  for def, cap in pairs(new) do
+    call('HSET', key, def, cap)
+    if old[def] and old[def] ~= cap then
+      for _, limit in ipairs(call('SMEMBERS', P .. 'wd:' .. def)) do settle(limit) end
+    end
+  end
+  for def, _ in pairs(old) do
+    if def ~= 'held' and not new[def] then
+      call('HDEL', key, def)
+      for _, limit in ipairs(call('SMEMBERS', P .. 'wd:' .. def)) do let_out(limit, fn) end
+    end
+  end
+end
+
+local function set_held(fn, held)
+  local key = P .. 'f:' .. fn
+  if held then
+    call('HSET', key, 'held', 1)
+  elseif call('HDEL', key, 'held') == 1 then
+    for _, lane in ipairs(call('SMEMBERS', P .. 'hl:' .. fn)) do
+      set_idle(lane)
+      if call('EXISTS', P .. 'lr:' .. lane) == 1 then ready_lane(lane) end
+    end
+    call('DEL', P .. 'hl:' .. fn)
+  end
+end
+
+if request.app ~= '' then
+  if request.blob == '' then
+    call('HDEL', P .. 'reg:' .. env, request.app)
+  else
+    call('HSET', P .. 'reg:' .. env, request.app, request.blob)
+  end
+  call('SADD', P .. 'envs', env)
+end
+for _, f in ipairs(request.functions) do
+  set_caps(f[1], f[3])
+  set_held(f[1], f[2])
+end
+for _, fn in ipairs(request.gone) do set_caps(fn, {}) end
+for _, cron in ipairs(request.crons) do
+  -- A cron that is armed already keeps its slot: a sync never skips or repeats one.
+  if call('HSETNX', P .. 'cron:' .. cron[1], 'slot', cron[2]) == 1 then set_timer('C' .. cron[1], cron[2]) end
+end
+for _, id in ipairs(request.crons_gone) do
+  call('DEL', P .. 'cron:' .. id)
+  call('ZREM', P .. 'timers', 'C' .. id)
+end
+if request.heard then
+  call('DEL', P .. 'lis:' .. env)
+  for _, name in ipairs(request.heard) do call('SADD', P .. 'lis:' .. env, name) end
+end
+local version = call('INCR', P .. 'regver')
+wake_router()
+wake_wanted = true
+close_shard()
+return version

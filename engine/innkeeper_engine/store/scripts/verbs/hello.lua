@@ -1,0 +1,20 @@
+-- hello: an executor says what it is working on; what else is leased to it goes back at once, no attempt counted.
+-- Reply: how many went back.
+local known, back = {}, 0
+for _, token in ipairs(request.tokens) do known[token] = true end
+for _, id in ipairs(call('SMEMBERS', P .. 'x:' .. request.executor)) do
+  local item = hash(P .. 'i:' .. id)
+  if not item.tk then
+    call('SREM', P .. 'x:' .. request.executor, id)
+  elseif not known[item.tk] then
+    end_lease(id, item)
+    if item.c or call('EXISTS', P .. 'st:' .. item.r) == 0 then
+      drop_item(id, item.r)
+    else
+      requeue(id, item)
+    end
+    back = back + 1
+  end
+end
+close_shard()
+return back
