@@ -1,0 +1,1 @@
+"""Benchmarks of an Innkeeper server, driven from outside over HTTP."""

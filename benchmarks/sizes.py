@@ -1,0 +1,72 @@
+"""How much work each benchmark does."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The full sizes; `quick()` gives those of a smoke run."""
+
+    stall_s: float = 90.0
+    """A run counts as lost when no run has made progress for so long (longer than one retry's back-off)."""
+    verify: int = 5000
+    """At most so many runs of one measurement are asked for one by one afterwards."""
+    latency_s: float = 30.0
+    latency_rate: float = 10.0
+    """Events per second."""
+    noop_runs: int = 5000
+    noop_senders: int = 16
+    chain_in_flight: int = 64
+    chain_short: int = 10
+    """Steps of a short run."""
+    chain_short_runs: int = 512
+    chain_long: int = 100
+    chain_long_runs: int = 128
+    chain_alone_runs: int = 20
+    """Runs with one in flight: short ones; a fifth of it: long ones."""
+    fan_width: int = 1000
+    ingest_senders: int = 16
+    ingest_single: int = 10_000
+    """Events sent one a body."""
+    ingest_batched: int = 50_000
+    """Events sent a hundred a body."""
+    ingest_event_bytes: int = 500
+    sleepers: int = 100_000
+    sleepers_window_s: float = 120.0
+    idle_s: float = 20.0
+    waiters: int = 100_000
+    waiters_rate: int = 2000
+    """Events per second, of which one in ten resumes a run."""
+    waiters_s: float = 30.0
+    growth_small: int = 1000
+    growth_large: int = 100_000
+    growth_rounds: int = 7
+    growth_runs: int = 256
+    """Short runs in each round."""
+
+
+def quick() -> Sizes:
+    """A smoke run: shows that every benchmark works, measures nothing."""
+    return Sizes(
+        stall_s=30.0,
+        verify=50,
+        latency_s=1.0,
+        noop_runs=100,
+        chain_in_flight=8,
+        chain_short_runs=8,
+        chain_long_runs=2,
+        chain_alone_runs=5,
+        fan_width=100,
+        ingest_single=200,
+        ingest_batched=1000,
+        sleepers=100,
+        sleepers_window_s=1.0,
+        idle_s=1.0,
+        waiters=100,
+        waiters_rate=200,
+        waiters_s=1.0,
+        growth_small=30,
+        growth_large=150,
+        growth_rounds=1,
+        growth_runs=8,
+    )

@@ -1,0 +1,20 @@
+"""One module per benchmark: a `run(bench)` that yields the figures of one run."""
+
+from collections.abc import Awaitable, Callable
+
+from benchmarks.figures import Figure
+from benchmarks.session import Bench
+from benchmarks.suites import chain, fan, growth, ingest, latency, noop, timers, waiters
+
+Suite = Callable[[Bench], Awaitable[list[Figure]]]
+
+SUITES: dict[str, Suite] = {
+    "latency": latency.run,
+    "noop": noop.run,
+    "chain": chain.run,
+    "fan": fan.run,
+    "ingest": ingest.run,
+    "timers": timers.run,
+    "waiters": waiters.run,
+    "growth": growth.run,
+}
