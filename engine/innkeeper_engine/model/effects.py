@@ -4,7 +4,7 @@ Each effect is idempotent and carries its own condition, because a decision is m
 the same run commit. JSON goes through as bytes in canonical form; times are ms since the epoch.
 """
 
-from typing import ClassVar, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Ids2: TypeAlias = tuple[str, str]
 """Event ids (ULIDs) for the two events that the end of a run may emit: failed or cancelled, and finished."""
@@ -243,7 +243,7 @@ MAX_EFFECTS = 256
 class LeaseGuard(NamedTuple):
     """This lease is the item's, and no checkpoint came after `seen`. The item ends unless an effect retries it."""
 
-    TAG: ClassVar[str] = "lease"
+    TAG = "lease"
     item: str
     token: str
     seen: int
@@ -252,7 +252,7 @@ class LeaseGuard(NamedTuple):
 class KeepGuard(NamedTuple):
     """This lease is the item's, and stays (extended by `extend_ms`; 0 leaves it). `generation` 0: not asked."""
 
-    TAG: ClassVar[str] = "keep"
+    TAG = "keep"
     item: str
     token: str
     extend_ms: int = 0
@@ -260,27 +260,27 @@ class KeepGuard(NamedTuple):
 
 
 class CursorGuard(NamedTuple):
-    """The router's cursor is still here; it moves by `count` events and to position `then` in the one after."""
+    """The router's cursor is still here; it moves by `routed` events and to position `then` in the one after."""
 
-    TAG: ClassVar[str] = "cursor"
+    TAG = "cursor"
     env: str
     at: int
     within: str
-    count: int
+    routed: int
     then: str = ""
 
 
 class LiveGuard(NamedTuple):
     """The run has not ended."""
 
-    TAG: ClassVar[str] = "live"
+    TAG = "live"
     run: str
 
 
 class CronGuard(NamedTuple):
     """The cron is still armed for this slot."""
 
-    TAG: ClassVar[str] = "cron"
+    TAG = "cron"
     cron: str
     slot_ms: int
 
@@ -288,7 +288,7 @@ class CronGuard(NamedTuple):
 class HistoryGuard(NamedTuple):
     """The recorder's cursor is still here; it moves in the same script."""
 
-    TAG: ClassVar[str] = "history"
+    TAG = "history"
     at: str
     then: str
 
@@ -296,7 +296,7 @@ class HistoryGuard(NamedTuple):
 class NoGuard(NamedTuple):
     """Effects that carry all of their own conditions."""
 
-    TAG: ClassVar[str] = "none"
+    TAG = "none"
 
 
 Guard: TypeAlias = LeaseGuard | KeepGuard | CursorGuard | LiveGuard | CronGuard | HistoryGuard | NoGuard
