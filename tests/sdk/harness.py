@@ -25,6 +25,7 @@ from typing import Any, ClassVar, TypeVar
 
 import httpx
 import psutil
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -295,6 +296,12 @@ class Server:
         self.proc.stop()
 
 
+def step_hash(step_id: str, repeat: int = 0) -> str:
+    """The id on the wire: SHA-1 of the id in the code, the n-th repeat of which carries `:n`."""
+    text = step_id if repeat == 0 else f"{step_id}:{repeat}"
+    return hashlib.sha1(text.encode()).hexdigest()
+
+
 FAST = {"INNKEEPER_RETRY_BACKOFF_S": "0.2,0.2", "INNKEEPER_RETRY_JITTER_S": "0"}
 """Retries without the waits that production wants."""
 
@@ -302,20 +309,19 @@ FAST = {"INNKEEPER_RETRY_BACKOFF_S": "0.2,0.2", "INNKEEPER_RETRY_JITTER_S": "0"}
 class App:
     """The scenario app in one SDK: a process that serves the functions, counts what really ran, and tells."""
 
-    sdk: ClassVar[str] = ""
-
     def __init__(
         self,
         directory: Path,
         api: Api,
         *,
         app_id: str = "",
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str | None] | None = None,
         port: int | None = None,
         sdk: str = "",
         argv: Sequence[str] = (),
     ) -> None:
-        self.sdk_name = sdk
+        """`env`: what configures the SDK, dev mode when absent; None as a value takes a variable away."""
+        self.sdk = sdk
         self.id = app_id or sdk
         self.port = port or free_port()
         self.api = api
@@ -328,7 +334,8 @@ class App:
             "SELF_URL": self.origin,
             "INNGEST_BASE_URL": api.url,
         }
-        given = dict(env) if env is not None else {"INNGEST_DEV": "1"}
+        given = {"INNGEST_DEV": "1"} if env is None else {k: v for k, v in env.items() if v is not None}
+        base = {k: v for k, v in base.items() if env is None or env.get(k, v) is not None}
         self.proc = Proc(
             f"app:{self.id}:{self.port}",
             argv,
@@ -412,21 +419,19 @@ class Run:
         """The run as it is."""
         return self.app.api.run(self.id)
 
-    def wait_step(self, name: str, *, timeout_s: float = 20.0) -> dict[str, Any]:
-        """The step called `name`, once the server has recorded it: a wait seen here is registered."""
+    def step(self, step_id: str, repeat: int = 0) -> dict[str, Any] | None:
+        """What the server recorded of the step with this id in the code, None while it knows nothing of it."""
+        wanted = step_hash(step_id, repeat)
+        return next((s for s in self.now().get("steps") or [] if s["id"] == wanted), None)
+
+    def wait_step(self, step_id: str, *, timeout_s: float = 20.0) -> dict[str, Any]:
+        """The step, once the server has recorded it: a wait or a sleep seen here is registered."""
         return wait_until(
-            lambda: next((s for s in self.now().get("steps", []) if s.get("name") == name), None),
-            f"step {name!r} of run {self.id}",
+            lambda: self.step(step_id),
+            f"step {step_id!r} of run {self.id}",
             timeout_s=timeout_s,
             seen=self.now,
         )
-
-    def steps(self) -> dict[str, list[dict[str, Any]]]:
-        """The recorded steps by name."""
-        by_name: dict[str, list[dict[str, Any]]] = {}
-        for step in self.now().get("steps", []):
-            by_name.setdefault(step["name"], []).append(step)
-        return by_name
 
     def effects(self, step: str | None = None) -> list[dict[str, Any]]:
         """What this run's bodies recorded."""
@@ -512,3 +517,8 @@ def _build(argv: list[str], cwd: Path) -> None:
     done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+
+
+def on(*sdks: str) -> Any:
+    """Run a test on the app of each of these SDKs, as the fixture `app`."""
+    return pytest.mark.parametrize("app", sdks, indirect=True)

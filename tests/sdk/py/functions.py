@@ -293,6 +293,7 @@ async def callee_fails(ctx: Any, step: Any, rec: Recorder) -> object:
 @define("callee-slow")
 async def callee_slow(ctx: Any, step: Any, rec: Recorder) -> object:
     await step.sleep("nap", 3000)
+    rec("late", data=ctx.event.data)
     return "late"
 
 
@@ -465,8 +466,8 @@ async def note_failure(ctx: Any, step: Any, rec: Recorder) -> object:
     return await step.run("note", note)
 
 
-@define("on-failure", retries=0, on_failure=handler_of("on-failure-handler", note_failure))
-async def on_failure(ctx: Any, step: Any, rec: Recorder) -> object:
+@define("with-handler", retries=0, on_failure=handler_of("with-handler-handler", note_failure))
+async def with_handler(ctx: Any, step: Any, rec: Recorder) -> object:
     await step.run("good", named(rec, "good"))
     return await step.run("bad", lambda: fail(rec, "bad"))
 
@@ -632,6 +633,13 @@ functions.append(
 )
 
 stream_client = inngest.Inngest(app_id=f"{APP}-stream")
+
+
+async def always_fails(ctx: Any, step: Any, rec: Recorder) -> object:
+    raise BoomError("fn boom")
+
+
 stream_functions = [
-    define("streamed", trigger=inngest.TriggerEvent(event=f"{APP}/streamed"), using=stream_client)(add_up)
+    define("streamed", using=stream_client)(add_up),
+    define("streamed-fails", using=stream_client, retries=0)(always_fails),
 ]

@@ -1,0 +1,79 @@
+"""One server and one app per SDK for a session (for each xdist worker its own), started when first asked for."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.sdk.harness import ALL, PY04, App, Proc, Server, make_app
+
+
+class World:
+    """The session's server and its apps."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.server = Server(directory).start()
+        self._apps: dict[str, App] = {}
+
+    def app(self, sdk: str) -> App:
+        """The scenario app in one SDK, running and registered."""
+        if sdk not in self._apps:
+            app = make_app(sdk, self.directory, self.server.api)
+            app.start()
+            self._apps[sdk] = app
+            # Python 0.4 cannot stream.
+            app.sync_ok(*(["/api/inngest"] if sdk == PY04 else ["/api/inngest", "/api/stream"]))
+        return self._apps[sdk]
+
+    def close(self) -> None:
+        """End the apps, then the server."""
+        for app in self._apps.values():
+            app.stop()
+        self.server.stop()
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The session's server with its apps; afterwards its log must hold no traceback."""
+    world = World(tmp_path_factory.mktemp("world"))
+    try:
+        yield world
+    finally:
+        world.close()
+    log = world.server.proc.log_text()
+    assert "Traceback (most recent call last)" not in log, log[-8000:]
+
+
+@pytest.fixture
+def app(request: pytest.FixtureRequest, world: World) -> App:
+    """The app in the SDK that the test is parametrised with, see `on`."""
+    sdk = request.param
+    assert sdk in ALL
+    return world.app(sdk)
+
+
+@pytest.fixture
+def fresh_server(tmp_path: Path) -> Iterator[Server]:
+    """A server of the test's own."""
+    server = Server(tmp_path)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Show the end of every live process's log under a failure."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.failed and "sdk" in item.keywords:
+        report.sections.extend((f"log of {p.name} ({p.log})", p.tail()) for p in Proc.live)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Cron slots come once a minute: what waits for one runs last, when the slot has mostly been."""
+    items.sort(key=lambda item: item.name.startswith("test_cron"))
