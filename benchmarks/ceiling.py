@@ -1,8 +1,8 @@
 """The ceiling: the app alone, driven by a server that only answers and decides nothing.
 
 It posts the requests that a server would send, in the recorded shape and in the same order, with the same
-number of runs in flight, and answers what the app sends (its registration, its checkpoints) with an empty 200.
-What is left is the cost of the app and of HTTP: no server is faster than this with the same client library.
+number of runs in flight, and answers what the app sends (registration, checkpoints) with an empty 200. What
+is left is the cost of the app and of HTTP: no server is faster than this with the same client library.
 
 Started as a process of its own, `python -m benchmarks.ceiling PORT`; reads one plan (JSON) a line from stdin
 and answers each with one line, `{"seconds": …, "requests": …}`.
@@ -13,7 +13,7 @@ import hashlib
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Literal
+from typing import Literal, cast
 
 import msgspec
 import uvloop
@@ -88,8 +88,7 @@ class Answering(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the way back."""
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.WriteTransport", transport)
 
     def data_received(self, data: bytes) -> None:
         """Answer each complete request."""

@@ -129,7 +129,7 @@ class Load:
             await asyncio.sleep(0.01)
 
     async def verify_completed(self, event_ids: Sequence[str], limit: int, stall_s: float) -> None:
-        """Ask the API for the run of each event (of about `limit` events, spread evenly, where there are more).
+        """Ask the API for the run of each event (of about `limit` spread evenly, where there are more).
 
         Raises:
             RunsLost: an event has not exactly one run, or its run is not Completed within `stall_s`.

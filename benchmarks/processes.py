@@ -5,7 +5,9 @@ import os
 import re
 import signal
 import socket
+import sys
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ HERE = Path(__file__).resolve().parent
 STORE_NAMES = ("valkey-server", "redis-server")
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
+STORE_TIMEOUT_S = 3.0
 
 
 class BenchmarkError(Exception):
@@ -119,13 +122,13 @@ class AppKind:
 
     name: str
     """`null`, `ts4`, `ts3`: also the prefix of its event names."""
-    script: str
+    command: tuple[str, ...]
     env: Mapping[str, str]
 
 
-NULL_APP = AppKind("null", "null_app.mjs", {})
-TS4_APP = AppKind("ts4", "sdk_app.mjs", {"SDK_MAJOR": "4"})
-TS3_APP = AppKind("ts3", "sdk_app.mjs", {"SDK_MAJOR": "3"})
+NULL_APP = AppKind("null", (sys.executable, "-m", "benchmarks.null_app"), {})
+TS4_APP = AppKind("ts4", ("node", str(HERE / "sdk_app.mjs")), {"SDK_MAJOR": "4"})
+TS3_APP = AppKind("ts3", ("node", str(HERE / "sdk_app.mjs")), {"SDK_MAJOR": "3"})
 
 
 class App:
@@ -156,8 +159,8 @@ class App:
             "SDK_MODULES": str(modules),
         }
         process = await asyncio.create_subprocess_exec(
-            "node",
-            str(HERE / kind.script),
+            *kind.command,
+            cwd=HERE.parent,
             env=env,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -171,7 +174,7 @@ class App:
         if not line.startswith(b"ready "):
             await end(process)
             raise BenchmarkError(
-                f"the app {kind.script} did not start (see its error above); "
+                f"the app {kind.name} did not start (see its error above); "
                 f"SDK apps need `npm install` in the parent of {modules / 'node_modules'}"
             )
         return cls(kind, process, int(line.split()[1]))
@@ -254,12 +257,8 @@ def _listening(process: psutil.Process) -> list[str]:
         for connection in process.net_connections(kind="tcp")
         if connection.status == psutil.CONN_LISTEN
     ]
-    urls.extend(
-        f"unix://{connection.laddr}?db=0"
-        for connection in process.net_connections(kind="unix")
-        if isinstance(connection.laddr, str) and connection.laddr
-    )
-    return urls
+    paths = [str(connection.laddr) for connection in process.net_connections(kind="unix")]
+    return urls + [f"unix://{path}?db=0" for path in paths if path]
 
 
 class Server:
@@ -323,8 +322,14 @@ class Server:
 
     async def find_store(self) -> None:
         """Look for the store, once the server is up."""
-        if self._ps is not None:
+        if self._ps is None:
+            return
+        deadline = time.monotonic() + STORE_TIMEOUT_S
+        while True:
             self.store = await Store.below(self._ps.pid)
+            if self.store is None or self.store.url is not None or time.monotonic() > deadline:
+                return
+            await asyncio.sleep(0.05)
 
     def cpu_s(self) -> float | None:
         """CPU time of the server and of what it started, without its store."""

@@ -68,5 +68,5 @@ def quick() -> Sizes:
         growth_small=30,
         growth_large=150,
         growth_rounds=1,
-        growth_runs=8,
+        growth_runs=32,
     )
