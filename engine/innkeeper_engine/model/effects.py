@@ -181,10 +181,11 @@ class Touch(NamedTuple):
 
 
 class Arm(NamedTuple):
-    """The next slot of a cron."""
+    """The next slot of a cron, and when it is due: later than the slot by the cron's jitter."""
 
     cron: str
     slot_ms: int
+    due_ms: int
 
 
 class Fold(NamedTuple):
@@ -243,7 +244,6 @@ MAX_EFFECTS = 256
 class LeaseGuard(NamedTuple):
     """This lease is the item's, and no checkpoint came after `seen`. The item ends unless an effect retries it."""
 
-    TAG = "lease"
     item: str
     token: str
     seen: int
@@ -252,7 +252,6 @@ class LeaseGuard(NamedTuple):
 class KeepGuard(NamedTuple):
     """This lease is the item's, and stays (extended by `extend_ms`; 0 leaves it). `generation` 0: not asked."""
 
-    TAG = "keep"
     item: str
     token: str
     extend_ms: int = 0
@@ -262,7 +261,6 @@ class KeepGuard(NamedTuple):
 class CursorGuard(NamedTuple):
     """The router's cursor is still here; it moves by `routed` events and to position `then` in the one after."""
 
-    TAG = "cursor"
     env: str
     at: int
     within: str
@@ -273,14 +271,12 @@ class CursorGuard(NamedTuple):
 class LiveGuard(NamedTuple):
     """The run has not ended."""
 
-    TAG = "live"
     run: str
 
 
 class CronGuard(NamedTuple):
     """The cron is still armed for this slot."""
 
-    TAG = "cron"
     cron: str
     slot_ms: int
 
@@ -288,7 +284,6 @@ class CronGuard(NamedTuple):
 class HistoryGuard(NamedTuple):
     """The recorder's cursor is still here; it moves in the same script."""
 
-    TAG = "history"
     at: str
     then: str
 
@@ -296,7 +291,15 @@ class HistoryGuard(NamedTuple):
 class NoGuard(NamedTuple):
     """Effects that carry all of their own conditions."""
 
-    TAG = "none"
-
 
 Guard: TypeAlias = LeaseGuard | KeepGuard | CursorGuard | LiveGuard | CronGuard | HistoryGuard | NoGuard
+
+GUARD_TAGS: dict[type[Guard], str] = {
+    LeaseGuard: "lease",
+    KeepGuard: "keep",
+    CursorGuard: "cursor",
+    LiveGuard: "live",
+    CronGuard: "cron",
+    HistoryGuard: "history",
+    NoGuard: "none",
+}

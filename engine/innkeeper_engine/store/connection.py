@@ -20,6 +20,12 @@ Reply: TypeAlias = Any
 _HIGH_WATER_BYTES = 8 << 20
 
 
+def pack(command: tuple[Argument, ...]) -> bytes:
+    """A command as Redis reads it."""
+    packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]
+    return packed
+
+
 class StoreError(Exception):
     """Redis refused a command; the message is its own."""
 
@@ -48,9 +54,9 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
             ValueError: the URL is none of these. The message never holds the password.
         """
         parts = urlsplit(url)
-        login = {"username": unquote(parts.username or ""), "password": unquote(parts.password or "")}
+        username, password = unquote(parts.username or ""), unquote(parts.password or "")
         if parts.scheme == "unix":
-            return cls(path=parts.path, **login)
+            return cls(path=parts.path, username=username, password=password)
         if parts.scheme not in ("redis", "rediss"):
             raise ValueError(
                 f"a Redis URL begins with redis://, rediss:// or unix://, this one with {parts.scheme!r}"
@@ -63,7 +69,8 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
             port=parts.port or 6379,
             database=int(database),
             tls=parts.scheme == "rediss",
-            **login,
+            username=username,
+            password=password,
         )
 
     def __str__(self) -> str:
@@ -138,7 +145,7 @@ class Connection:
         assert protocol is not None
         if not protocol.writable.is_set():
             await protocol.writable.wait()
-        return await protocol.send(hiredis.pack_command(command))
+        return await protocol.send(pack(command))
 
     async def _keep_connected(self) -> None:
         delay_s = 0.02
@@ -175,10 +182,10 @@ class Connection:
         a = self._address
         if a.password:
             login = (a.username, a.password) if a.username else (a.password,)
-            await protocol.send(hiredis.pack_command(("AUTH", *login)))
+            await protocol.send(pack(("AUTH", *login)))
         if a.database:
-            await protocol.send(hiredis.pack_command(("SELECT", a.database)))
-        await protocol.send(hiredis.pack_command(("CLIENT", "SETNAME", self._name)))
+            await protocol.send(pack(("SELECT", a.database)))
+        await protocol.send(pack(("CLIENT", "SETNAME", self._name)))
         if self._greeting is not None:
             await self._greeting(_Fresh(protocol))
 
@@ -191,7 +198,7 @@ class _Fresh(Connection):
 
     async def call(self, *command: Argument) -> Reply:
         assert self._protocol is not None
-        return await self._protocol.send(hiredis.pack_command(command))
+        return await self._protocol.send(pack(command))
 
 
 class _Protocol(asyncio.Protocol):

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import msgpack
 import msgspec
 
-from ..model.effects import MAX_EFFECTS, TAGS, Effect, Guard
-from ..model.state import (
+from innkeeper_engine.model.effects import GUARD_TAGS, MAX_EFFECTS, TAGS, Effect, Guard, Wait
+from innkeeper_engine.model.state import (
     Applied,
     Due,
     Lease,
@@ -18,8 +18,8 @@ from ..model.state import (
     Waiter,
     WaiterQuery,
 )
-from . import scripts
-from .connection import Address, Argument, Connection, Reply, StoreError
+from innkeeper_engine.store import scripts
+from innkeeper_engine.store.connection import Address, Argument, Connection, Reply, StoreError
 
 NewEvent = tuple[str, str, bytes]
 """(internal id, name, body)."""
@@ -121,7 +121,7 @@ class Store:
         if len(effects) > MAX_EFFECTS:
             raise ValueError(f"{len(effects)} effects in one script; at most {MAX_EFFECTS}")
         request: dict[str, Any] = {
-            "guard": (guard.TAG, *guard),
+            "guard": (GUARD_TAGS[type(guard)], *guard),
             "effects": [encode_effect(effect) for effect in effects],
         }
         if tokens:
@@ -168,7 +168,11 @@ class Store:
         """For each query, the pauses under its index key that were committed before its event."""
         reply = await self._script(self._connection, "waiters", {"env": env, "queries": queries})
         return [
-            [Waiter(p.decode(), r.decode(), s.decode(), k.decode(), x) for p, r, s, k, x in found if r is not None]
+            [
+                Waiter(p.decode(), r.decode(), s.decode(), k.decode(), x)
+                for p, r, s, k, x in found
+                if r is not None
+            ]
             for found in reply
         ]
 
@@ -186,13 +190,13 @@ class Store:
         blob: bytes = b"",
         functions: Sequence[tuple[str, bool, Sequence[str | int]]] = (),
         gone: Sequence[str] = (),
-        crons: Sequence[tuple[str, int]] = (),
+        crons: Sequence[tuple[str, int, int]] = (),
         crons_gone: Sequence[str] = (),
         heard: Sequence[str] | None = None,
     ) -> int:
         """Write one app's registration and tell the scheduler of its functions; returns the registry's version.
 
-        `functions`: (fn, held, [def, cap, ...]); `crons`: (id, first slot), armed ones keep theirs.
+        `functions`: (fn, held, [def, cap, ...]); `crons`: (id, first slot, when it is due), armed ones keep theirs.
         """
         request = {
             "env": env,
@@ -316,8 +320,8 @@ class Greeter:
 
 def encode_effect(effect: Effect) -> tuple[Any, ...]:
     """An effect as the scripts read it: its tag, then its fields."""
-    if type(effect).__name__ == "Wait" and effect.conflict is not None:  # type: ignore[union-attr]
-        nested = tuple(encode_effect(inner) for inner in effect.conflict)  # type: ignore[union-attr]
+    if isinstance(effect, Wait) and effect.conflict is not None:
+        nested = tuple(encode_effect(inner) for inner in effect.conflict)
         return (TAGS[type(effect)], *effect[:-1], nested)
     return (TAGS[type(effect)], *effect)
 

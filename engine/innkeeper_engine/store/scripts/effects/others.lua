@@ -19,10 +19,10 @@ effects.touch = function(e)
   call('HSET', P .. 'i:' .. e[2], 'a', 0)
 end
 
--- arm: 2 cron, 3 next slot ms. 
+-- arm: 2 cron, 3 next slot ms, 4 when it is due.
 effects.arm = function(e)
   call('HSET', P .. 'cron:' .. e[2], 'slot', e[3])
-  set_timer('C' .. e[2], e[3])
+  set_timer('C' .. e[2], e[4])
 end
 
 -- fold: 2 run, 3 notes. History, as the recorder keeps it; only while the run or its summary is there.

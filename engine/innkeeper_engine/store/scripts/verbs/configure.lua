@@ -1,5 +1,5 @@
 -- configure: one app's registration and what the scheduler must know of its functions.
--- app, blob (or '' to remove the app), functions {fn, held, {def, cap, ...}}, gone {fn}, crons {id, slot},
+-- app, blob (or '' to remove the app), functions {fn, held, {def, cap, ...}}, gone {fn}, crons {id, slot, due},
 -- crons_gone {id}, heard {internal event names}. Reply: the registry's new version.
 local env = request.env
 
@@ -57,7 +57,7 @@ end
 for _, fn in ipairs(request.gone) do set_caps(fn, {}) end
 for _, cron in ipairs(request.crons) do
   -- A cron that is armed already keeps its slot: a sync never skips or repeats one.
-  if call('HSETNX', P .. 'cron:' .. cron[1], 'slot', cron[2]) == 1 then set_timer('C' .. cron[1], cron[2]) end
+  if call('HSETNX', P .. 'cron:' .. cron[1], 'slot', cron[2]) == 1 then set_timer('C' .. cron[1], cron[3]) end
 end
 for _, id in ipairs(request.crons_gone) do
   call('DEL', P .. 'cron:' .. id)

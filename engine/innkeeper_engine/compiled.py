@@ -1,0 +1,162 @@
+"""What apps have registered, compiled once per change for those who decide on events and calls."""
+
+import uuid
+from collections.abc import Iterable
+
+import msgspec
+
+from innkeeper_engine.cel import Expression, ExpressionError, compile_expression
+from innkeeper_engine.cron import CronError, CronLine
+from innkeeper_engine.model.functions import App, FunctionConfig, Trigger
+from innkeeper_engine.triggers import matches, patterns_for
+
+_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "innkeeper.dev")
+
+INTERNAL_EVENTS = (
+    "inngest/function.finished",
+    "inngest/function.failed",
+    "inngest/function.cancelled",
+    "inngest/function.invoked",
+)
+"""Events that the engine itself sends."""
+
+
+def app_uuid(env: str, app_id: str) -> str:
+    """The id of an app where the SDK protocol wants a UUID: always the same for the same app."""
+    return str(uuid.uuid5(_NAMESPACE, f"app\0{env}\0{app_id}"))
+
+
+def function_uuid(env: str, slug: str) -> str:
+    """The id of a function where the SDK protocol wants a UUID."""
+    return str(uuid.uuid5(_NAMESPACE, f"function\0{env}\0{slug}"))
+
+
+class CompiledTrigger(msgspec.Struct, frozen=True):
+    """An event trigger with its filter compiled."""
+
+    config: Trigger
+    condition: Expression | None
+
+
+class CompiledCancel(msgspec.Struct, frozen=True):
+    """A cancellation rule with its condition compiled."""
+
+    event: str
+    condition: Expression | None
+    timeout_ms: int | None
+
+
+class CompiledCron(msgspec.Struct, frozen=True):
+    """A cron trigger, parsed. `id` names it in the store."""
+
+    id: str
+    line: CronLine
+    text: str
+    jitter_ms: int
+
+
+class FunctionEntry(msgspec.Struct, frozen=True):
+    """A registered function, ready to be decided on."""
+
+    config: FunctionConfig
+    app: App
+    env: str
+    uuid: str
+    triggers: tuple[CompiledTrigger, ...]
+    cancels: tuple[CompiledCancel, ...]
+    crons: tuple[CompiledCron, ...]
+
+    @property
+    def key(self) -> str:
+        """The function's name in the store: `<env>/<slug>`."""
+        return f"{self.env}/{self.config.slug}"
+
+
+class Registry:
+    """One environment's apps and functions, as of one version. Immutable."""
+
+    def __init__(self, env: str, version: int, apps: Iterable[App]) -> None:
+        self.env = env
+        self.version = version
+        self.apps = {app.id: app for app in apps}
+        self.functions: dict[str, FunctionEntry] = {}
+        self.crons: dict[str, tuple[FunctionEntry, CompiledCron]] = {}
+        self._by_trigger: dict[str, list[tuple[FunctionEntry, CompiledTrigger]]] = {}
+        self._by_name: dict[str, list[tuple[FunctionEntry, CompiledTrigger]]] = {}
+        for app in self.apps.values():
+            for config in app.functions:
+                self._add(compile_function(env, app, config))
+        self.cancelling_names = frozenset(c.event for f in self.functions.values() for c in f.cancels)
+        """Event names in some function's `cancelOn`."""
+
+    def triggered_by(self, name: str) -> list[tuple[FunctionEntry, CompiledTrigger]]:
+        """Every function with each of its triggers that an event of this name reaches, in the order of declaration."""
+        found = self._by_name.get(name)
+        if found is None:
+            if len(self._by_name) > 10_000:  # names come from outside
+                self._by_name.clear()
+            found = [pair for pattern in patterns_for(name) for pair in self._by_trigger.get(pattern, ())]
+            self._by_name[name] = found
+        return found
+
+    def heard(self) -> list[str]:
+        """The engine's own events that some trigger or cancellation listens to."""
+        wanted = {*self._by_trigger, *self.cancelling_names}
+        return [name for name in INTERNAL_EVENTS if any(matches(pattern, name) for pattern in wanted)]
+
+    def _add(self, entry: FunctionEntry) -> None:
+        self.functions[entry.config.slug] = entry
+        for trigger in entry.triggers:
+            self._by_trigger.setdefault(str(trigger.config.event), []).append((entry, trigger))
+        for cron in entry.crons:
+            self.crons[cron.id] = (entry, cron)
+
+
+def compile_function(env: str, app: App, config: FunctionConfig) -> FunctionEntry:
+    """Compile what a registration was checked for already.
+
+    A registration written by another version may hold what this one cannot compile: such a trigger never fires,
+    such a rule never cancels; the function itself goes on.
+    """
+    return FunctionEntry(
+        config=config,
+        app=app,
+        env=env,
+        uuid=function_uuid(env, config.slug),
+        triggers=tuple(
+            CompiledTrigger(trigger, condition)
+            for trigger in config.triggers
+            if trigger.event
+            for usable, condition in (_compiled(trigger.expression),)
+            if usable
+        ),
+        cancels=tuple(
+            CompiledCancel(cancel.event, condition, cancel.timeout_ms)
+            for cancel in config.cancel
+            for usable, condition in (_compiled(cancel.expression),)
+            if usable
+        ),
+        crons=tuple(
+            CompiledCron(f"{env}/{config.slug}#{trigger.cron}", line, trigger.cron, trigger.jitter_ms)
+            for trigger in config.triggers
+            if trigger.cron
+            for line in (_cron_line(trigger.cron),)
+            if line is not None
+        ),
+    )
+
+
+def _compiled(text: str | None) -> tuple[bool, Expression | None]:
+    if not text:
+        return True, None
+    try:
+        return True, compile_expression(text)
+    except ExpressionError:
+        return False, None
+
+
+def _cron_line(text: str) -> CronLine | None:
+    try:
+        return CronLine.parse(text)
+    except CronError:
+        return None

@@ -1,0 +1,70 @@
+"""A checked registration becomes the app's current one, and the scheduler learns of its functions."""
+
+import msgspec
+
+from innkeeper_engine.compiled import Registry, app_uuid, compile_function, function_uuid
+from innkeeper_engine.decide.crons import first_slot
+from innkeeper_engine.model.functions import App, FunctionConfig
+from innkeeper_engine.store.store import Store
+
+__all__ = ["Registered", "app_uuid", "caps", "function_uuid", "register_app"]
+
+
+class Registered(msgspec.Struct, frozen=True):
+    """What a registration changed."""
+
+    modified: bool
+    app_version: int
+
+
+async def register_app(store: Store, env: str, app: App, *, now_ms: int) -> Registered:
+    """Write an app's registration; one equal to the current (checksum and URL) changes nothing.
+
+    Functions that are not in it any more are gone: nothing starts them, their runs in flight end as failed when
+    they are next called. Two round trips, one more to write.
+    """
+    version = await store.registry_version()
+    blobs = await store.registrations(env)
+    apps = {app_id: msgspec.json.decode(blob, type=App) for app_id, blob in blobs.items()}
+    known = apps.get(app.id)
+    if known is not None and known.checksum == app.checksum and known.url == app.url:
+        return Registered(False, known.version)
+    app = msgspec.structs.replace(app, version=known.version + 1 if known else 1, synced_at_ms=now_ms)
+    apps[app.id] = app
+    registry = Registry(env, version, apps.values())
+    before = {f.slug: f for f in known.functions} if known else {}
+    after = {f.slug for f in app.functions}
+    crons = [
+        (cron.id, *first_slot(entry, cron, now_ms))
+        for slug, entry in registry.functions.items()
+        if slug in after
+        for cron in entry.crons
+    ]
+    kept = {cron_id for cron_id, _, _ in crons}
+    gone = [
+        cron.id
+        for config in before.values()
+        if known
+        for cron in compile_function(env, known, config).crons
+        if cron.id not in kept
+    ]
+    await store.configure(
+        env,
+        app=app.id,
+        blob=msgspec.json.encode(app),
+        functions=[(f"{env}/{f.slug}", False, caps(f)) for f in app.functions],
+        gone=[f"{env}/{slug}" for slug in before if slug not in after],
+        crons=crons,
+        crons_gone=gone,
+        heard=registry.heard(),
+    )
+    return Registered(True, app.version)
+
+
+def caps(config: FunctionConfig) -> list[str | int]:
+    """The function's own limits as the scheduler reads them: `[def, cap, ...]`. `c` is its concurrency.
+
+    Limits with a key are not enforced by this version (`FunctionConfig.not_enforced` names them).
+    """
+    own = [c.limit for c in config.concurrency if not c.key and c.scope == "fn" and c.limit > 0]
+    return ["c", min(own)] if own else []

@@ -1,0 +1,46 @@
+"""The registry as the store has it: read when it changes, compiled once."""
+
+import asyncio
+
+import msgspec
+
+from innkeeper_engine.compiled import FunctionEntry, Registry, app_uuid, function_uuid
+from innkeeper_engine.model.functions import App
+from innkeeper_engine.store.store import Store
+
+__all__ = ["FunctionEntry", "Registries", "Registry", "app_uuid", "function_uuid"]
+
+
+class Registries:
+    """The current registry of each environment, read again when the store says that it changed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: dict[str, Registry] = {}
+        self._reading = asyncio.Lock()
+
+    async def current(self, env: str) -> Registry:
+        """The registry as it is now: asks the store for its version (one round trip when nothing changed)."""
+        return await self.at_least(env, await self._store.registry_version())
+
+    async def at_least(self, env: str, version: int) -> Registry:
+        """A registry no older than `version`; no round trip when the known one is not."""
+        known = self._known.get(env)
+        if known is not None and known.version >= version:
+            return known
+        async with self._reading:
+            known = self._known.get(env)
+            if known is not None and known.version >= version:
+                return known
+            # The version first: what is read after it is at least as new.
+            version = await self._store.registry_version()
+            blobs = await self._store.registrations(env)
+            registry = Registry(
+                env, version, (msgspec.json.decode(blob, type=App) for blob in blobs.values())
+            )
+            self._known[env] = registry
+            return registry
+
+    def known(self, env: str) -> Registry | None:
+        """The registry as it was last read."""
+        return self._known.get(env)
