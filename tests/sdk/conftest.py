@@ -1,4 +1,4 @@
-"""One server and one app per SDK for a session (for each xdist worker its own), started when first asked for."""
+"""One server and one app per SDK for a session (each xdist worker has its own), started when asked for."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,32 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.sdk.harness import ALL, PY04, App, Proc, Server, make_app
-
-
-class World:
-    """The session's server and its apps."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.server = Server(directory).start()
-        self._apps: dict[str, App] = {}
-
-    def app(self, sdk: str) -> App:
-        """The scenario app in one SDK, running and registered."""
-        if sdk not in self._apps:
-            app = make_app(sdk, self.directory, self.server.api)
-            app.start()
-            self._apps[sdk] = app
-            # Python 0.4 cannot stream.
-            app.sync_ok(*(["/api/inngest"] if sdk == PY04 else ["/api/inngest", "/api/stream"]))
-        return self._apps[sdk]
-
-    def close(self) -> None:
-        """End the apps, then the server."""
-        for app in self._apps.values():
-            app.stop()
-        self.server.stop()
+from tests.sdk.harness import ALL, App, Proc, Server, World
 
 
 @pytest.fixture(scope="session")

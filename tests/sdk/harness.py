@@ -420,7 +420,7 @@ class Run:
         return self.app.api.run(self.id)
 
     def step(self, step_id: str, repeat: int = 0) -> dict[str, Any] | None:
-        """What the server recorded of the step with this id in the code, None while it knows nothing of it."""
+        """What the server recorded of the step with this id in the code; None while it knows nothing."""
         wanted = step_hash(step_id, repeat)
         return next((s for s in self.now().get("steps") or [] if s["id"] == wanted), None)
 
@@ -468,6 +468,31 @@ def make_app(sdk: str, directory: Path, api: Api, **options: Any) -> App:
     """The scenario app of one of `ALL`."""
     kind = PythonApp if sdk in PYTHON else TypeScriptApp
     return kind(directory, api, sdk=sdk, **options)
+
+
+class World:
+    """The session's server and its apps."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.server = Server(directory).start()
+        self._apps: dict[str, App] = {}
+
+    def app(self, sdk: str) -> App:
+        """The scenario app in one SDK, running and registered."""
+        if sdk not in self._apps:
+            app = make_app(sdk, self.directory, self.server.api)
+            app.start()
+            self._apps[sdk] = app
+            # Python 0.4 cannot stream.
+            app.sync_ok(*(["/api/inngest"] if sdk == PY04 else ["/api/inngest", "/api/stream"]))
+        return self._apps[sdk]
+
+    def close(self) -> None:
+        """End the apps, then the server."""
+        for app in self._apps.values():
+            app.stop()
+        self.server.stop()
 
 
 @contextlib.contextmanager
@@ -519,6 +544,6 @@ def _build(argv: list[str], cwd: Path) -> None:
         raise RuntimeError(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
 
-def on(*sdks: str) -> Any:
+def on(*sdks: str) -> pytest.MarkDecorator:
     """Run a test on the app of each of these SDKs, as the fixture `app`."""
     return pytest.mark.parametrize("app", sdks, indirect=True)

@@ -4,8 +4,7 @@ import time
 
 import pytest
 
-from tests.sdk.conftest import World
-from tests.sdk.harness import ALL, App, on, wait_until
+from tests.sdk.harness import ALL, App, World, on, wait_until
 
 pytestmark = pytest.mark.sdk
 
