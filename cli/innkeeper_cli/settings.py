@@ -1,0 +1,275 @@
+"""What each role is told by its environment: one model per role, prefix `INNKEEPER_`.
+
+Every secret may come from a file instead (`INNKEEPER_SIGNING_KEY_FILE=/run/secrets/signing-key`), which is how
+Kubernetes and Docker hand out Secrets. Errors name the variable and how to get it right, never what it held.
+"""
+
+import base64
+import binascii
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
+
+from innkeeper_apps.egress import EgressPolicy
+from innkeeper_engine.store.connection import Address
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretBytes,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+PREFIX = "INNKEEPER_"
+
+LogFormat = Literal["json", "console"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+LOG_FORMATS: tuple[str, ...] = get_args(LogFormat)
+
+ENCRYPTION_KEY_BYTES = 32
+
+_MAKE_KEY = "make one with: openssl rand -hex 32"
+HOW_TO: dict[str, str] = {
+    "event_key": f"the key that apps send events with; {_MAKE_KEY}",
+    "signing_key": f"the key that signs every request to an app; {_MAKE_KEY}",
+    "encryption_key": f"32 bytes that seal what is stored; {_MAKE_KEY}",
+    "redis_url": "where runs are kept, for example redis://redis:6379/0",
+}
+"""What each required setting is, for the one who has to make it."""
+
+
+class SettingsError(Exception):
+    """The environment does not say what a role needs. The message has one line per setting to put right."""
+
+
+def _split(value: object) -> object:
+    """`a, b,c` as a list; what is a sequence already stays."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _spell_encryption_key(value: object) -> object:
+    """The 32 bytes that 64 hex digits or 43-44 letters of base64 (either alphabet) spell."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        return bytes.fromhex(text)
+    try:
+        key = base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
+    except binascii.Error:
+        key = b""
+    if len(key) != ENCRYPTION_KEY_BYTES:
+        raise ValueError(f"must be 32 bytes, written as 64 hex digits or as base64; {_MAKE_KEY}")
+    return key
+
+
+def _check_signing_key(value: SecretStr) -> SecretStr:
+    plain = re.sub(r"^signkey-\w+-", "", value.get_secret_value().strip(), count=1)
+    if not re.fullmatch(r"(?:[0-9a-fA-F]{2})+", plain):
+        raise ValueError(
+            "must be an even number of hex digits, with or without signkey-<env>- before them: "
+            f"SDKs cannot use any other; {_MAKE_KEY}"
+        )
+    return SecretStr(value.get_secret_value().strip())
+
+
+def _check_redis_url(value: SecretStr) -> SecretStr:
+    Address.parse(value.get_secret_value())
+    return value
+
+
+def _check_event_keys(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    if not value:
+        raise ValueError(f"must be one key, or several with commas between them; {_MAKE_KEY}")
+    return value
+
+
+def _check_egress(values: tuple[str, ...]) -> tuple[str, ...]:
+    EgressPolicy.users(values)
+    return values
+
+
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+SigningKey = Annotated[SecretStr, AfterValidator(_check_signing_key)]
+EncryptionKey = Annotated[SecretBytes, BeforeValidator(_spell_encryption_key)]
+EventKeys = Annotated[
+    tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_event_keys)
+]
+RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
+Backoff = Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_split), Field(min_length=1, max_length=32)]
+EgressAllow = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_egress)]
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Reads `INNKEEPER_<NAME>_FILE` for every secret of a model."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        """The file's text without the newline at its end; None where no file is named.
+
+        Raises:
+            SettingsError: both forms are set, or the file cannot be read.
+        """
+        variable = PREFIX + field_name.upper()
+        path = os.environ.get(f"{variable}_FILE")
+        if field_name not in Role.SECRETS or not path:
+            return None, field_name, False
+        if os.environ.get(variable):
+            raise SettingsError(f"{variable} and {variable}_FILE are both set: keep one of them")
+        try:
+            text = Path(path).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise SettingsError(f"{variable}_FILE: cannot read {path}: {error.strerror}") from error
+        except UnicodeDecodeError:
+            raise SettingsError(f"{variable}_FILE: {path} is not text; write the key as hex digits") from None
+        if not text:
+            raise SettingsError(f"{variable}_FILE: {path} is empty; {HOW_TO.get(field_name, _MAKE_KEY)}")
+        return text, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """What the files say."""
+        found: dict[str, Any] = {}
+        for name, field in self.settings_cls.model_fields.items():
+            value, key, _ = self.get_field_value(field, name)
+            if value is not None:
+                found[key] = value
+        return found
+
+
+class Role(BaseSettings):
+    """What every role is told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        validate_default=False,
+    )
+
+    SECRETS: ClassVar[frozenset[str]] = frozenset(
+        {"redis_url", "event_key", "signing_key", "signing_key_fallback", "encryption_key"}
+    )
+
+    redis_url: RedisUrl | None = None
+    signing_key: SigningKey | None = None
+    signing_key_fallback: SigningKey | None = None
+    encryption_key: EncryptionKey | None = None
+    egress_allow: EgressAllow = ()
+    """Networks (CIDR) and host names that apps may be at although they are not public."""
+    grace_s: Seconds = 30.0
+    """How long work under way may take to finish after SIGTERM."""
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "json"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the files that the environment names; no `.env` file."""
+        return init_settings, env_settings, _SecretFiles(settings_cls)
+
+
+class _Listens(Role):
+    host: str = "0.0.0.0"  # noqa: S104 - in a pod, everything that may reach it does so from outside
+    port: Annotated[int, Field(ge=1, le=65_535)] = 8288
+
+
+class _Works(Role):
+    capacity: Annotated[int, Field(ge=1, le=100_000)] = 200
+    """Requests to apps at the same time."""
+    lease_s: Seconds = 30.0
+    beat_s: Seconds = 10.0
+    retry_backoff_s: Backoff = (15, 30, 60, 120, 300, 600, 1200, 2400, 3600, 7200)
+    """The wait before each retry; the last one holds for all further ones."""
+    retry_jitter_s: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 30.0
+    """Up to this much is added to every wait, at random."""
+
+    @model_validator(mode="after")
+    def _beat_in_time(self) -> "_Works":
+        if self.beat_s * 2 > self.lease_s:
+            raise ValueError(
+                f"INNKEEPER_BEAT_S is {self.beat_s:g} and INNKEEPER_LEASE_S is {self.lease_s:g}: "
+                "a beat must be at most half a lease, so that one lost beat loses no lease"
+            )
+        return self
+
+
+class GatewayRole(_Listens):
+    """`innkeeper gateway`: it does not start without its keys."""
+
+    redis_url: RedisUrl
+    event_key: EventKeys
+    signing_key: SigningKey
+    encryption_key: EncryptionKey
+
+
+class ExecutorRole(_Works):
+    """`innkeeper executor`: it does not start without its keys."""
+
+    redis_url: RedisUrl
+    signing_key: SigningKey
+    encryption_key: EncryptionKey
+
+
+class DevRole(_Listens, _Works):
+    """`innkeeper dev`: needs nothing, takes all."""
+
+    host: str = "127.0.0.1"
+    event_key: EventKeys | None = None
+    log_level: LogLevel = "warning"
+    log_format: LogFormat = "console"
+    grace_s: Seconds = 5.0
+
+
+R = TypeVar("R", bound=Role)
+
+
+def load(role: type[R], **given: object) -> R:
+    """Read a role's settings from the environment; `given` (not None) goes before it.
+
+    Raises:
+        SettingsError: something is missing or wrong; every such setting is named, no value is shown.
+    """
+    chosen = {name: value for name, value in given.items() if value is not None}
+    try:
+        return role(**chosen)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(error))) from None
+
+
+def _explain(error: ValidationError) -> list[str]:
+    lines: list[str] = []
+    for found in error.errors(include_url=False, include_context=False, include_input=False):
+        place = found["loc"]
+        message = found["msg"].removeprefix("Value error, ")
+        if not place:
+            lines.append(message)
+            continue
+        name = str(place[0])
+        variable = PREFIX + name.upper()
+        if found["type"] == "missing":
+            either = f" (or {variable}_FILE)" if name in Role.SECRETS else ""
+            lines.append(f"{variable}{either} is not set: {HOW_TO.get(name, 'it is needed')}")
+        else:
+            position = f", entry {place[1] + 1}" if len(place) > 1 and isinstance(place[1], int) else ""
+            lines.append(f"{variable}{position}: {message}")
+    return lines

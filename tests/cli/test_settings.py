@@ -1,0 +1,201 @@
+"""What roles are told: nothing starts on half its keys, and no error shows a secret."""
+
+import base64
+from pathlib import Path
+
+import pytest
+from innkeeper_cli.settings import DevRole, ExecutorRole, GatewayRole, Role, SettingsError, load
+
+SIGNING = "ab" * 32
+SEALING = "cd" * 32
+EVENT = "0f" * 16
+
+COMPLETE = {
+    "INNKEEPER_REDIS_URL": "redis://:hunter2@redis:6379/0",
+    "INNKEEPER_EVENT_KEY": EVENT,
+    "INNKEEPER_SIGNING_KEY": f"signkey-prod-{SIGNING}",
+    "INNKEEPER_ENCRYPTION_KEY": SEALING,
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in os.environ:
+        if name.startswith("INNKEEPER_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def complete(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name, value in COMPLETE.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("role", "needed"),
+    [
+        (GatewayRole, {"REDIS_URL", "EVENT_KEY", "SIGNING_KEY", "ENCRYPTION_KEY"}),
+        (ExecutorRole, {"REDIS_URL", "SIGNING_KEY", "ENCRYPTION_KEY"}),
+    ],
+)
+def test_a_role_names_every_missing_setting_and_how_to_make_it(role: type[Role], needed: set[str]) -> None:
+    with pytest.raises(SettingsError) as raised:
+        load(role)
+    lines = str(raised.value).splitlines()
+    assert {line.split(" ")[0] for line in lines} == {f"INNKEEPER_{name}" for name in needed}
+    for line in lines:
+        name = line.split(" ")[0]
+        assert f"(or {name}_FILE) is not set" in line
+        assert "REDIS_URL" in name or "openssl rand -hex 32" in line
+
+
+@pytest.mark.parametrize("missing", ["EVENT_KEY", "SIGNING_KEY", "ENCRYPTION_KEY"])
+def test_an_empty_key_is_a_missing_key(complete: pytest.MonkeyPatch, missing: str) -> None:
+    complete.setenv(f"INNKEEPER_{missing}", "")
+    with pytest.raises(SettingsError, match=rf"^INNKEEPER_{missing} .* is not set[^\n]*$"):
+        load(GatewayRole)
+
+
+def test_a_dev_server_needs_nothing() -> None:
+    dev = load(DevRole)
+    assert (dev.host, dev.port, dev.signing_key, dev.event_key) == ("127.0.0.1", 8288, None, None)
+    assert (dev.lease_s, dev.beat_s, dev.retry_jitter_s) == (30, 10, 30)
+    assert dev.retry_backoff_s == (15, 30, 60, 120, 300, 600, 1200, 2400, 3600, 7200)
+
+
+def test_what_is_given_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INNKEEPER_PORT", "9000")
+    assert load(DevRole).port == 9000
+    assert load(DevRole, port=9001, host=None).port == 9001
+
+
+@pytest.mark.usefixtures("complete")
+def test_a_complete_environment_is_read_whole() -> None:
+    gateway = load(GatewayRole)
+    assert gateway.redis_url.get_secret_value() == COMPLETE["INNKEEPER_REDIS_URL"]
+    assert [key.get_secret_value() for key in gateway.event_key] == [EVENT]
+    assert gateway.signing_key.get_secret_value() == f"signkey-prod-{SIGNING}"
+    assert gateway.encryption_key.get_secret_value() == bytes.fromhex(SEALING)
+    assert gateway.host == "0.0.0.0"
+
+
+def test_event_keys_are_a_list_with_commas(complete: pytest.MonkeyPatch) -> None:
+    complete.setenv("INNKEEPER_EVENT_KEY", " one, two,,three ")
+    assert [key.get_secret_value() for key in load(GatewayRole).event_key] == ["one", "two", "three"]
+    complete.setenv("INNKEEPER_EVENT_KEY", " , ")
+    with pytest.raises(SettingsError, match="INNKEEPER_EVENT_KEY: must be one key"):
+        load(GatewayRole)
+
+
+@pytest.mark.parametrize("secret", ["EVENT_KEY", "SIGNING_KEY", "ENCRYPTION_KEY", "REDIS_URL"])
+def test_every_secret_may_come_from_a_file(complete: pytest.MonkeyPatch, tmp_path: Path, secret: str) -> None:
+    name = f"INNKEEPER_{secret}"
+    expected = load(GatewayRole)
+    file = tmp_path / "key"
+    file.write_text(COMPLETE[name] + "\n")
+    complete.delenv(name)
+    complete.setenv(f"{name}_FILE", str(file))
+    assert load(GatewayRole) == expected
+
+
+def test_both_forms_of_a_secret_an_empty_and_a_missing_file_are_errors(
+    complete: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    file.write_text("\n")
+    complete.setenv("INNKEEPER_SIGNING_KEY_FILE", str(file))
+    with pytest.raises(SettingsError, match="both set"):
+        load(GatewayRole)
+    complete.delenv("INNKEEPER_SIGNING_KEY")
+    with pytest.raises(SettingsError, match=r"INNKEEPER_SIGNING_KEY_FILE: .* is empty"):
+        load(GatewayRole)
+    complete.setenv("INNKEEPER_SIGNING_KEY_FILE", str(tmp_path / "nowhere"))
+    with pytest.raises(SettingsError, match=r"cannot read .*nowhere: No such file"):
+        load(GatewayRole)
+    file.write_bytes(b"\xff\xfe\x00binary")
+    complete.setenv("INNKEEPER_SIGNING_KEY_FILE", str(file))
+    with pytest.raises(SettingsError, match="is not text"):
+        load(GatewayRole)
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        SEALING,
+        SEALING.upper(),
+        base64.b64encode(bytes.fromhex(SEALING)).decode(),
+        base64.urlsafe_b64encode(bytes.fromhex(SEALING)).decode().rstrip("="),
+        f" {SEALING}\n",
+    ],
+)
+def test_an_encryption_key_is_hex_or_base64(monkeypatch: pytest.MonkeyPatch, spelled: str) -> None:
+    monkeypatch.setenv("INNKEEPER_ENCRYPTION_KEY", spelled)
+    key = load(DevRole).encryption_key
+    assert key is not None
+    assert key.get_secret_value() == bytes.fromhex(SEALING)
+
+
+BAD = {
+    "ENCRYPTION_KEY": ["hunter2hunter2", "ab" * 31, base64.b64encode(b"hunter2").decode()],
+    "SIGNING_KEY": ["hunter2-not-hex", "signkey-prod-hunter2", "abc"],
+    "REDIS_URL": ["http://:hunter2@redis", "redis://:hunter2@redis/notanumber"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
+def test_a_bad_secret_is_named_and_never_shown(complete: pytest.MonkeyPatch, name: str, value: str) -> None:
+    complete.setenv(f"INNKEEPER_{name}", value)
+    with pytest.raises(SettingsError) as raised:
+        load(GatewayRole)
+    assert str(raised.value).startswith(f"INNKEEPER_{name}: ")
+    assert value not in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+    # Nor in what a traceback would print above it.
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
+
+
+def test_settings_never_print_their_secrets(complete: pytest.MonkeyPatch) -> None:
+    complete.setenv("INNKEEPER_SIGNING_KEY_FALLBACK", "99" * 32)
+    shown = repr(load(GatewayRole)) + str(load(ExecutorRole))
+    for secret in (SIGNING, SEALING, EVENT, "hunter2", "9999", str(bytes.fromhex(SEALING))):
+        assert secret not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("PORT", "eighty", "valid integer"),
+        ("PORT", "70000", "less than or equal to 65535"),
+        ("RETRY_BACKOFF_S", "15,soon", r"RETRY_BACKOFF_S, entry 2: .*number"),
+        ("RETRY_BACKOFF_S", "15,-1", r"entry 2: .*greater than 0"),
+        ("RETRY_BACKOFF_S", ",", "at least 1 item"),
+        ("RETRY_JITTER_S", "nan", "finite"),
+        ("LEASE_S", "0", "greater than 0"),
+        ("BEAT_S", "16", "at most half a lease"),
+        ("CAPACITY", "0", "greater than or equal to 1"),
+        ("LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
+        ("LOG_FORMAT", "xml", "'json' or 'console'"),
+        ("EGRESS_ALLOW", "10.0.0.0/33", "10.0.0.0/33"),
+        ("EGRESS_ALLOW", "http://host", "no CIDR"),
+    ],
+)
+def test_a_bad_value_is_refused_with_the_variables_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(f"INNKEEPER_{name}", value)
+    with pytest.raises(SettingsError, match=rf"INNKEEPER_{name}|INNKEEPER_LEASE_S") as raised:
+        load(DevRole)
+    assert raised.match(says)
+
+
+def test_lists_of_waits_and_of_networks_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INNKEEPER_RETRY_BACKOFF_S", "0.2, 0.4")
+    monkeypatch.setenv("INNKEEPER_RETRY_JITTER_S", "0")
+    monkeypatch.setenv("INNKEEPER_EGRESS_ALLOW", "10.0.0.0/8,fd00::/8,api.internal,*.svc.cluster.local")
+    dev = load(DevRole)
+    assert (dev.retry_backoff_s, dev.retry_jitter_s) == ((0.2, 0.4), 0)
+    assert dev.egress_allow == ("10.0.0.0/8", "fd00::/8", "api.internal", "*.svc.cluster.local")
