@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from innkeeper_engine.cel.compiler import Program
-from innkeeper_engine.cel.errors import EvaluationError
+from innkeeper_engine.cel.errors import EvaluationError, ExpressionError
 from innkeeper_engine.cel.functions import FUNCTIONS
 from innkeeper_engine.cel.nodes import (
     Binary,
@@ -43,7 +43,7 @@ _CACHED = 2048
 class Expression:
     """A compiled expression. Immutable: threads and tasks may share it."""
 
-    __slots__ = ("_program", "node", "references", "static_type", "text", "variables")
+    __slots__ = ("_program", "node", "references", "text", "types", "variables")
 
     def __init__(self, text: str, node: Node, variables: frozenset[str]) -> None:
         self.text = text
@@ -54,8 +54,9 @@ class Expression:
         """The names it could read."""
         self.references = free_names(node)
         """The names it does read."""
-        self.static_type = _static_type(node)
-        """The CEL type of every value it can have (`bool`, `string`, `int`, …), None where that depends."""
+        self.types = _types(node)
+        """The types that a value can have (of `bool int double text null list map`; none: it is always an
+        error), None where that depends on the data."""
         self._program = Program(node)
 
     def __repr__(self) -> str:
@@ -68,7 +69,11 @@ class Expression:
 
     def yields_boolean(self) -> bool | None:
         """True where every value is a boolean, False where none is, None where it depends on the data."""
-        return None if self.static_type is None else self.static_type == "bool"
+        if self.types is None:
+            return None
+        if "bool" not in self.types:
+            return False
+        return True if self.types == _BOOL else None
 
     def evaluate(self, env: Mapping[str, Any]) -> Any:
         """The value, as plain Python.
@@ -110,6 +115,8 @@ def compile_expression(text: str, *, variables: frozenset[str] = VARIABLES) -> E
         ExpressionError: a syntax error, an unknown name or function, or more than the limits on length and
             depth allow; with line, column and what would be right.
     """
+    if not isinstance(text, str):
+        raise ExpressionError(f"an expression is text, not {kind(text)}")
     return _compiled(text, variables)
 
 
@@ -118,39 +125,43 @@ def _compiled(text: str, variables: frozenset[str]) -> Expression:
     return Expression(text, parse(text, variables), variables)
 
 
-def _static_type(node: Node) -> str | None:
+_NUMBERS: Final = frozenset({"int", "double"})
+_BOOL: Final = frozenset({"bool"})
+
+
+def _types(node: Node) -> frozenset[str] | None:
     if isinstance(node, Const):
-        return {"text": "string"}.get(kind(node.value), kind(node.value))
+        return frozenset((kind(node.value),))
     if isinstance(node, (Logic, Has)) or (isinstance(node, Unary) and node.op == "!"):
-        return "bool"
+        return _BOOL
     if isinstance(node, Unary):
-        return _static_type(node.operand)
+        return _NUMBERS
     if isinstance(node, Binary):
-        return _binary_type(node)
+        return _binary_types(node)
     if isinstance(node, Cond):
-        then = _static_type(node.then)
-        return then if then == _static_type(node.other) else None
+        then, other = _types(node.then), _types(node.other)
+        return None if then is None or other is None else then | other
     if isinstance(node, Call):
-        return FUNCTIONS[node.function].result
+        result = FUNCTIONS[node.function].result
+        return None if result is None else frozenset((result,))
     if isinstance(node, ListLiteral):
-        return "list"
+        return frozenset(("list",))
     if isinstance(node, MapLiteral):
-        return "map"
+        return frozenset(("map",))
     if isinstance(node, Macro):
-        return "list" if node.kind in ("filter", "map") else "bool"
+        return frozenset(("list",)) if node.kind in ("filter", "map") else _BOOL
     return None
 
 
-def _binary_type(node: Binary) -> str | None:
+def _binary_types(node: Binary) -> frozenset[str]:
     if node.op not in ("+", "-", "*", "/", "%"):
-        return "bool"
-    if node.op == "%":
-        return "int"
-    types = {_static_type(node.left), _static_type(node.right)}
-    if node.op == "+":
-        for joined in ("string", "list"):
-            if joined in types:
-                return joined
-    if "double" in types:
-        return "double"
-    return "int" if types == {"int"} else None
+        return _BOOL
+    if node.op != "+":
+        return _NUMBERS
+    possible = _NUMBERS | {"text", "list"}
+    for operand in (node.left, node.right):
+        known = _types(operand)
+        if known is not None:
+            # Both operands of + have one type, the result too; int and double mix.
+            possible &= known | (_NUMBERS if known & _NUMBERS else frozenset())
+    return possible

@@ -14,6 +14,7 @@ MAX_PATTERN = 1024
 
 _INT = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
 _DOUBLE = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _BOOLS = dict.fromkeys(("1", "t", "true", "TRUE", "True"), True) | dict.fromkeys(
     ("0", "f", "false", "FALSE", "False"), False
 )
@@ -21,8 +22,8 @@ _BOOLS = dict.fromkeys(("1", "t", "true", "TRUE", "True"), True) | dict.fromkeys
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """`arity` counts the receiver; `plain` allows `f(x)`, `method` allows `x.f()`; `result` is its CEL type,
-    None where that depends on the argument."""
+    """`arity` counts the receiver; `plain` allows `f(x)`, `method` allows `x.f()`; `result` is the kind of
+    its value, None where that depends on the argument."""
 
     run: Callable[..., Any]
     arity: int
@@ -92,6 +93,8 @@ def _compiled(pattern: str) -> tuple[Any, str | None]:
 
     if len(pattern) > MAX_PATTERN:
         return None, f"it is longer than {MAX_PATTERN} characters"
+    if not pattern.isascii() and _SURROGATE.search(pattern):
+        return None, "it has a lone surrogate"
     options = re2.Options()
     options.log_errors = False
     try:
@@ -114,10 +117,9 @@ def _matches(text: Any, pattern: Any) -> bool:
     compiled, problem = _compiled(pattern)
     if problem is not None:
         raise EvaluationError(f"matches() cannot use the pattern: {problem}")
-    try:
-        return compiled.search(text) is not None
-    except UnicodeEncodeError:
-        raise EvaluationError("matches() takes text without lone surrogates") from None
+    if _SURROGATE.search(text):
+        raise EvaluationError("matches() takes text without lone surrogates")
+    return compiled.search(text) is not None
 
 
 FUNCTIONS = {
@@ -132,7 +134,7 @@ FUNCTIONS = {
     ),
     "int": Function(_int, 1, plain=True, method=False, result="int"),
     "double": Function(_double, 1, plain=True, method=False, result="double"),
-    "string": Function(_string, 1, plain=True, method=False, result="string"),
+    "string": Function(_string, 1, plain=True, method=False, result="text"),
     "bool": Function(_bool, 1, plain=True, method=False, result="bool"),
     "dyn": Function(lambda value: value, 1, plain=True, method=False, result=None),
 }

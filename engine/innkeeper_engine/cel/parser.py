@@ -118,8 +118,11 @@ def _syntax_error(text: str, error: UnexpectedInput) -> ExpressionError:
         )
     start = token.start_pos or 0
     source = text[start : token.end_pos]
+    before = text[:start].split()
     if source in _WORD_HINTS:
         hint = _WORD_HINTS[source]
+    elif before and before[-1] == "not":
+        hint = _WORD_HINTS["not"]
     elif source.isidentifier() and text[:start].rstrip().endswith("."):
         hint = f"this word cannot stand after a dot; write [{json.dumps(source)}] instead"
     elif token.type in ("IDENT", "INT_LIT", "FLOAT_LIT", "STRING_LIT", "BOOL_LIT", "NULL_LIT"):
