@@ -1,0 +1,67 @@
+"""The driver for apps that are called over HTTP."""
+
+import asyncio
+import ssl
+
+from innkeeper_engine.model.calls import Answer, Call, Target
+from innkeeper_engine.model.clock import Clock
+
+from innkeeper_apps.egress import EgressPolicy, Resolver
+from innkeeper_apps.http1 import Reply
+from innkeeper_apps.transport import Transport, TransportError
+from innkeeper_apps.wire.request import call_body, call_headers, call_url
+from innkeeper_apps.wire.response import MAX_RESPONSE_BYTES, OUTPUT_TOO_LARGE, failure, read_answer
+
+CALL_TIMEOUT_S = 2 * 60 * 60.0
+"""The longest that one call may take."""
+
+_READ_BYTES = 2 * MAX_RESPONSE_BYTES
+"""A streamed reply holds its body as JSON text inside JSON: up to twice the size on the wire."""
+
+
+class HttpDriver:
+    """Carries calls to apps by POST, one connection pool for all of them."""
+
+    def __init__(
+        self,
+        egress: EgressPolicy,
+        clock: Clock,
+        *,
+        tls: ssl.SSLContext | None = None,
+        resolver: Resolver | None = None,
+    ) -> None:
+        """`tls`: which certificates are trusted, by default those that httpx trusts (SSL_CERT_FILE counts)."""
+        self._clock = clock
+        self._transport = Transport(resolver or Resolver(egress), tls=tls)
+
+    async def call(self, call: Call, target: Target, *, timeout_s: float = CALL_TIMEOUT_S) -> Answer:
+        """Send one call and read its answer.
+
+        Never raises for what the app or the network did: that comes back as an `Answer` of kind `error`, its
+        `reason` a sentence, its error's `name` one word such as `ConnectionRefused`. Cancelling the task closes
+        the connection. The call is sent once; only where the app refuses the signature (401, before anything
+        runs), and there is a second key, it is sent again signed with that.
+        """
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + timeout_s
+        url, body = call_url(call), call_body(call)
+        try:
+            reply = await self._post(call, url, body, target.signing_key, timeout_s)
+            if reply.status == 401 and target.signing_key and target.signing_key_fallback:
+                left_s = max(deadline_s - loop.time(), 0.0)
+                reply = await self._post(call, url, body, target.signing_key_fallback, left_s)
+        except TransportError as e:
+            if e.code == "ResponseTooLarge":
+                return failure(f"{OUTPUT_TOO_LARGE}: {e}", name=OUTPUT_TOO_LARGE)
+            return failure(str(e), name=e.code)
+        return read_answer(reply.status, dict(reply.headers), reply.body, self._clock.now_ms())
+
+    async def _post(self, call: Call, url: str, body: bytes, key: str | None, timeout_s: float) -> Reply:
+        headers = call_headers(call, body, key, self._clock.now_ms() // 1000)
+        return await self._transport.send(
+            "POST", url, headers, body, timeout_s=timeout_s, limit=_READ_BYTES, redirects="repeat"
+        )
+
+    async def close(self) -> None:
+        """Close idle connections."""
+        await self._transport.close()
