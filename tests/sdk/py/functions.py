@@ -581,6 +581,13 @@ async def options_warn(ctx: Any, step: Any, rec: Recorder) -> object:
     return "ran"
 
 
+if bad_cron := os.environ.get("BAD_CRON"):
+
+    @define("bad-cron", trigger=inngest.TriggerCron(cron=bad_cron))
+    async def bad_cron_function(ctx: Any, step: Any, rec: Recorder) -> object:
+        return "never"
+
+
 # --- Only where the SDK has it ---
 
 if STEP_IN_CONTEXT:

@@ -505,6 +505,10 @@ export function build(sdk, major) {
     async () => "ran",
   );
 
+  if (process.env.BAD_CRON) {
+    define("bad-cron", { triggers: [{ cron: process.env.BAD_CRON }] }, async () => "never");
+  }
+
   // --- Signals, fetch, AI ---
 
   define("signal-wait", {}, async ({ event }, step) => {
