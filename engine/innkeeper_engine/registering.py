@@ -18,7 +18,7 @@ class Registered(msgspec.Struct, frozen=True):
 
 
 async def register_app(store: Store, env: str, app: App, *, now_ms: int) -> Registered:
-    """Write an app's registration; one equal to the current (checksum and URL) changes nothing.
+    """Write an app's registration; one with an equal checksum changes nothing.
 
     Functions that are not in it any more are gone: nothing starts them, their runs in flight end as failed when
     they are next called. Two round trips, one more to write.
@@ -27,7 +27,7 @@ async def register_app(store: Store, env: str, app: App, *, now_ms: int) -> Regi
     blobs = await store.registrations(env)
     apps = {app_id: msgspec.json.decode(blob, type=App) for app_id, blob in blobs.items()}
     known = apps.get(app.id)
-    if known is not None and known.checksum == app.checksum and known.url == app.url:
+    if known is not None and known.checksum == app.checksum:
         return Registered(False, known.version)
     app = msgspec.structs.replace(app, version=known.version + 1 if known else 1, synced_at_ms=now_ms)
     apps[app.id] = app

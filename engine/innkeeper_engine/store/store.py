@@ -182,6 +182,10 @@ class Store:
         lost, ended = await self._script(self._connection, "beat", request)
         return [token.decode() for token in lost], [token.decode() for token in ended]
 
+    async def hello(self, executor: str, tokens: Iterable[str]) -> int:
+        """Say which leases an executor works on; its others go back to the queue. Returns how many did."""
+        return await Greeter(self, self._connection).hello(executor, tokens)
+
     async def configure(
         self,
         env: str,

@@ -64,6 +64,7 @@ if status == 'ok' then
     cursor_moves()
   elseif kind == 'history' then
     call('SET', P .. 'histcur', guard[3])
+    call('XTRIM', P .. 'hist', 'MINID', '~', guard[3])
     if call('EXISTS', P .. 'hw') == 1 then call('PUBLISH', P .. 'folded', guard[3]) end
   end
 end

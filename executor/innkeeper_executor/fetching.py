@@ -1,0 +1,29 @@
+"""Makes the HTTP requests of `step.fetch` and `step.ai` in the app's place."""
+
+from innkeeper_apps.egress import EgressPolicy
+from innkeeper_apps.fetch import FetchOutcome, OutboundRequest, perform
+from innkeeper_engine.decide.context import Context
+from innkeeper_engine.decide.fetches import fetched
+from innkeeper_engine.model.effects import Effect
+from innkeeper_engine.model.state import Lease
+
+from innkeeper_executor.surroundings import Surroundings
+
+
+class Fetcher:
+    """Opens sealed requests, makes them, and says what came of it."""
+
+    def __init__(self, surroundings: Surroundings, egress: EgressPolicy, timeout_s: float) -> None:
+        self._surroundings = surroundings
+        self._egress = egress
+        self._timeout_s = timeout_s
+
+    async def fetch(self, lease: Lease, context: Context, max_attempts: int) -> list[Effect]:
+        """Make the request of a fetch item; returns the effects of what came back."""
+        try:
+            request = self._surroundings.unseal(lease.sealed, OutboundRequest)
+        except ValueError as error:
+            outcome = FetchOutcome.refused(str(error))
+        else:
+            outcome = await perform(request, egress=self._egress, timeout_s=self._timeout_s)
+        return fetched(lease, outcome.memo, outcome.error_memo, outcome.reason, max_attempts, context)

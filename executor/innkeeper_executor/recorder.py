@@ -1,0 +1,50 @@
+"""Folds the shard's stream of notes into the history of each run. The engine never reads it."""
+
+from innkeeper_engine.model.effects import Fold, HistoryGuard
+from innkeeper_engine.store.connection import Address, Connection
+from innkeeper_engine.store.store import Store
+
+NOTES_AT_ONCE = 1_000
+
+
+class Recorder:
+    """Reads notes behind its own cursor, which moves with what it writes: each note is folded once."""
+
+    def __init__(self, store: Store, address: Address) -> None:
+        self._store = store
+        self._connection = Connection(address, name="innkeeper-recorder")
+
+    async def open(self) -> None:
+        """Connect."""
+        await self._connection.open()
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self._connection.close()
+
+    async def record_once(self, wait_ms: int) -> int:
+        """Fold the notes that are there, waiting up to `wait_ms` for the first; returns how many."""
+        cursor = (await self._store.command("GET", self._store.key("histcur")) or b"0-0").decode()
+        stream = self._store.key("hist")
+        reply = await self._connection.call(
+            "XREAD", "COUNT", NOTES_AT_ONCE, "BLOCK", wait_ms, "STREAMS", stream, cursor
+        )
+        if not reply:
+            return 0
+        entries = reply[0][1]
+        by_run: dict[str, list[bytes]] = {}
+        at, batch = cursor, 0
+        for entry_id, fields in entries:
+            by_run.setdefault(fields[1].decode(), []).append(fields[3])
+            batch += 1
+            if len(by_run) >= 200:
+                at = await self._fold(at, entry_id.decode(), by_run)
+                by_run = {}
+        if by_run:
+            await self._fold(at, entries[-1][0].decode(), by_run)
+        return batch
+
+    async def _fold(self, at: str, then: str, by_run: dict[str, list[bytes]]) -> str:
+        effects = [Fold(run, tuple(notes)) for run, notes in by_run.items()]
+        await self._store.apply(HistoryGuard(at, then), effects)
+        return then

@@ -1,0 +1,59 @@
+"""Requests of `step.fetch` and `step.ai`, as they lie in Redis: encrypted, since they carry keys of others."""
+
+import base64
+import binascii
+import secrets
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+_NONCE_BYTES = 12
+_KEY_BYTES = 32
+_VERSION = b"\x01"
+
+
+class Sealer:
+    """AES-256-GCM (NIST SP 800-38D) with a key that only executors have."""
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != _KEY_BYTES:
+            raise ValueError(f"an encryption key has {_KEY_BYTES} bytes, this one {len(key)}")
+        self._cipher = AESGCM(key)
+
+    def seal(self, plain: bytes) -> bytes:
+        """Encrypt; the same text gives another result each time."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        return _VERSION + nonce + self._cipher.encrypt(nonce, plain, _VERSION)
+
+    def unseal(self, sealed: bytes) -> bytes:
+        """Decrypt.
+
+        Raises:
+            ValueError: sealed with another key, or damaged.
+        """
+        nonce, text = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
+        if sealed[:1] != _VERSION:
+            raise ValueError("the sealed request has an unknown form; was it written by a newer version?")
+        try:
+            return self._cipher.decrypt(nonce, text, _VERSION)
+        except InvalidTag:
+            raise ValueError("the sealed request does not open with this encryption key") from None
+
+
+def parse_key(text: str) -> bytes:
+    """An encryption key given as 64 hex digits or as base64 of 32 bytes.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    text = text.strip()
+    try:
+        key = bytes.fromhex(text) if len(text) == 2 * _KEY_BYTES else base64.b64decode(text, validate=True)
+    except (ValueError, binascii.Error):
+        key = b""
+    if len(key) != _KEY_BYTES:
+        raise ValueError(
+            "an encryption key is 32 bytes as 64 hex digits (`openssl rand -hex 32`) or as base64 "
+            "(`openssl rand -base64 32`)"
+        )
+    return key

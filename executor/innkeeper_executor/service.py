@@ -1,0 +1,199 @@
+"""One executor: its loops, its start and its end."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+from innkeeper_apps.driver import Driver
+from innkeeper_apps.egress import EgressPolicy
+from innkeeper_engine.decide.crons import fire
+from innkeeper_engine.model.calls import Target
+from innkeeper_engine.model.clock import Clock, Ids, RandomIds, SystemClock
+from innkeeper_engine.model.effects import CronGuard
+from innkeeper_engine.store.connection import Address, StoreError, StoreUnavailableError
+from innkeeper_engine.store.store import Greeter, Store, StoreSettings
+
+from innkeeper_executor.fetching import Fetcher
+from innkeeper_executor.recorder import Recorder
+from innkeeper_executor.router import Router
+from innkeeper_executor.sealing import Sealer
+from innkeeper_executor.settings import ExecutorSettings
+from innkeeper_executor.surroundings import Surroundings
+from innkeeper_executor.waking import MAX_WAIT_S, Bell, Leadership
+from innkeeper_executor.worker import RunLine, Worker
+
+log = structlog.get_logger("innkeeper.executor")
+
+DUE_AT_ONCE = 256
+
+
+class Executor:
+    """Routes events, leases work, calls apps and keeps time. Any number may share a shard."""
+
+    def __init__(
+        self,
+        address: Address,
+        store_settings: StoreSettings,
+        settings: ExecutorSettings,
+        *,
+        driver: Driver,
+        encryption_key: bytes,
+        target: Target | None = None,
+        fetch_egress: EgressPolicy | None = None,
+        clock: Clock | None = None,
+        ids: Ids | None = None,
+        on_run: Callable[[RunLine], None] | None = None,
+    ) -> None:
+        clock, ids = clock or SystemClock(), ids or RandomIds()
+        self.id = f"ex-{ids.ulid(clock.now_ms())}"
+        self._settings = settings
+        self._driver = driver
+        self.store = Store(address, store_settings, greeting=self._say_hello, name=self.id)
+        surroundings = Surroundings(self.store, settings, Sealer(encryption_key), clock, ids)
+        self._surroundings = surroundings
+        self._clock = clock
+        fetcher = Fetcher(surroundings, fetch_egress or EgressPolicy.users(), settings.request_timeout_s)
+        self._worker = Worker(self.store, surroundings, driver, fetcher, target or Target(), self.id, on_run)
+        self._router = Router(self.store, surroundings, self._worker.apply)
+        self._recorder = Recorder(self.store, address)
+        self._work_bell = Bell(self.store, address, f"inbox:{self.id}", "wake", name=f"{self.id}-wake")
+        self._route_bell = Bell(self.store, address, "rwake", name=f"{self.id}-route")
+        self._routing = Leadership(self.store, "router", self.id)
+        self._recording = Leadership(self.store, "recorder", self.id)
+        self._loops: list[asyncio.Task[None]] = []
+        self._draining = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether it takes work: the store is reachable and it is not being drained."""
+        return self.store.connected and not self._draining
+
+    async def start(self) -> None:
+        """Connect and begin.
+
+        Raises:
+            StoreUnavailableError: no Redis or Valkey at the address.
+        """
+        await self.store.open()
+        await asyncio.gather(self._recorder.open(), self._work_bell.open(), self._route_bell.open())
+        for loop in (self._due_loop, self._beat_loop, self._route_loop, self._record_loop):
+            self._loops.append(asyncio.create_task(self._for_ever(loop), name=loop.__name__))
+
+    async def drain(self) -> None:
+        """Take no new lease, let requests in flight end within the grace period, hand the others back, disconnect.
+
+        What is handed back is leased to another executor at once, with no attempt counted.
+        """
+        self._draining = True
+        self._worker.stop_accepting()
+        try:
+            async with asyncio.timeout(self._settings.grace_s):
+                await self._worker.wait_until_idle()
+        except TimeoutError:
+            log.warning(
+                "requests outlived the grace period; their leases go back", count=len(self._worker.tokens)
+            )
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self._worker.abort_all()
+        try:
+            async with asyncio.timeout(5):
+                await self.store.hello(self.id, [])
+                await self._routing.release()
+                await self._recording.release()
+        except (StoreUnavailableError, StoreError, TimeoutError) as error:
+            log.warning("leases could not be handed back; they run out by themselves", reason=str(error))
+        await asyncio.gather(self._recorder.close(), self._work_bell.close(), self._route_bell.close())
+        await self.store.close()
+        await self._driver.close()
+
+    # ---- loops
+
+    async def _for_ever(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Repeat a step; an outage of the store is waited out, anything else is logged and tried again."""
+        delay_s = 0.05
+        while True:
+            try:
+                await step()
+                delay_s = 0.05
+            except (StoreUnavailableError, StoreError) as error:
+                log.warning("the store does not answer", loop=step.__name__, reason=str(error))
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, 2.0)
+            except Exception:
+                log.exception("a loop failed and goes on", loop=step.__name__)
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, 2.0)
+
+    async def _due_loop(self) -> None:
+        wait_s = 0.0
+        while True:
+            if not self._worker.free:
+                try:
+                    async with asyncio.timeout(MAX_WAIT_S):
+                        await self._worker.wait_for_room()
+                except TimeoutError:
+                    pass
+            elif wait_s > 0:
+                rung = await self._work_bell.wait(wait_s)
+                if rung is not None and rung[0].startswith("inbox:"):
+                    self._worker.run_ended(rung[1])
+                    continue
+            wait_s = await self._due()
+
+    async def _due(self) -> float:
+        tokens = self._worker.take_tokens(64)
+        due = None
+        try:
+            due = await self.store.due(n=DUE_AT_ONCE, executor=self.id, tokens=tokens)
+        finally:
+            self._worker.settle_tokens(tokens, due.leases if due else None)
+        self._surroundings.saw_version(due.registry)
+        if due.expired:
+            log.warning("leases ran out and went back to the queue", count=due.expired)
+        for cron_id, slot_ms in due.crons:
+            await self._fire(cron_id, slot_ms)
+        if due.next_ms is None:
+            return MAX_WAIT_S
+        return max(0.001, min((due.next_ms - self._clock.now_ms()) / 1000, MAX_WAIT_S))
+
+    async def _fire(self, cron_id: str, slot_ms: int) -> None:
+        context = await self._surroundings.context(cron_id.partition("/")[0])
+        known = context.registry.crons.get(cron_id)
+        if known is not None:
+            entry, cron = known
+            await self._worker.apply(CronGuard(cron_id, slot_ms), fire(entry, cron, slot_ms, context.now_ms))
+
+    async def _beat_loop(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.beat_ms / 1000)
+            leases = self._worker.leases
+            if leases:
+                lost, ended = await self.store.beat(leases)
+                for token in lost:
+                    self._worker.lease_lost(token)
+                for token in ended:
+                    self._worker.run_ended(token)
+
+    async def _route_loop(self) -> None:
+        away_s = await self._routing.hold()
+        if away_s:
+            await asyncio.sleep(away_s)
+            return
+        renew_at = asyncio.get_running_loop().time() + Leadership.RENEW_S
+        while asyncio.get_running_loop().time() < renew_at:
+            if not await self._router.route_once():
+                await self._route_bell.wait(renew_at - asyncio.get_running_loop().time())
+
+    async def _record_loop(self) -> None:
+        away_s = await self._recording.hold()
+        if away_s:
+            await asyncio.sleep(away_s)
+            return
+        await self._recorder.record_once(int(Leadership.RENEW_S * 1000))
+
+    async def _say_hello(self, greeter: Greeter) -> None:
+        back = await greeter.hello(self.id, self._worker.tokens)
+        if back:
+            log.info("leases that were lost on the way went back to the queue", count=back)

@@ -1,0 +1,324 @@
+"""Works leased items: calls apps, decides what their answers mean, commits, and takes the next item with it."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+import orjson
+import structlog
+from innkeeper_apps.driver import Driver
+from innkeeper_engine.decide.respond import attempts_of, respond
+from innkeeper_engine.model.calls import DISCOVER, Answer, Call, Target
+from innkeeper_engine.model.effects import (
+    MAX_EFFECTS,
+    Cancel,
+    Effect,
+    Finish,
+    Guard,
+    KeepGuard,
+    LeaseGuard,
+    Retry,
+)
+from innkeeper_engine.model.state import FETCH, PLANNED, Applied, Lease
+from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
+from innkeeper_engine.store.store import Store
+
+from innkeeper_executor.fetching import Fetcher
+from innkeeper_executor.surroundings import Surroundings
+
+MAX_SENT_BYTES = 4 * 1024 * 1024 - 1024
+"""State above this is not sent: the SDK asks for it (`use_api`)."""
+
+TOKENS_A_COMMIT = 4
+"""How many items one commit may bring: its own successor, and some more while there is room."""
+
+log = structlog.get_logger("innkeeper.worker")
+
+
+class RunLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One run that ended, for people who watch."""
+
+    run: str
+    slug: str
+    status: str
+    queued_ms: int
+    ended_ms: int
+
+
+class _Work:
+    """One leased item under way."""
+
+    __slots__ = ("ended", "lease", "task")
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self.task: asyncio.Task[None] | None = None
+        self.ended = False
+        """Its run has ended: the request is aborted, nothing it says counts."""
+
+
+class Worker:
+    """The requests in flight of one executor."""
+
+    def __init__(
+        self,
+        store: Store,
+        surroundings: Surroundings,
+        driver: Driver,
+        fetcher: Fetcher,
+        target: Target,
+        executor_id: str,
+        on_run: Callable[[RunLine], None] | None = None,
+    ) -> None:
+        self._store = store
+        self._surroundings = surroundings
+        self._driver = driver
+        self._fetcher = fetcher
+        self._target = target
+        self.id = executor_id
+        self._on_run = on_run
+        self._working: dict[str, _Work] = {}
+        self._reserved = 0
+        self._spare: deque[str] = deque()
+        self._accepting = True
+        self._changed = asyncio.Event()
+
+    # ---- capacity
+
+    @property
+    def free(self) -> int:
+        """How many more items may be taken now."""
+        if not self._accepting:
+            return 0
+        return max(0, self._surroundings.settings.capacity - len(self._working) - self._reserved)
+
+    @property
+    def leases(self) -> list[tuple[str, str]]:
+        """(item, token) of what is under way."""
+        return [(work.lease.item, token) for token, work in self._working.items()]
+
+    @property
+    def tokens(self) -> list[str]:
+        """Tokens of what is under way."""
+        return list(self._working)
+
+    async def wait_for_room(self) -> None:
+        """Until something may be taken."""
+        while self.free == 0:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def wait_until_idle(self) -> None:
+        """Until nothing is under way."""
+        while self._working:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def stop_accepting(self) -> None:
+        """Take no new item; what is under way goes on."""
+        self._accepting = False
+        self._changed.set()
+
+    def take_tokens(self, most: int) -> list[str]:
+        """Reserve room for up to `most` items and give their tokens; `settle_tokens` must follow."""
+        count = min(most, self.free)
+        self._reserved += count
+        return [self._spare.popleft() if self._spare else self._surroundings.new_id() for _ in range(count)]
+
+    def settle_tokens(self, tokens: Sequence[str], leases: Iterable[Lease] | None) -> None:
+        """Begin what was leased under these tokens. None: no answer came, so no token may be used again."""
+        self._reserved -= len(tokens)
+        if leases is None:
+            return
+        used = set()
+        for lease in leases:
+            used.add(lease.token)
+            self._begin(lease)
+        self._spare.extend(token for token in tokens if token not in used)
+
+    async def apply(self, guard: Guard, effects: Sequence[Effect], most: int = TOKENS_A_COMMIT) -> Applied:
+        """Apply, and begin whatever work the answer brings.
+
+        Raises:
+            StoreUnavailableError: no answer came; a lease that it brought goes back with the next hello.
+        """
+        tokens = self.take_tokens(most)
+        applied = None
+        try:
+            applied = await self._store.apply(guard, effects, executor=self.id, tokens=tokens)
+        finally:
+            self.settle_tokens(tokens, applied.leases if applied else None)
+        self._surroundings.saw_version(applied.registry)
+        return applied
+
+    # ---- what others say about our work
+
+    def run_ended(self, token: str) -> None:
+        """The run of this lease has ended: abort the request, then give the slot back."""
+        work = self._working.get(token)
+        if work is not None and not work.ended and work.task is not None:
+            work.ended = True
+            work.task.cancel()
+
+    def lease_lost(self, token: str) -> None:
+        """The lease is another's now: abort the request and forget it."""
+        work = self._working.get(token)
+        if work is not None and work.task is not None:
+            work.task.cancel()
+
+    async def abort_all(self) -> None:
+        """Abort every request; the leases are not given back here."""
+        tasks = [work.task for work in self._working.values() if work.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ---- one item
+
+    def _begin(self, lease: Lease) -> None:
+        work = _Work(lease)
+        self._working[lease.token] = work
+        work.task = asyncio.create_task(self._work(work))
+
+    async def _work(self, work: _Work) -> None:
+        lease = work.lease
+        try:
+            answer = await self._perform(lease)
+            await self._commit(lease, answer)
+        except asyncio.CancelledError:
+            if work.ended:
+                # In a task of its own: this one is being cancelled.
+                releasing = asyncio.create_task(self._give_back(lease))
+                releasing.add_done_callback(_log_failure)
+        except Exception:
+            # The lease runs out by itself and the item is tried again, three times at most per attempt.
+            log.exception("an item could not be worked", run=lease.run, function=lease.slug, item=lease.item)
+        finally:
+            self._working.pop(lease.token, None)
+            self._changed.set()
+
+    async def _give_back(self, lease: Lease) -> None:
+        await self._patiently(LeaseGuard(lease.item, lease.token, lease.seen), [])
+
+    async def _perform(self, lease: Lease) -> "Answer | list[Effect]":
+        context = await self._surroundings.context(lease.env)
+        if lease.expiries >= self._surroundings.settings.lost_leases:
+            return _error(f"the executor that made this request was lost {lease.expiries} times in a row")
+        if lease.kind == FETCH:
+            return await self._fetcher.fetch(lease, context, attempts_of(lease, context))
+        entry = context.registry.functions.get(lease.slug)
+        if entry is None:
+            return _error(f"function {lease.slug!r} is not registered any more")
+        state, use_api = await self._state(lease)
+        lease.payload = state
+        call = Call(
+            url=entry.config.url,
+            slug=lease.slug,
+            fn_uuid=entry.uuid,
+            run_id=lease.run,
+            step_id=lease.step if lease.kind == PLANNED else DISCOVER,
+            attempt=lease.attempt,
+            max_attempts=attempts_of(lease, context),
+            item_id=lease.item,
+            request_id=lease.token,
+            generation=lease.generation,
+            version=lease.version,
+            plan_only=lease.plan_only,
+            use_api=use_api,
+            stack=lease.stack,
+            steps={} if use_api else {step: state[step] for step in lease.stack if step in state},
+            events=tuple(state[f"e:{n}"] for n in range(lease.event_count) if f"e:{n}" in state),
+        )
+        timeout_s = self._surroundings.settings.request_timeout_s
+        return await self._driver.call(call, self._target, timeout_s=timeout_s)
+
+    async def _state(self, lease: Lease) -> tuple[dict[str, bytes], bool]:
+        if lease.payload is not None:
+            return lease.payload, False
+        if lease.state_bytes <= MAX_SENT_BYTES:
+            return await self._store.run_state(lease.run), False
+        first = (await self._store.run_payload(lease.run, "e:0"))[0]
+        return {"e:0": first or b"{}"}, True
+
+    async def _commit(self, lease: Lease, answer: "Answer | list[Effect]") -> None:
+        while True:
+            context = await self._surroundings.context(lease.env)
+            effects = respond(lease, answer, context) if isinstance(answer, Answer) else answer
+            status = await self._apply_all(lease, effects)
+            if status is None:
+                return
+            # Checkpoints of this request came in between: decide again on what is true now.
+            lease.seen, lease.attempt = status.seen, status.attempt
+
+    async def _apply_all(self, lease: Lease, effects: list[Effect]) -> Applied | None:
+        """Commit in pieces of what one script may do; the lease ends with the last. Returns the answer if stale."""
+        last = _last_piece(effects)
+        done = 0
+        while len(effects) - done > last:
+            piece = effects[done : done + min(MAX_EFFECTS, len(effects) - done - last)]
+            applied = await self._patiently(KeepGuard(lease.item, lease.token), piece)
+            if applied.status != "ok":
+                break
+            done += len(piece)
+        applied = await self._patiently(
+            LeaseGuard(lease.item, lease.token, lease.seen),
+            effects[done:] if done + last == len(effects) else [],
+        )
+        if applied.status == "ok":
+            self._tell(lease, effects)
+        elif applied.status == "lost":
+            log.info("a lease was lost before its commit", run=lease.run, item=lease.item)
+        return applied if applied.status == "stale" else None
+
+    async def _patiently(self, guard: Guard, effects: Sequence[Effect]) -> Applied:
+        """Until there is an answer. A commit that took effect already is refused the second time by its guard."""
+        while True:
+            try:
+                return await self.apply(guard, effects)
+            except StoreUnavailableError as error:
+                log.warning("the store did not answer a commit; it is sent again", reason=str(error))
+            except StoreError as error:
+                if not _passing(error):
+                    raise
+                await asyncio.sleep(0.5)
+
+    def _tell(self, lease: Lease, effects: Sequence[Effect]) -> None:
+        if self._on_run is None:
+            return
+        for effect in effects:
+            if isinstance(effect, Finish):
+                now_ms = self._surroundings.clock.now_ms()
+                self._on_run(
+                    RunLine(
+                        run=lease.run,
+                        slug=lease.slug,
+                        status=effect.status,
+                        queued_ms=lease.queued_ms,
+                        ended_ms=now_ms,
+                    )
+                )
+
+
+def _last_piece(effects: Sequence[Effect]) -> int:
+    """How many of the last effects must go with the end of the lease: all that fit, or those that end or retry."""
+    if len(effects) <= MAX_EFFECTS:
+        return len(effects)
+    ending = next((n for n, effect in enumerate(effects) if isinstance(effect, Finish | Retry)), len(effects))
+    return min(len(effects) - ending, MAX_EFFECTS)
+
+
+def _passing(error: StoreError) -> bool:
+    """Whether the server refuses for now only (starting, failing over, out of memory)."""
+    return str(error).startswith(
+        ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "OOM", "BUSY")
+    )
+
+
+def _error(reason: str) -> Answer:
+    return Answer(kind="error", error=orjson.dumps({"message": reason, "name": "Error"}), reason=reason)
+
+
+def _log_failure(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("a lease could not be given back; it runs out by itself", exc_info=task.exception())
