@@ -1,7 +1,10 @@
 """What is refused when an expression is registered, with its position and what would be right."""
 
 import pickle
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -51,6 +54,7 @@ REFUSED = [
     ("event.data.a == Foo{x: 1}", 1, 17, "messages"),
     ("if == 1", 1, 1, "unknown name if"),
     ("event.data.a == evnt.data.b", 1, 17, "known: async, event"),
+    ("event.data.user-id == 1", 1, 17, 'is written event.data["user-id"]'),
     ("evnt.exists(x, true)", 1, 1, "unknown name evnt"),
     ("x == 1 || [1].all(x, x == 1)", 1, 1, "unknown name x"),
     ("event.data.a.toLower()", 1, 1, "unknown function toLower()"),
@@ -138,6 +142,27 @@ def test_hostile_nesting_is_refused(text: str) -> None:
 
 def test_compiled_expressions_are_remembered() -> None:
     assert compile_expression("event.data.seen") is compile_expression("event.data.seen")
+
+
+def test_threads_may_compile_and_evaluate_at_once() -> None:
+    def work(number: int) -> bool:
+        expression = compile_expression(f"event.data.n == {number} && [1, 2].exists(x, x == event.data.n)")
+        return expression.matches({"event": {"data": {"n": number}}})
+
+    with ThreadPoolExecutor(8) as pool:
+        verdicts = list(pool.map(work, range(200)))
+    assert verdicts == [number in (1, 2) for number in range(200)]
+
+
+def test_only_the_grammar_of_cel_python_is_loaded() -> None:
+    """Its evaluator brings date and YAML libraries, and its parser is one global object."""
+    code = (
+        "import sys; from innkeeper_engine.cel import compile_expression; "
+        "assert compile_expression('1 + 1 == 2').matches({}); "
+        "print([name for name in ('celpy', 'pendulum', 'yaml', 're2') if name in sys.modules])"
+    )
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert output.strip() == "[]"
 
 
 FRAGMENTS = st.sampled_from(

@@ -185,7 +185,7 @@ ERRORS = [
     ("size(1)", "size(int) is not defined"),
     ("'a'.contains(1)", "contains(text, int) is not defined"),
     ("matches(1, 'a')", "matches(int, text) is not defined"),
-    ("'a'.matches(event.data.text + '(')", "cannot use the pattern: missing )"),
+    ("'a'.matches(event.data.text + '(')", "cannot use the pattern that the data gives"),
     ("int('1.5')", "int(text) is not defined"),
     ("int('9223372036854775808')", "int(text) is not defined"),
     ("int(1e300)", "int(double) is not defined"),
