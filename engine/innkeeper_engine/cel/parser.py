@@ -249,9 +249,12 @@ class _Builder:
             raise self._error(f"unknown name {name}: {_WORD_HINTS[name]}", token)
         known = ", ".join(sorted(self._variables | scope))
         text = quoted(self._text, token.start_pos or 0)
-        raise self._error(
-            f"unknown name {name} (known: {known}); if this is text, it needs quotes: {text}", token
-        )
+        path, _, field = text.strip('"').rpartition(".")
+        if "-" in field and path.split(".")[0] in self._variables:
+            hint = f'a field with a hyphen in its name is written {path}["{field}"]'
+        else:
+            hint = f"if this is text, it needs quotes: {text}"
+        raise self._error(f"unknown name {name} (known: {known}); {hint}", token)
 
     def _call(self, tree: _Tree, name: str, args: "list[_Tree]", at: _At) -> Node:
         if name == "has":
