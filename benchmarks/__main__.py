@@ -15,7 +15,7 @@ import uvloop
 
 from benchmarks import environment, report
 from benchmarks.figures import Figure
-from benchmarks.processes import BenchmarkError
+from benchmarks.processes import BenchmarkError, NotApplicable
 from benchmarks.session import Bench, Settings, Target
 from benchmarks.sizes import Sizes, quick
 from benchmarks.suites import SUITES
@@ -132,6 +132,9 @@ class Measurement:
         label = f"{name}, {bench.target}, run {number + 1} of {self._runs}"
         try:
             figures = await SUITES[name](bench)
+        except NotApplicable as reason:
+            print(f"skipped {label}: {reason}", file=sys.stderr, flush=True)
+            return
         except BenchmarkError as error:
             self.failures.append(f"{label}: {error}")
             print(f"FAILED {label}: {error}", file=sys.stderr, flush=True)

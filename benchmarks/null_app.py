@@ -1,7 +1,7 @@
 """The null app: answers the SDK protocol with canned operations, so that what is measured is the server.
 
-It looks for a few keys in the bytes of a request and parses no JSON on the way of a plain call. On uvloop and
-httptools a request cost half of what a bare node:http server took (28 against 60 µs of CPU time), which counts
+It looks for a few keys in the bytes of a request and parses no JSON in a plain call. On uvloop and httptools
+a request cost half of what a bare node:http server took (28 against 60 µs of CPU time), which counts
 where all processes share two cores.
 
 Functions (started by an event `null/NAME` whose data holds `mark`, the run's number in the ledger):

@@ -31,6 +31,10 @@ class BenchmarkError(Exception):
     """A benchmark could not be carried out; the text says what to do about it."""
 
 
+class NotApplicable(BenchmarkError):  # noqa: N818 - nothing went wrong
+    """This benchmark says nothing about this target."""
+
+
 class RunsLost(BenchmarkError):  # noqa: N818 - what it says is more than that something failed
     """Runs that were accepted did not end as they should have."""
 

@@ -3,7 +3,7 @@
 from statistics import median
 
 from benchmarks.figures import Figure
-from benchmarks.processes import NULL_APP, BenchmarkError
+from benchmarks.processes import NULL_APP, BenchmarkError, NotApplicable
 from benchmarks.session import Bench, Session
 from benchmarks.suites.seed import seed_mixture
 
@@ -16,7 +16,7 @@ async def run(bench: Bench) -> list[Figure]:
     """
     sizes = bench.sizes
     if bench.target == "peer":
-        raise BenchmarkError("growth compares two servers of its own: it cannot be measured on a peer")
+        raise NotApplicable("growth compares two servers of its own: it cannot be measured on a peer")
     async with bench.session(NULL_APP) as small, bench.session(NULL_APP) as large:
         await seed_mixture(small, sizes.growth_small)
         await seed_mixture(large, sizes.growth_large)
