@@ -1,0 +1,47 @@
+"""`/v0/runs`: state that was too large for a request, fetched by the SDK itself."""
+
+from fastapi import APIRouter
+from innkeeper_engine.model.clock import is_ulid
+from starlette.responses import Response
+
+from innkeeper_gateway.core import Core
+from innkeeper_gateway.errors import ApiError
+from innkeeper_gateway.requests import AUTHENTICATED, CoreOf
+
+router = APIRouter(prefix="/v0", dependencies=AUTHENTICATED)
+
+
+@router.get("/runs/{run_id}/actions")
+async def get_actions(run_id: str, core: CoreOf) -> Response:
+    """The results of a run's steps so far, by hashed step id, each as the SDK memoises it."""
+    state = await _state(core, run_id)
+    steps = (b'"%b":%b' % (field.encode(), value) for field, value in state.items() if _is_step(field))
+    return Response(b"{" + b",".join(steps) + b"}", media_type="application/json")
+
+
+@router.get("/runs/{run_id}/batch")
+async def get_batch(run_id: str, core: CoreOf) -> Response:
+    """The events that started a run, in order."""
+    state = await _state(core, run_id)
+    events = []
+    while (event := state.get(f"e:{len(events)}")) is not None:
+        events.append(event)
+    return Response(b"[" + b",".join(events) + b"]", media_type="application/json")
+
+
+def _is_step(field: str) -> bool:
+    """Whether a payload is a step's result: the others are `o`, `x` and `e:<n>`."""
+    return field not in ("o", "x") and not field.startswith("e:")
+
+
+async def _state(core: Core, run_id: str) -> dict[str, bytes]:
+    if not run_id.isascii() or not is_ulid(run_id):
+        raise ApiError(400, "The run ID specified is invalid")
+    run_id = run_id.upper()
+    async with core.in_time():
+        run = await core.store.run(run_id)
+        if run is None or run.env != core.settings.env:
+            raise ApiError(404, f"no run has the ID {run_id}")
+        if not await core.store.is_live(run_id):
+            raise ApiError(410, f"runtime state is no longer available for runID: {run_id}")
+        return await core.store.run_state(run_id)

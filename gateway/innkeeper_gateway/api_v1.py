@@ -1,0 +1,168 @@
+"""`/v1`: events, runs, signals and functions, for SDKs, scripts and people."""
+
+import asyncio
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query, Request
+from innkeeper_apps.wire.canonical import canonical_parsed
+from innkeeper_engine.compiled import Registry
+from innkeeper_engine.decide.notes import cancel_note
+from innkeeper_engine.model.effects import Cancel, LiveGuard, Note, Resolve
+from innkeeper_engine.model.state import RunSummary
+from starlette.responses import Response
+
+from innkeeper_gateway.core import Core
+from innkeeper_gateway.errors import ApiError, json_response
+from innkeeper_gateway.reading import folded_so_far, history_end, position
+from innkeeper_gateway.requests import AUTHENTICATED, CoreOf, checked_ulid, json_of
+from innkeeper_gateway.steps import fold_steps, step_views
+from innkeeper_gateway.views import ENDED, envelope, event_view, function_view, output_of, run_view
+
+router = APIRouter(prefix="/v1", dependencies=AUTHENTICATED)
+
+
+@router.get("/events/{event_id}")
+async def get_event(event_id: str, core: CoreOf) -> Response:
+    """One accepted event, by the id that `POST /e` gave."""
+    event_id = checked_ulid(event_id, "event")
+    async with core.in_time():
+        event = await core.store.event(core.settings.env, event_id)
+    if event is None:
+        raise ApiError(404, "Event not found")
+    return json_response(envelope(event_view(event, core.settings.env), core.clock.now_ms()))
+
+
+@router.get("/events/{event_id}/runs")
+async def get_event_runs(event_id: str, core: CoreOf) -> Response:
+    """The runs that an event started, oldest first; `[]` for an event that started none, or is not known.
+
+    Waits until the event is routed, so that a client that asks right after sending never sees a list that is only
+    empty because nobody has looked at the event yet.
+    """
+    event_id = checked_ulid(event_id, "event")
+    env = core.settings.env
+    async with core.in_time():
+        event = await core.store.event(env, event_id)
+    if event is not None:
+
+        async def routed() -> bool:
+            return await core.store.is_routed(env, event.seq)
+
+        await core.notices.wait(f"rw:{env}", routed, core.settings.routed_wait_s)
+    async with core.in_time():
+        runs = await core.store.event_runs(env, event_id)
+        registry = await core.registries.current(env)
+        views = await asyncio.gather(*(_view(core, registry, run) for run in runs))
+    return json_response(envelope(views, core.clock.now_ms()))
+
+
+@router.get("/runs")
+async def list_runs(core: CoreOf, limit: Annotated[int, Query(ge=1, le=200)] = 20) -> Response:
+    """The newest runs of the environment, newest first, without their outputs."""
+    env = core.settings.env
+    async with core.in_time():
+        ids = await core.store.recent_runs(env, limit)
+        registry = await core.registries.current(env)
+        found = await asyncio.gather(*(core.store.run(run_id) for run_id in ids))
+    views = [run_view(run, registry, None) for run in found if run is not None]
+    return json_response(envelope(views, core.clock.now_ms()))
+
+
+@router.get("/runs/{run_id}")
+async def get_run(run_id: str, core: CoreOf) -> Response:
+    """A run with its `steps`: `[{id, name, op, status, attempts, started_at, ended_at, output?, error?}]`.
+
+    A step's status is Waiting, Retrying, Completed, Failed, or Cancelled where its run ended before it. What had
+    happened when the request came is in the answer: the recorder is waited for, for a second at most.
+    """
+    run = await _known_run(core, run_id)
+    async with core.in_time():
+        end = await history_end(core.store)
+    if end is not None:
+
+        async def folded() -> bool:
+            return await folded_so_far(core.store) >= position(end)
+
+        await core.notices.wait("hw", folded, core.settings.folded_wait_s)
+    async with core.in_time():
+        steps = fold_steps(await core.store.history(run.id))
+        ids = [step.id for step in steps]
+        output, error, *results = await core.store.run_payload(run.id, "o", "x", *ids)
+        registry = await core.registries.current(core.settings.env)
+    view = run_view(run, registry, output_of(run.status, output, error))
+    by_id = dict(zip(ids, results, strict=True))
+    view["steps"] = step_views(steps, by_id, run_ended=run.status in ENDED)
+    return json_response(envelope(view, core.clock.now_ms()))
+
+
+@router.delete("/runs/{run_id}")
+async def cancel_run(run_id: str, core: CoreOf) -> Response:
+    """Cancel a run: 200 with an empty body, also where it has ended already."""
+    run = await _known_run(core, run_id)
+    note = cancel_note("api", core.clock.now_ms())
+    async with core.in_time():
+        await core.store.apply(LiveGuard(run.id), [Cancel(run.id, core.end_ids(), note)])
+    return Response(media_type="application/json")
+
+
+@router.post("/signals")
+async def send_signal(request: Request, core: CoreOf) -> Response:
+    """Give `{"signal": name, "data": any}` to the run that waits for it; replies `{"data": {"run_id"}}`.
+
+    404 where none waits: SDKs take that for "nobody was there". A signal is never kept for later.
+    """
+    body = await json_of(request, core.settings.limits.request_bytes, "Invalid signal data")
+    signal = body.get("signal") if isinstance(body, dict) else None
+    if not isinstance(signal, str) or not signal:
+        raise ApiError(400, "Invalid signal data: `signal` must be a text and not empty")
+    if not signal.isascii() and any("\ud800" <= letter <= "\udfff" for letter in signal):
+        raise ApiError(400, "Invalid signal data: `signal` holds half a character (a lone surrogate)")
+    result = canonical_parsed({"data": {"data": body.get("data"), "signal": signal}})
+    async with core.in_time():
+        run_id = await _resolve(core, signal, result)
+    if run_id is None:
+        raise ApiError(404, "No signal found")
+    return json_response(envelope({"run_id": run_id}, core.clock.now_ms()))
+
+
+async def _resolve(core: Core, signal: str, result: bytes) -> str | None:
+    """The run that the signal has resumed; None where none waits, or another signal was quicker."""
+    store = core.store
+    pause = await store.signal_waiter(core.settings.env, signal)
+    if pause is None:
+        return None
+    run, step = await store.command("HMGET", store.key(f"w:{pause}"), "r", "s")
+    if run is None or step is None:
+        return None
+    run_id, step_id = run.decode(), step.decode()
+    note = {"t": core.clock.now_ms(), "type": "step", "id": step_id, "status": "Completed"}
+    effects = [Resolve(pause, result), Note(run_id, orjson.dumps(note))]
+    if (await store.apply(LiveGuard(run_id), effects)).status != "ok":
+        return None
+    # First wins: what the step has now tells whether this signal did.
+    (stored,) = await store.run_payload(run_id, step_id)
+    return run_id if stored == result else None
+
+
+@router.get("/apps/{app_id}/functions")
+async def get_app_functions(app_id: str, core: CoreOf) -> Response:
+    """The functions of an app, as a bare array; `[]` for an app that is not known."""
+    registry = await core.registry()
+    return json_response([function_view(f) for f in registry.functions.values() if f.app.id == app_id])
+
+
+async def _known_run(core: Core, run_id: str) -> RunSummary:
+    run_id = checked_ulid(run_id, "run")
+    async with core.in_time():
+        run = await core.store.run(run_id)
+    if run is None or run.env != core.settings.env:
+        raise ApiError(404, f"Run not found: {run_id}")
+    return run
+
+
+async def _view(core: Core, registry: Registry, run: RunSummary) -> dict[str, Any]:
+    if run.status not in ENDED:
+        return run_view(run, registry, None)
+    output, error = await core.store.run_payload(run.id, "o", "x")
+    return run_view(run, registry, output_of(run.status, output, error))

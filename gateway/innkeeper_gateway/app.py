@@ -1,0 +1,164 @@
+"""The gateway as one ASGI app: the events route in front, FastAPI for everything else."""
+
+import time
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from innkeeper_engine.model.clock import Clock, Ids
+from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
+from innkeeper_engine.store.store import Store
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from innkeeper_gateway import api_v0, api_v1, checkpoint, health, invoke, register
+from innkeeper_gateway.bodies import BodyError, ClientGoneError, Receive
+from innkeeper_gateway.core import Core, RegistrySource
+from innkeeper_gateway.errors import ApiError, error_response, store_trouble, trouble_response
+from innkeeper_gateway.events_route import PREFIX, EventsRoute, Scope, Send
+from innkeeper_gateway.settings import GatewaySettings
+
+_PROBES = frozenset({"/live", "/ready", "/health"})
+
+_log = structlog.get_logger(__name__)
+
+
+class GatewayApp:
+    """The ASGI app. `open` and `close` bracket its life where a server does not send lifespan messages."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.api = make_api(core)
+        self._events = EventsRoute(core)
+        self._kind = (b"x-inngest-server-kind", core.settings.server_kind.encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; every answer says what kind of server this is."""
+        if scope["type"] != "http":
+            # WebSockets are refused by FastAPI, which has no route for them; lifespan needs nothing.
+            await self.api(scope, receive, send)
+            return
+        path: str = scope["path"]
+        started = time.perf_counter()
+        status = 0
+
+        async def send_marked(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), self._kind]
+            await send(message)
+
+        if not path.startswith(PREFIX):
+            await self.api(scope, receive, send_marked)
+            self._tell(scope["method"], path, status, started, quiet=path in _PROBES)
+            return
+        try:
+            await self._events(scope, receive, send_marked)
+        except Exception:
+            # What a framework does for the routes behind it.
+            _log.exception("a request ended in an error of the server's own", path="/e/***")
+            if status == 0:
+                await internal_error()(scope, receive, send_marked)
+        # The path holds an event key, and is not for the log.
+        self._tell(scope["method"], "/e/***", status, started, quiet=True)
+
+    def drain(self) -> None:
+        """Say in `/ready` that this server stops soon, so that balancers send nobody here."""
+        self.core.draining = True
+
+    async def close(self) -> None:
+        """End waits and the subscription behind them. The store is its owner's to close."""
+        self.core.draining = True
+        await self.core.notices.close()
+
+    def _tell(self, method: str, path: str, status: int, started: float, *, quiet: bool) -> None:
+        level = _log.debug if quiet and status < 500 else _log.info
+        level(
+            "request",
+            method=method,
+            path=path,
+            status=status,
+            ms=round((time.perf_counter() - started) * 1e3, 2),
+        )
+
+
+def create_app(
+    settings: GatewaySettings, store: Store, registries: RegistrySource, clock: Clock, ids: Ids
+) -> GatewayApp:
+    """The gateway's ASGI app. `store` must be open, and stays its owner's."""
+    return GatewayApp(Core(settings, store, registries, clock, ids))
+
+
+def make_api(core: Core) -> FastAPI:
+    """All routes but the events route. The interactive documentation is served in dev mode only."""
+    dev = core.settings.dev
+    api = FastAPI(
+        title="Innkeeper",
+        docs_url="/docs" if dev else None,
+        redoc_url=None,
+        openapi_url="/openapi.json" if dev else None,
+    )
+    api.state.core = core
+    for module in (invoke, register, api_v1, api_v0, checkpoint, health):
+        api.include_router(module.router)
+    api.add_exception_handler(ApiError, _on_api_error)
+    api.add_exception_handler(BodyError, _on_body_error)
+    api.add_exception_handler(ClientGoneError, _on_client_gone)
+    api.add_exception_handler(HTTPException, _on_http_exception)
+    api.add_exception_handler(RequestValidationError, _on_invalid)
+    for trouble in (StoreError, StoreUnavailableError, TimeoutError):
+        api.add_exception_handler(trouble, _on_store_trouble)
+    api.add_exception_handler(Exception, _on_error)
+    return api
+
+
+def internal_error() -> Response:
+    """What a client learns of an error that is the server's own."""
+    return error_response(500, "the server failed to answer this request; its log says why")
+
+
+async def _on_api_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    return error_response(error.status, error.message, error.headers, error.data)
+
+
+async def _on_body_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, BodyError)
+    return error_response(error.status, error.message)
+
+
+async def _on_client_gone(_request: Request, _error: Exception) -> Response:
+    return error_response(400, "the request ended before its body was complete")
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = str(error.detail)
+    if error.status_code == 404:
+        message = f"nothing is served at {request.url.path}"
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        message = f"{request.method} is not served at {request.url.path}, but {allowed}"
+    return error_response(error.status_code, message, dict(error.headers or {}))
+
+
+async def _on_invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    said = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors())
+    return error_response(400, said)
+
+
+async def _on_store_trouble(request: Request, error: Exception) -> Response:
+    trouble = store_trouble(error)
+    if trouble is None:
+        return await _on_error(request, error)
+    _log.warning("a request was not served", path=request.url.path, why=trouble)
+    return trouble_response(trouble)
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    _log.error("a request ended in an error of the server's own", path=request.url.path, exc_info=error)
+    return internal_error()

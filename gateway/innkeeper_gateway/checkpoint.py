@@ -1,0 +1,112 @@
+"""`POST /v1/checkpoint/{run}/async`: an SDK reports step results while its call goes on.
+
+The results are stored under the call's own lease, which is extended: a call that was given up, or sent again, is told
+so with 409, on which SDKs stop. Nothing is queued, because the call goes on by itself.
+"""
+
+from typing import Any, Final
+
+import orjson
+from fastapi import APIRouter, Request
+from innkeeper_apps.wire.response import Checkpoint, CheckpointError, read_checkpoint
+from innkeeper_engine.model.calls import Op, OpKind
+from innkeeper_engine.model.effects import MAX_EFFECTS, Effect, KeepGuard, Note, Save, Touch
+from starlette.responses import Response
+
+from innkeeper_gateway.core import Core
+from innkeeper_gateway.errors import ApiError
+from innkeeper_gateway.requests import AUTHENTICATED, CoreOf, body_of
+
+router = APIRouter(prefix="/v1", dependencies=AUTHENTICATED)
+
+_STEPS_AT_ONCE: Final = (MAX_EFFECTS - 1) // 2
+"""A step is two effects, its result and its note; the touch is one more."""
+_LARGE_BYTES: Final = 256 * 1024
+"""From this size on, a checkpoint is held against the limit of the run's state before it is stored."""
+
+
+@router.post("/checkpoint/{run_id}/async")
+async def checkpoint(run_id: str, request: Request, core: CoreOf) -> Response:
+    """Store the results of steps; 200 with an empty body once they are durable.
+
+    400: not a checkpoint, an operation that cannot be checkpointed, or a run that is not known. 409: the call is not
+    the run's current one any more (it was sent again, or the run has ended). 413: a result of more than 4 MiB, or
+    more than a run may hold.
+    """
+    try:
+        body = await body_of(request, core.settings.limits.checkpoint_bytes)
+        given = read_checkpoint(body)
+        _check_names(run_id, given)
+    except CheckpointError as error:
+        raise ApiError(error.status, str(error), data={"run_id": run_id}) from None
+    if len(body) > _LARGE_BYTES:
+        await _check_size(core, given)
+    lease_ms = core.store.settings.lease_ms
+    guard = KeepGuard(given.item_id, given.request_id, lease_ms, given.generation_id)
+    async with core.in_time():
+        for effects in _chunks(given, core.clock.now_ms()):
+            status = (await core.store.apply(guard, effects)).status
+            if status != "ok":
+                raise await _refusal(core, run_id, status)
+    return Response(media_type="application/json")
+
+
+def _check_names(run_id: str, given: Checkpoint) -> None:
+    if given.run_id != run_id:
+        raise CheckpointError(f"checkpoint: `run_id` is not the run of the address, {run_id[:40]}")
+    # An item is named after its run. The guard only knows the item: results must not end up in another run.
+    if not given.item_id.startswith((f"{run_id}.", f"{run_id}:")):
+        raise CheckpointError("checkpoint: `qi_id` belongs to another run")
+
+
+async def _check_size(core: Core, given: Checkpoint) -> None:
+    store, most = core.store, core.settings.limits.state_bytes
+    async with core.in_time():
+        held = int(await store.command("HGET", store.key(f"st:{given.run_id}"), "sz") or 0)
+    size = held + sum(len(step.data or b"") for step in given.steps)
+    if size > most:
+        data = {"run_id": given.run_id}
+        raise ApiError(413, f"the run's state would have {size} bytes: at most {most} are allowed", data=data)
+
+
+def _chunks(given: Checkpoint, now_ms: int) -> list[list[Effect]]:
+    """The effects in portions of one script each. Every portion is whole: repeated, it changes nothing."""
+    chunks: list[list[Effect]] = []
+    for first in range(0, max(len(given.steps), 1), _STEPS_AT_ONCE):
+        effects: list[Effect] = []
+        for op in given.steps[first : first + _STEPS_AT_ONCE]:
+            if op.kind in (OpKind.STEP_RUN, OpKind.STEP):
+                effects.append(Save(given.run_id, op.id, _result(op), False))
+            effects.append(Note(given.run_id, _note(op, now_ms)))
+        effects.append(Touch(given.item_id))
+        chunks.append(effects)
+    return chunks
+
+
+def _result(op: Op) -> bytes:
+    data = op.data if op.data is not None else b"null"
+    return data if op.kind is OpKind.STEP else b'{"data":%b}' % data
+
+
+def _note(op: Op, now_ms: int) -> bytes:
+    line: dict[str, Any] = {
+        "t": now_ms,
+        "type": "step",
+        "id": op.id,
+        "name": op.display_name or op.name,
+        "op": op.kind.value,
+        "status": "Waiting" if op.kind is OpKind.STEP_PLANNED else "Completed",
+        "attempt": 0,
+    }
+    return orjson.dumps(line)
+
+
+async def _refusal(core: Core, run_id: str, status: str) -> ApiError:
+    data = {"run_id": run_id}
+    if await core.store.run(run_id) is None:
+        return ApiError(400, "run not found in state store", data=data)
+    if status == "ended":
+        return ApiError(409, "the run has ended", data=data)
+    return ApiError(
+        409, "this request is not the run's current one: it was sent again or given up", data=data
+    )

@@ -1,0 +1,49 @@
+"""`POST /invoke/{slug}`: start one function, whatever its triggers."""
+
+from fastapi import APIRouter, Request
+from innkeeper_apps.wire.canonical import NotJsonError, canonical_parsed
+from starlette.responses import Response
+
+from innkeeper_gateway.errors import ApiError, json_response
+from innkeeper_gateway.ingest import IngestError, normalise
+from innkeeper_gateway.requests import AUTHENTICATED, CoreOf, json_of
+
+INVOKED = "inngest/function.invoked"
+
+router = APIRouter(dependencies=AUTHENTICATED)
+
+
+@router.post("/invoke/{slug:path}")
+async def invoke(slug: str, request: Request, core: CoreOf) -> Response:
+    """Emit the event that starts one run of the function `slug` (`{app id}-{function id}`, also with `/`).
+
+    The body is an event without a name: `{"data": {...}, "user"?, "id"?, "ts"?, "v"?}`, or empty. Replies
+    `{"id": <event id>, "status": 200}`; the run is found with `GET /v1/events/{id}/runs`.
+
+    Where Inngest's own server answers 200 for a function that nobody has registered, and nothing ever runs, this one
+    answers 404: nobody can have relied on an event that starts nothing.
+    """
+    limits = core.settings.limits
+    raw = await json_of(request, limits.request_bytes, "Unable to read post data request") or {}
+    if not isinstance(raw, dict):
+        raise ApiError(400, 'Unable to read post data request: write an object, {"data": {...}}')
+    entry = (await core.registry()).functions.get(slug)
+    if entry is None:
+        raise ApiError(
+            404, f"no function {slug!r} is registered; its slug is the app id, a dash, the function id"
+        )
+    now_ms = core.clock.now_ms()
+    event_id = core.ids.ulid(now_ms)
+    try:
+        event = normalise(raw, INVOKED, event_id, now_ms)
+        event["data"] = {**event["data"], "_inngest": {"fn_id": slug}}
+        body = canonical_parsed(event)
+    except (IngestError, NotJsonError) as error:
+        raise ApiError(400, str(error)) from None
+    if len(body) > limits.event_bytes:
+        raise ApiError(
+            413, f"Event is over the max size: Max {limits.event_bytes} bytes / Size {len(body)} bytes"
+        )
+    async with core.in_time():
+        await core.store.append(core.settings.env, [(event_id, INVOKED, body)])
+    return json_response({"id": event_id, "status": 200})

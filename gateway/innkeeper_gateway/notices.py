@@ -1,0 +1,108 @@
+"""Waiting for what executors announce, without asking again and again.
+
+The router and the recorder publish on a channel when they have come further, but only while somebody has said that
+he waits: a key that lives for seconds. A wait is therefore: subscribe, set the key, look, and sleep until a notice
+comes; then look again. A subscription takes a connection of its own, which is made at the first wait and kept.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import redis.asyncio as redis
+import structlog
+from innkeeper_engine.store.connection import Address
+from innkeeper_engine.store.store import Store
+
+ROUTED = "routed"
+"""The router's cursor has moved; the notice names the environment. Key: `rw:<env>`."""
+FOLDED = "folded"
+"""The recorder's cursor has moved. Key: `hw`."""
+
+_WAITING_S = 10
+"""How long the key says that somebody waits; longer than any wait."""
+_RECONNECT_S = (0.05, 2.0)
+
+_log = structlog.get_logger(__name__)
+
+
+class Notices:
+    """Notices of one store's shard."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._listener: asyncio.Task[None] | None = None
+        self._subscribed = asyncio.Event()
+        self._turn = asyncio.Event()
+        self._closed = False
+
+    async def wait(self, key: str, met: Callable[[], Awaitable[bool]], timeout_s: float) -> bool:
+        """Wait until `met` answers yes, at most `timeout_s`; whether it did.
+
+        `met` is asked once at the start, and once after each notice. `key` is what tells the publisher.
+
+        Raises:
+            StoreUnavailableError, StoreError: from `met` or from setting the key.
+        """
+        if await met():
+            return True
+        try:
+            async with asyncio.timeout(timeout_s):
+                if self._listener is None:
+                    self._listener = asyncio.create_task(self._listen(), name="notices")
+                await self._subscribed.wait()
+                await self._store.command("SET", self._store.key(key), "1", "EX", _WAITING_S)
+                while not self._closed:
+                    turn = self._turn
+                    if await met():
+                        return True
+                    await turn.wait()
+        except TimeoutError:
+            pass
+        return await met()
+
+    async def close(self) -> None:
+        """End the subscription; whoever waits looks once more and goes on."""
+        self._closed = True
+        self._subscribed.set()
+        self._notify()
+        if self._listener is not None:
+            self._listener.cancel()
+            await asyncio.gather(self._listener, return_exceptions=True)
+
+    def _notify(self) -> None:
+        self._turn.set()
+        self._turn = asyncio.Event()
+
+    async def _listen(self) -> None:
+        delay_s, longest_s = _RECONNECT_S
+        while True:
+            client = _client(self._store.address)
+            try:
+                async with client.pubsub() as channels:
+                    await channels.subscribe(self._store.key(ROUTED), self._store.key(FOLDED))
+                    async for message in channels.listen():
+                        if message["type"] == "subscribe":
+                            delay_s = _RECONNECT_S[0]
+                            self._subscribed.set()
+                        # Also after a subscription: what was published while there was none is not repeated.
+                        self._notify()
+            except (redis.RedisError, OSError) as error:
+                _log.warning("lost the subscription to notices", error=str(error), retry_s=delay_s)
+            finally:
+                with contextlib.suppress(redis.RedisError, OSError):
+                    await client.aclose()
+            self._subscribed.clear()
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, longest_s)
+
+
+def _client(address: Address) -> redis.Redis:
+    login = {
+        "username": address.username or None,
+        "password": address.password or None,
+        "db": address.database,
+    }
+    if address.path:
+        return redis.Redis(unix_socket_path=address.path, **login)
+    return redis.Redis(host=address.host, port=address.port, ssl=address.tls, **login)

@@ -1,0 +1,66 @@
+"""What the API's routes share in reading a request."""
+
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Request
+from innkeeper_apps.wire.canonical import NotJsonError, parse
+from innkeeper_apps.wire.keys import bearer_accepted
+from innkeeper_engine.model.clock import is_ulid
+
+from innkeeper_gateway.bodies import read_body
+from innkeeper_gateway.core import Core
+from innkeeper_gateway.errors import ApiError
+
+
+def core_of(request: Request) -> Core:
+    """The core that the app was made with."""
+    return cast(Core, request.app.state.core)
+
+
+CoreOf = Annotated[Core, Depends(core_of)]
+
+
+def require_bearer(request: Request, core: CoreOf) -> None:
+    """Let in who shows a signing key; in dev mode everybody.
+
+    SDKs show the hash of the key, with prefix (TypeScript) or without (Python); people the key itself.
+    """
+    settings = core.settings
+    if settings.dev or bearer_accepted(request.headers.get("authorization"), settings.signing_keys):
+        return
+    raise ApiError(401, "Authentication failed", headers={"WWW-Authenticate": "Bearer"})
+
+
+AUTHENTICATED = [Depends(require_bearer)]
+
+
+async def body_of(request: Request, limit: int) -> bytes:
+    """The request's body within bounds.
+
+    Raises:
+        BodyError, ClientGoneError: see `read_body`.
+    """
+    return await read_body(request.scope["headers"], request.receive, limit)
+
+
+async def json_of(request: Request, limit: int, refusal: str) -> Any:
+    """The request's JSON body, parsed.
+
+    Raises:
+        ApiError: it is not JSON; `refusal` is how the sentence begins.
+    """
+    try:
+        return parse(await body_of(request, limit))
+    except NotJsonError as error:
+        raise ApiError(400, f"{refusal}: {error}") from None
+
+
+def checked_ulid(text: str, what: str) -> str:
+    """An id from a path, in the spelling in which it is stored.
+
+    Raises:
+        ApiError: 400, it cannot be one.
+    """
+    if not text.isascii() or not is_ulid(text):
+        raise ApiError(400, f"Invalid {what} ID: {text[:100]}")
+    return text.upper()

@@ -1,0 +1,76 @@
+"""What the gateway is told: its mode, its keys, its limits."""
+
+from typing import Literal
+
+import msgspec
+
+AutoRegister = Literal["Always", "Existing", "Never"]
+
+KIB = 1024
+MIB = 1024 * KIB
+
+MAX_EVENT_BYTES = 3 * MIB
+"""No setting raises the size of one event beyond this."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much one request may carry. Sizes in bytes, of what is left after decompression."""
+
+    event_bytes: int = 512 * KIB
+    """One event, as it is stored; at most 3 MiB."""
+    events: int = 5_000
+    """Events in one request."""
+    name_bytes: int = 512
+    """The name of an event, in UTF-8."""
+    request_bytes: int = 10 * MIB
+    """A request, before and after decompression; a checkpoint has its own limit."""
+    checkpoint_bytes: int = 40 * MIB
+    """A checkpoint: single step outputs are limited to 4 MiB, together they may be as large as a run's state."""
+    state_bytes: int = 32 * MIB
+    """What a run may hold in all."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.event_bytes <= MAX_EVENT_BYTES:
+            raise ValueError(f"event_bytes is {self.event_bytes}: it must be 1 to {MAX_EVENT_BYTES} (3 MiB)")
+
+
+class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the gateway needs to know besides where its store is. Printing it shows no key."""
+
+    dev: bool = False
+    """Development mode: any event key is taken, no bearer is asked for, `GET /dev` answers."""
+    env: str = "default"
+    """The one environment that this gateway serves; what clients ask for in `x-inngest-env` is not looked at."""
+    event_keys: tuple[str, ...] = ()
+    """Outside dev mode an event must come with one of these."""
+    signing_key: str | None = None
+    """Outside dev mode callers of the API show it, or the fallback; with neither set nobody is let in."""
+    signing_key_fallback: str | None = None
+    limits: Limits = Limits()
+    auto_register: AutoRegister = "Always"
+    """Which apps may register themselves: all, those that the registry knows already, none."""
+    routed_wait_s: float = 5.0
+    """How long `GET /v1/events/{id}/runs` waits for an event to be routed."""
+    folded_wait_s: float = 1.0
+    """How long `GET /v1/runs/{id}` waits for the recorder to have caught up."""
+    store_timeout_s: float = 5.0
+    """How long a request waits for Redis before it is answered 503."""
+    version: str = "0.0.0"
+    """The server's own version, shown by `GET /dev`."""
+
+    @property
+    def server_kind(self) -> str:
+        """What the server calls itself in `X-Inngest-Server-Kind`."""
+        return "dev" if self.dev else "cloud"
+
+    @property
+    def signing_keys(self) -> tuple[str, ...]:
+        """The keys that a bearer may show, the current one first."""
+        return tuple(key for key in (self.signing_key, self.signing_key_fallback) if key)
+
+    def __repr__(self) -> str:
+        """The mode and how many keys there are, never a key."""
+        return (
+            f"GatewaySettings(dev={self.dev}, env={self.env!r}, event_keys={len(self.event_keys)}, "
+            f"signing_keys={len(self.signing_keys)}, auto_register={self.auto_register!r})"
+        )

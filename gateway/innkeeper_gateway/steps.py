@@ -1,0 +1,128 @@
+"""A run's steps from its history: the notes of one step folded into one entry. Pure.
+
+A note is a line of JSON, `{"t": ms, "type": ..., "id": step, "name", "op", "status", "attempt", "started", "error"}`,
+of which any field but `type` and `id` may be missing. Notes of other types, notes without a step, and lines that are
+no JSON object are left out: history is for reading, and another version may write what this one does not know.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+import orjson
+from innkeeper_engine.model.times import rfc3339
+
+_TYPES: Final = frozenset({"step", "attempt", "plan"})
+_ENDED: Final = frozenset({"Completed", "Failed"})
+_VERBATIM: Final = frozenset({"Step", "Sleep", "WaitForEvent"})
+"""Operations whose memoised result is what the function sees; that of others is wrapped: `{"data"|"error": ...}`."""
+
+
+class StepTrace(msgspec.Struct):
+    """What the notes say of one step."""
+
+    id: str
+    name: str = ""
+    op: str = ""
+    status: str = ""
+    attempt: int = 0
+    """Zero-based, the latest."""
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    error: dict[str, Any] | None = None
+
+
+def fold_steps(notes: Iterable[bytes]) -> list[StepTrace]:
+    """The steps that the notes tell of, in the order in which they were first heard of."""
+    steps: dict[str, StepTrace] = {}
+    for line in notes:
+        try:
+            note = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue
+        if not isinstance(note, dict) or note.get("type") not in _TYPES:
+            continue
+        step_id = note.get("id")
+        if isinstance(step_id, str) and step_id:
+            _fold(steps.setdefault(step_id, StepTrace(step_id)), note)
+    return list(steps.values())
+
+
+def _fold(step: StepTrace, note: dict[str, Any]) -> None:
+    at = _number(note.get("t"))
+    started = _number(note.get("started"))
+    first = at if started is None else started
+    if first is not None:
+        step.started_ms = first if step.started_ms is None else min(step.started_ms, first)
+    step.name = _text(note.get("name")) or step.name
+    step.op = _text(note.get("op")) or step.op
+    step.attempt = max(step.attempt, _number(note.get("attempt")) or 0)
+    status = _text(note.get("status"))
+    if not status or step.status in _ENDED:
+        return
+    step.status = status
+    error = note.get("error")
+    step.error = error if isinstance(error, dict) else None
+    if status in _ENDED:
+        step.ended_ms = at
+
+
+def step_view(step: StepTrace, result: bytes | None, *, run_ended: bool) -> dict[str, Any]:
+    """One entry of `steps`, as the API shows it.
+
+    Args:
+        step: what the notes say.
+        result: the step's memoised result (JSON in wire shape), None while there is none. It decides where it and
+            the notes disagree: the end of a sleep or of a wait is not always noted.
+        run_ended: a step without a result in a run that has ended was cancelled with it.
+    """
+    status = step.status
+    output: Any = None
+    error: Any = step.error
+    if result is not None:
+        kind, payload = _unwrap(step.op, result)
+        if kind == "error":
+            status, error = "Failed", orjson.Fragment(payload)
+        else:
+            status, error, output = "Completed", None, orjson.Fragment(payload)
+    elif run_ended and status not in _ENDED:
+        status = "Cancelled"
+    view: dict[str, Any] = {
+        "id": step.id,
+        "name": step.name,
+        "op": step.op,
+        "status": status,
+        "attempts": step.attempt + 1,
+        "started_at": None if step.started_ms is None else rfc3339(step.started_ms),
+        "ended_at": None if step.ended_ms is None else rfc3339(step.ended_ms),
+    }
+    if output is not None:
+        view["output"] = output
+    if error is not None:
+        view["error"] = error
+    return view
+
+
+def step_views(
+    steps: Iterable[StepTrace], results: Mapping[str, bytes | None], *, run_ended: bool
+) -> list[dict[str, Any]]:
+    """All entries of `steps`; `results` by step id."""
+    return [step_view(step, results.get(step.id), run_ended=run_ended) for step in steps]
+
+
+def _unwrap(op: str, result: bytes) -> tuple[str, bytes]:
+    """What a memoised result holds. The wrappers are canonical JSON with one key, so cutting them off is exact."""
+    if op not in _VERBATIM and result.endswith(b"}"):
+        for kind in ("data", "error"):
+            head = b'{"%b":' % kind.encode()
+            if result.startswith(head):
+                return kind, result[len(head) : -1]
+    return "data", result
+
+
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
