@@ -501,14 +501,20 @@ class Run:
         wanted = step_hash(step_id, repeat)
         return next((s for s in self.now().get("steps") or [] if s["id"] == wanted), None)
 
-    def wait_step(self, step_id: str, *, timeout_s: float = 20.0) -> dict[str, Any]:
-        """The step, once the server has recorded it: a wait or a sleep seen here is registered."""
-        return wait_until(
-            lambda: self.step(step_id),
-            f"step {step_id!r} of run {self.id}",
-            timeout_s=timeout_s,
-            seen=self.now,
-        )
+    def wait_step(
+        self, step_id: str, repeat: int = 0, *, status: str | None = None, timeout_s: float = 20.0
+    ) -> dict[str, Any]:
+        """The step, once the server shows it (with `status`): a wait or a sleep seen here is registered.
+
+        The list of steps is history, which may come a moment after the run itself.
+        """
+
+        def shown() -> dict[str, Any] | None:
+            step = self.step(step_id, repeat)
+            return step if step is not None and status in (None, step["status"]) else None
+
+        what = f"step {step_id!r} of run {self.id}" + (f" {status}" if status else "")
+        return wait_until(shown, what, timeout_s=timeout_s, seen=self.now)
 
     def effects(self, step: str | None = None) -> list[dict[str, Any]]:
         """What this run's bodies recorded."""

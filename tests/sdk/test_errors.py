@@ -32,10 +32,7 @@ def test_a_step_that_fails_for_good_fails_the_run(app: App) -> None:
     done = run.end("Failed")
     assert "step boom" in str(done["output"])
     assert run.bodies() == {"bad": 2}
-    step = run.step("bad")
-    assert step is not None
-    assert step["status"].lower() == "failed"
-    assert step["error"]["message"] == "step boom"
+    assert run.wait_step("bad", status="Failed")["error"]["message"] == "step boom"
 
 
 @on(*ALL)
