@@ -23,7 +23,7 @@ async def get_actions(run_id: str, core: CoreOf) -> Response:
 async def get_batch(run_id: str, core: CoreOf) -> Response:
     """The events that started a run, in order."""
     state = await _state(core, run_id)
-    events = []
+    events: list[bytes] = []
     while (event := state.get(f"e:{len(events)}")) is not None:
         events.append(event)
     return Response(b"[" + b",".join(events) + b"]", media_type="application/json")

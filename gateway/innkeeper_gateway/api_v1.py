@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from innkeeper_apps.wire.canonical import canonical_parsed
 from innkeeper_engine.compiled import Registry
 from innkeeper_engine.decide.notes import cancel_note
-from innkeeper_engine.model.effects import Cancel, LiveGuard, Note, Resolve
+from innkeeper_engine.model.effects import Cancel, Effect, LiveGuard, Note, Resolve
 from innkeeper_engine.model.state import RunSummary
 from starlette.responses import Response
 
@@ -137,7 +137,7 @@ async def _resolve(core: Core, signal: str, result: bytes) -> str | None:
         return None
     run_id, step_id = run.decode(), step.decode()
     note = {"t": core.clock.now_ms(), "type": "step", "id": step_id, "status": "Completed"}
-    effects = [Resolve(pause, result), Note(run_id, orjson.dumps(note))]
+    effects: list[Effect] = [Resolve(pause, result), Note(run_id, orjson.dumps(note))]
     if (await store.apply(LiveGuard(run_id), effects)).status != "ok":
         return None
     # First wins: what the step has now tells whether this signal did.

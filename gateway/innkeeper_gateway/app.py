@@ -51,19 +51,16 @@ class GatewayApp:
                 message["headers"] = [*message.get("headers", ()), self._kind]
             await send(message)
 
-        if not path.startswith(PREFIX):
-            await self.api(scope, receive, send_marked)
-            self._tell(scope["method"], path, status, started, quiet=path in _PROBES)
-            return
+        is_events = path.startswith(PREFIX)
+        # A path with an event key in it is not for the log.
+        shown = "/e/***" if is_events else path
         try:
-            await self._events(scope, receive, send_marked)
+            await (self._events if is_events else self.api)(scope, receive, send_marked)
         except Exception:
-            # What a framework does for the routes behind it.
-            _log.exception("a request ended in an error of the server's own", path="/e/***")
+            _log.exception("a request ended in an error of the server's own", path=shown)
             if status == 0:
                 await internal_error()(scope, receive, send_marked)
-        # The path holds an event key, and is not for the log.
-        self._tell(scope["method"], "/e/***", status, started, quiet=True)
+        self._tell(scope["method"], shown, status, started, quiet=is_events or path in _PROBES)
 
     def drain(self) -> None:
         """Say in `/ready` that this server stops soon, so that balancers send nobody here."""
@@ -154,11 +151,11 @@ async def _on_invalid(_request: Request, error: Exception) -> Response:
 async def _on_store_trouble(request: Request, error: Exception) -> Response:
     trouble = store_trouble(error)
     if trouble is None:
-        return await _on_error(request, error)
+        raise error
     _log.warning("a request was not served", path=request.url.path, why=trouble)
     return trouble_response(trouble)
 
 
-async def _on_error(request: Request, error: Exception) -> Response:
-    _log.error("a request ended in an error of the server's own", path=request.url.path, exc_info=error)
+async def _on_error(_request: Request, _error: Exception) -> Response:
+    # Starlette raises the error again once this is sent, and `GatewayApp` logs it.
     return internal_error()

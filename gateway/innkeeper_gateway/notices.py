@@ -8,6 +8,7 @@ comes; then look again. A subscription takes a connection of its own, which is m
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import redis.asyncio as redis
 import structlog
@@ -98,7 +99,7 @@ class Notices:
 
 
 def _client(address: Address) -> redis.Redis:
-    login = {
+    login: dict[str, Any] = {
         "username": address.username or None,
         "password": address.password or None,
         "db": address.database,
