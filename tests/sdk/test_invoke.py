@@ -81,3 +81,10 @@ def test_a_function_is_invoked_over_http(app: App) -> None:
     assert reply.status_code == 200, reply.text
     run = app.run_of(reply.json()["id"])
     assert run.end()["output"] == {"double": 6}
+
+
+@on(PY05)
+def test_invoking_an_unknown_function_over_http_is_not_found(app: App) -> None:
+    reply = app.api.http.post(f"/invoke/{app.id}-nobody", json={"data": {}})
+    assert reply.status_code == 404
+    assert f"{app.id}-nobody" in reply.json()["error"]
