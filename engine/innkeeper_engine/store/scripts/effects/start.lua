@@ -20,7 +20,7 @@ effects.start = function(e)
   call('HSET', P .. 'pl:' .. run, unpack(payload))
   call('HSET', P .. 'run:' .. run, 'e', env, 'f', string.sub(e[4], #env + 2), 'a', e[6], 's', 'Scheduled', 'q', digits(now),
     'ev', table.concat(ids, ' '), 'cr', e[16])
-  call('HSET', P .. 'st:' .. run, 'e', env, 'fn', e[4], 'fj', e[5], 'ver', -1, 'fp', 0, 'n', 0, 'sz', size, 'ec', #ids,
+  call('HSET', P .. 'st:' .. run, 'e', env, 'fn', e[4], 'fj', e[5], 'ver', -1, 'fp', 0, 'sz', size, 'ec', #ids,
     'sp', e[9], 'o', e[10], 'dn', 0, 'q', digits(now), 'ne', e[15] and 0 or 1, 're', e[17])
   if e[13] ~= '' then call('HSET', P .. 'st:' .. run, 'parent', e[13]) end
   call('ZADD', P .. 'runs:' .. env, now, run)

@@ -17,7 +17,8 @@ else
   local t = call('TIME')
   now = t[1] * 1000 + math.floor(t[2] / 1000)
 end
-local last_now = tonumber(call('GET', P .. 'clock') or '0')
+local clock = call('HMGET', P .. 'clock', 'now', 'turn')
+local last_now, last_turn = tonumber(clock[1] or '0'), tonumber(clock[2] or '0')
 if now < last_now then now = last_now end
 
 local request = cmsgpack.unpack(ARGV[2])
@@ -32,7 +33,7 @@ end
 -- Turns order who joined a ring when: the time, and strictly increasing inside one millisecond.
 local turn
 local function next_turn()
-  local t = turn or tonumber(call('GET', P .. 'turn') or '0')
+  local t = turn or last_turn
   if now > t then t = now else t = t + 0.0009765625 end
   turn = t
   return t
@@ -55,8 +56,9 @@ end
 
 -- Every verb that writes ends here.
 local function close_shard()
-  if now > last_now then call('SET', P .. 'clock', digits(now)) end
-  if turn then call('SET', P .. 'turn', string.format('%.17g', turn)) end
+  if turn or now > last_now then
+    call('HSET', P .. 'clock', 'now', digits(now), 'turn', string.format('%.17g', turn or last_turn))
+  end
   if wake_wanted or call('EXISTS', P .. 'ready') == 1 then
     if call('LLEN', P .. 'wake') == 0 then call('RPUSH', P .. 'wake', '1') end
   end

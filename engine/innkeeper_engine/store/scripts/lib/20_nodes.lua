@@ -49,10 +49,10 @@ local function throttle_at(limit, cap)
   return tat - (tonumber(burst) - 1) * tonumber(emission), tat, tonumber(emission)
 end
 
--- The first limit without room, or nil. A shared counter has several caps: each function looks at its own.
-local function blocked(fn, limits)
+-- The first limit without room, or nil. A shared counter has several caps: each function looks at its own, `caps`.
+local function blocked(caps, limits)
   for _, limit in ipairs(limits) do
-    local cap = call('HGET', P .. 'f:' .. fn, def_of(limit))
+    local cap = caps[def_of(limit)]
     if cap then
       if is_throttle(limit) then
         if now < throttle_at(limit, cap) then return limit end
@@ -174,10 +174,10 @@ local function all_limits(partition)
   return limits
 end
 
-local function take_slots(fn, limits, item)
+local function take_slots(caps, limits, item)
   for _, limit in ipairs(limits) do
     if is_throttle(limit) then
-      local cap = call('HGET', P .. 'f:' .. fn, def_of(limit))
+      local cap = caps[def_of(limit)]
       if cap then
         local _, tat, emission = throttle_at(limit, cap)
         tat = math.max(now, tat) + emission
@@ -204,18 +204,19 @@ end
 local function visit()
   local lane = call('ZPOPMIN', P .. 'ready')[1]
   local fn = fn_of(lane)
+  local caps = hash(P .. 'f:' .. fn)
   local settled, leased = {unscout(lane, lane)}, nil
   local ring = P .. 'lr:' .. lane
   local left_blocked = false
   local partition = call('ZRANGE', ring, 0, 0)[1]
-  if call('HGET', P .. 'f:' .. fn, 'held') then
+  if caps.held then
     set_place(lane, 'h')
     call('SADD', P .. 'hl:' .. fn, lane)
     left_blocked = true
   elseif not partition then
     set_idle(lane)
   else
-    local limit = blocked(fn, lane_limits(lane))
+    local limit = blocked(caps, lane_limits(lane))
     if limit then
       park(limit, lane, lane)
       left_blocked = true
@@ -223,22 +224,17 @@ local function visit()
       call('ZREM', ring, partition)
       local node, queue = 'p' .. partition, P .. 'q:' .. partition
       settled[#settled + 1] = unscout(lane, node)
-      local item = call('ZRANGE', queue, 0, 0)[1]
-      if not item then
-        set_idle(node)
+      local keyed = partition_limits(partition)
+      limit = #keyed > 0 and call('EXISTS', queue) == 1 and blocked(caps, keyed)
+      if limit then
+        park(limit, lane, node)
       else
-        limit = blocked(fn, partition_limits(partition))
-        if limit then
-          park(limit, lane, node)
+        leased = call('ZPOPMIN', queue)[1]
+        if leased then take_slots(caps, all_limits(partition), leased) end
+        if leased and call('EXISTS', queue) == 1 then
+          call('ZADD', ring, next_turn(), partition)
         else
-          call('ZREM', queue, item)
-          take_slots(fn, all_limits(partition), item)
-          leased = item
-          if call('EXISTS', queue) == 1 then
-            call('ZADD', ring, next_turn(), partition)
-          else
-            set_idle(node)
-          end
+          set_idle(node)
         end
       end
       if call('EXISTS', ring) == 1 then

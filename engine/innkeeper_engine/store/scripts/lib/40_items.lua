@@ -21,11 +21,10 @@ local function new_item(id, run, kind, step, partition, order, due, sealed)
   enqueue(id, partition, order, due)
 end
 
--- Ends a lease: the slots come back, whoever waits for them is woken. The item itself stays.
+-- Ends a lease: the slots come back, whoever waits for them is woken. The item itself is dropped or queued again.
 local function end_lease(id, item)
   call('ZREM', P .. 'timers', 'L' .. id)
   call('SREM', P .. 'x:' .. item.ex, id)
-  call('HDEL', P .. 'i:' .. id, 'tk', 'ex')
   free_slots(item.p, id)
 end
 
@@ -36,6 +35,7 @@ end
 
 -- Back to the queue after a lease. What has been leased once waits among the steps: only starts are throttled.
 local function requeue(id, item, due)
+  call('HDEL', P .. 'i:' .. id, 'tk', 'ex')
   local partition = call('HGET', P .. 'st:' .. item.r, 'sp') or item.p
   enqueue(id, partition, item.o, due)
 end
@@ -43,21 +43,33 @@ end
 -- Leases one item that a visit gave, to an executor, under its token.
 local function lease_item(id, executor, token, lease_ms, inline_bytes)
   local ikey = P .. 'i:' .. id
-  local run = call('HGET', ikey, 'r')
-  call('HSET', ikey, 'st', 'l', 'tk', token, 'ex', executor)
-  call('HINCRBY', ikey, 'g', 1)
+  local item = call('HGETALL', ikey)
+  local run, generation
+  for i = 1, #item, 2 do
+    if item[i] == 'r' then run = item[i + 1] elseif item[i] == 'g' then generation = item[i + 1] + 1 end
+  end
+  call('HSET', ikey, 'st', 'l', 'tk', token, 'ex', executor, 'g', generation)
   call('SADD', P .. 'x:' .. executor, id)
   set_timer('L' .. id, now + lease_ms)
   local skey = P .. 'st:' .. run
-  if call('HSETNX', skey, 't1', digits(now)) == 1 then
-    call('HSET', P .. 'run:' .. run, 's', 'Running', 't', digits(now))
-  end
-  if call('HGET', skey, 'dq') == id then call('HDEL', skey, 'dq') end
   local state = call('HGETALL', skey)
-  local size = tonumber(call('HGET', skey, 'sz'))
+  local size, started, waiting
+  for i = 1, #state, 2 do
+    if state[i] == 'sz' then size = tonumber(state[i + 1])
+    elseif state[i] == 't1' then started = state[i + 1]
+    elseif state[i] == 'dq' then waiting = state[i + 1] end
+  end
+  if not started then
+    started = digits(now)
+    call('HSET', skey, 't1', started)
+    call('HSET', P .. 'run:' .. run, 's', 'Running', 't', started)
+    state[#state + 1] = 't1'
+    state[#state + 1] = started
+  end
+  if waiting == id then call('HDEL', skey, 'dq') end
   local payload = false
   if size <= inline_bytes then payload = call('HGETALL', P .. 'pl:' .. run) end
-  return {id, token, call('HGETALL', ikey), state, call('LRANGE', P .. 'sk:' .. run, 0, -1), payload}
+  return {id, token, generation, item, state, call('LRANGE', P .. 'sk:' .. run, 0, -1), payload}
 end
 
 -- Leases fairly until every token has its item, nothing is ready or the script has worked long enough.

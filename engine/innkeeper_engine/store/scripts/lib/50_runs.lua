@@ -12,17 +12,17 @@ local function record(run, step, data)
   if call('HSETNX', P .. 'pl:' .. run, step, data) == 0 then return false end
   call('RPUSH', P .. 'sk:' .. run, step)
   call('HINCRBY', P .. 'st:' .. run, 'sz', #data)
-  call('HINCRBY', P .. 'st:' .. run, 'n', 1)
   return true
 end
 
 -- One more request that runs the function from the top; one that waits already will do.
 local function discover(run)
   local skey = P .. 'st:' .. run
-  local state = call('HMGET', skey, 'dq', 'sp', 'o')
+  local state = call('HMGET', skey, 'dq', 'sp', 'o', 'dn')
   if state[1] or not state[2] then return end
-  local id = run .. '.' .. call('HINCRBY', skey, 'dn', 1)
-  call('HSET', skey, 'dq', id)
+  local n = state[4] + 1
+  local id = run .. '.' .. n
+  call('HSET', skey, 'dq', id, 'dn', n)
   new_item(id, run, 'd', 'step', state[2], state[3])
 end
 
