@@ -32,6 +32,7 @@ def complete(lease: Lease, output: bytes, context: Context) -> Finish:
 def fail(lease: Lease, error: dict[str, Any], reason: str, context: Context) -> Finish:
     """The run failed for good with this error of the app's (at least `name` and `message`)."""
     told = {key: error[key] for key in _KEPT_OF_AN_ERROR if error.get(key) is not None}
+    told["__serialized"] = True
     told["error"] = reason
     told.setdefault("name", "Error")
     told.setdefault("message", reason)
