@@ -8,6 +8,8 @@ from typing import Protocol
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _MAX_ENTROPY = (1 << 80) - 1
+_SHIFTS = range(120, -1, -10)
+_PAIRS = tuple(first + second for first in _CROCKFORD for second in _CROCKFORD)
 
 ULID_LENGTH = 26
 
@@ -59,7 +61,7 @@ class RandomIds:
 def encode_ulid(at_ms: int, entropy: int) -> str:
     """The 26 letters of a ULID (https://github.com/ulid/spec) from its 48-bit time and its 80-bit rest."""
     value = ((at_ms & ((1 << 48) - 1)) << 80) | (entropy & _MAX_ENTROPY)
-    return "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(125, -1, -5))
+    return "".join([_PAIRS[(value >> shift) & 1023] for shift in _SHIFTS])
 
 
 def ulid_ms(ulid: str) -> int:
