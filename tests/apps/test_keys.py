@@ -80,9 +80,9 @@ def test_recorded_requests_and_responses_verify(call: dict[str, Any]) -> None:
     assert sign(body, KEY, now_s) == header
     response = call["response"]
     answer = response["headers"]["x-inngest-signature"]
-    if call["name"].startswith("js"):  # of Python's response the exact text is not known
-        text = json.dumps(response["body"], separators=(",", ":")).encode()
-        assert verify(answer, text, [KEY], now_s) == KEY
+    separators = (",", ":") if call["name"].startswith("js") else None  # Python writes spaces
+    text = json.dumps(response["body"], separators=separators).encode()
+    assert verify(answer, text, [KEY], now_s) == KEY
 
 
 def test_there_is_signed_traffic_to_check() -> None:

@@ -1,0 +1,182 @@
+"""Where requests may go."""
+
+import ipaddress
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from innkeeper_apps.egress import EgressError, EgressPolicy, Resolver, check_address
+
+USERS = EgressPolicy.users()
+APPS = EgressPolicy.apps()
+DEV = EgressPolicy.dev()
+
+
+@pytest.mark.parametrize(
+    ("ip", "users", "apps", "dev"),
+    [
+        ("8.8.8.8", None, None, None),
+        ("2606:4700::1111", None, None, None),
+        ("10.0.0.1", "private", None, None),
+        ("172.31.255.255", "private", None, None),
+        ("172.32.0.1", None, None, None),
+        ("192.168.1.1", "private", None, None),
+        ("100.64.0.1", "private", None, None),
+        ("fd12:3456::1", "private", None, None),
+        ("127.0.0.1", "loopback", "loopback", None),
+        ("127.255.0.9", "loopback", "loopback", None),
+        ("::1", "loopback", "loopback", None),
+        ("0.0.0.0", "unspecified", "unspecified", "unspecified"),
+        ("::", "unspecified", "unspecified", "unspecified"),
+        ("169.254.1.1", "link-local", "link-local", "link-local"),
+        ("fe80::1%eth0", "link-local", "link-local", "link-local"),
+        ("fec0::1", "link-local", "link-local", "link-local"),
+        ("224.0.0.1", "multicast", "multicast", "multicast"),
+        ("ff02::1", "multicast", "multicast", "multicast"),
+        ("255.255.255.255", "broadcast", "broadcast", "broadcast"),
+        ("240.0.0.1", "reserved", "reserved", "reserved"),
+        ("192.0.2.1", "reserved", "reserved", "reserved"),
+        ("198.18.0.1", "reserved", "reserved", "reserved"),
+        ("2001:db8::1", "reserved", "reserved", "reserved"),
+        ("169.254.169.254", "metadata", "metadata", "metadata"),
+        ("169.254.170.23", "metadata", "metadata", "metadata"),
+        ("168.63.129.16", "metadata", "metadata", "metadata"),
+        ("100.100.100.200", "metadata", "metadata", "metadata"),
+        ("fd00:ec2::254", "metadata", "metadata", "metadata"),
+        # An IPv4 address inside an IPv6 one:
+        ("::ffff:127.0.0.1", "loopback", "loopback", None),
+        ("::ffff:10.0.0.1", "private", None, None),
+        ("::ffff:169.254.169.254", "metadata", "metadata", "metadata"),
+        ("::ffff:8.8.8.8", None, None, None),
+        ("64:ff9b::127.0.0.1", "loopback", "loopback", None),
+        ("64:ff9b::a9fe:a9fe", "metadata", "metadata", "metadata"),
+        ("64:ff9b::808:808", None, None, None),
+        ("64:ff9b:1::808:808", "NAT64", "NAT64", "NAT64"),
+        ("2002:a00:1::1", "private", None, None),
+        ("2002:7f00:1::", "loopback", "loopback", None),
+        ("::127.0.0.1", "loopback", "loopback", None),
+        ("2001:0:4136:e378:8000:63bf:3fff:fdd2", "Teredo", "Teredo", "Teredo"),
+    ],
+)
+def test_each_class_of_address(ip: str, users: str | None, apps: str | None, dev: str | None) -> None:
+    """What the three standard policies make of it; the reason names the address and its class."""
+    for policy, expected in ((USERS, users), (APPS, apps), (DEV, dev)):
+        reason = check_address(ip, policy)
+        if expected is None:
+            assert reason is None
+        else:
+            assert reason is not None
+            assert expected in reason
+
+
+@given(st.ip_addresses())
+def test_users_reach_public_addresses_only(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    """Whatever passes the strict policy is public in Python's own table too, unless IPv4 is inside."""
+    if check_address(ip, USERS) is None:
+        assert ip.is_global or (
+            ip.version == 6 and (ip.sixtofour or ip.ipv4_mapped or int(ip) >> 32 in (0, 0x64FF9B << 64))
+        )
+
+
+@given(st.ip_addresses(v=4))
+def test_an_embedded_address_is_never_allowed_more(ip: ipaddress.IPv4Address) -> None:
+    """Mapped, NAT64, 6to4 and compatible forms are denied wherever the address itself is."""
+    for policy in (USERS, APPS, DEV):
+        if check_address(ip, policy) is None:
+            continue
+        number = int(ip)
+        for form in (0xFFFF << 32 | number, 0x64FF9B << 96 | number, 0x2002 << 112 | number << 80, number):
+            assert check_address(ipaddress.IPv6Address(form), policy) is not None
+
+
+def test_lists_widen_and_narrow() -> None:
+    """CIDRs, single addresses, names and suffixes; deny beats allow."""
+    policy = EgressPolicy.users(
+        allow=["10.1.0.0/16", "192.168.0.7", "ollama.ai.svc", "*.internal.example", "169.254.169.254"],
+        deny=["10.1.2.0/24", "8.8.8.8"],
+    )
+    assert check_address("10.1.9.9", policy) is None
+    assert check_address("::ffff:10.1.9.9", policy) is None
+    assert check_address("10.2.0.1", policy) == "10.2.0.1 is a private address"
+    assert check_address("192.168.0.7", policy) is None
+    assert check_address("10.1.2.3", policy) == "10.1.2.3 is on the deny list"
+    assert check_address("8.8.8.8", policy) == "8.8.8.8 is on the deny list"
+    assert check_address("::ffff:8.8.8.8", policy) is not None
+    assert check_address("10.9.9.9", policy, "ollama.ai.svc") is None
+    assert check_address("10.9.9.9", policy, "OLLAMA.ai.svc.") is None
+    assert check_address("10.9.9.9", policy, "evil-ollama.ai.svc") is not None
+    assert check_address("10.9.9.9", policy, "a.b.internal.example") is None
+    assert check_address("10.9.9.9", policy, "internal.example") is not None
+    assert check_address("169.254.169.254", policy) is None
+    assert (
+        check_address("fd00:ec2::254", policy, "ollama.ai.svc") == "fd00:ec2::254 is a cloud metadata address"
+    )
+
+
+@pytest.mark.parametrize(
+    "entry", ["10.0.0.1/8", "300.1.1.1", "http://a/", "", "*", "a b", "10.0.0", "::1::", "a:80"]
+)
+def test_a_bad_list_entry_is_an_error_that_names_it(entry: str) -> None:
+    """At start, not at the first request."""
+    with pytest.raises(ValueError, match="egress list"):
+        EgressPolicy.users(allow=[entry])
+
+
+def test_names_cannot_be_denied() -> None:
+    """A name is easily gone around; addresses are not."""
+    with pytest.raises(ValueError, match="names can only be allowed"):
+        EgressPolicy.users(deny=["evil.example"])
+
+
+class FakeDns:
+    """Answers from a list, counting."""
+
+    def __init__(self, *answers: Sequence[str]) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    async def __call__(self, _host: str, _port: int) -> Sequence[str]:
+        """The next answer."""
+        self.asked += 1
+        return self.answers.pop(0)
+
+
+async def test_only_what_was_checked_is_returned() -> None:
+    """From a mixed answer the allowed addresses; a later, different answer is checked anew."""
+    now_s = [0.0]
+    dns = FakeDns(["10.0.0.1", "8.8.8.8"], ["127.0.0.1"])
+    resolver = Resolver(USERS, dns, lambda: now_s[0])
+    assert await resolver.resolve_checked("rebind.example", 80) == ("8.8.8.8",)
+    assert await resolver.resolve_checked("rebind.example", 80) == ("8.8.8.8",)
+    assert dns.asked == 1
+    now_s[0] = 6.0
+    with pytest.raises(
+        EgressError, match=r"rebind\.example are not allowed: 127\.0\.0\.1 is a loopback"
+    ) as caught:
+        await resolver.resolve_checked("rebind.example", 80)
+    assert caught.value.code == "AddressDenied"
+
+
+async def test_addresses_need_no_lookup_but_the_check() -> None:
+    """In a URL, an address is judged as it stands."""
+    resolver = Resolver(USERS, FakeDns())
+    assert await resolver.resolve_checked("1.1.1.1", 443) == ("1.1.1.1",)
+    with pytest.raises(EgressError, match="private"):
+        await resolver.resolve_checked("fd00::1", 443)
+
+
+@pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "127.1", "017700000001", "localhost"])
+async def test_odd_spellings_of_loopback_are_denied(host: str) -> None:
+    """The system's resolver understands them, so the check comes after it."""
+    with pytest.raises(EgressError) as caught:
+        await Resolver(USERS).resolve_checked(host, 80)
+    assert caught.value.code in ("AddressDenied", "DnsFailed")
+
+
+async def test_a_name_without_address() -> None:
+    """An empty answer is no permission."""
+    with pytest.raises(EgressError, match="has no address"):
+        await Resolver(DEV, FakeDns([])).resolve_checked("void.example", 80)
+    with pytest.raises(EgressError, match="was not found"):
+        await Resolver(DEV).resolve_checked("a" * 70 + ".example", 80)
