@@ -10,12 +10,14 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from .errors import RoleError
+
 KEY_BYTES = 32
 _KEY_FILE = "encryption.key"
 _LOCK_FILE = "lock"
 
 
-class DataDirectoryError(Exception):
+class DataDirectoryError(RoleError):
     """The data directory cannot be used; the message says why and what to do."""
 
 

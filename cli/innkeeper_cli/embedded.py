@@ -24,6 +24,7 @@ from innkeeper_engine.store.connection import Address, Connection, StoreError, S
 
 from . import tether
 from .datadir import Lock
+from .errors import RoleError
 
 MAX_SOCKET_BYTES = 100
 """A Unix socket's path has room for 104 bytes on macOS and 108 on Linux, with a zero at the end."""
@@ -39,7 +40,7 @@ OLDEST = {"redis": (7, 0), "valkey": (7, 2)}
 _log = structlog.stdlib.get_logger(__name__)
 
 
-class EmbeddedServerError(Exception):
+class EmbeddedServerError(RoleError):
     """The embedded server cannot be started or kept up; the message ends with its own last words."""
 
 

@@ -28,6 +28,9 @@ HIDDEN = frozenset(
 )
 """Keys whose values are what users wrote, or what opens a door: a slip in a log call must not show them."""
 
+TERMINAL_LOGGER = "innkeeper.dev"
+"""What `innkeeper dev` tells programs in place of a person: news, shown whatever the level of the log."""
+
 _QUIET = ("httpx", "httpcore", "uvicorn.access", "asyncio")
 """Libraries that log every request, with its URL: an event key is a part of one."""
 
@@ -67,6 +70,7 @@ def set_up(log_format: LogFormat, level: LogLevel, stream: TextIO | None = None)
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger(TERMINAL_LOGGER).setLevel(logging.INFO)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -1,0 +1,112 @@
+"""`innkeeper executor`: routes events, leases work, calls apps."""
+
+import dataclasses
+from collections.abc import Callable
+
+import structlog
+from innkeeper_apps.egress import EgressPolicy
+from innkeeper_apps.http_driver import HttpDriver
+from innkeeper_engine.decide.retries import RetryPolicy
+from innkeeper_engine.model.calls import Target
+from innkeeper_engine.model.clock import SystemClock
+from innkeeper_engine.store.connection import Address
+from innkeeper_engine.store.store import StoreSettings
+from innkeeper_executor.service import Executor
+from innkeeper_executor.settings import ExecutorSettings
+from innkeeper_executor.worker import RunLine
+
+from . import durability
+from .gateway_role import reveal
+from .settings import DevRole, ExecutorRole
+from .stopping import Stop
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+def executor_settings(role: ExecutorRole | DevRole) -> ExecutorSettings:
+    """The executor's own settings from the role's."""
+    return ExecutorSettings(
+        capacity=role.capacity,
+        beat_ms=round(role.beat_s * 1000),
+        grace_s=role.grace_s,
+        policy=RetryPolicy(
+            backoff_ms=tuple(round(wait_s * 1000) for wait_s in role.retry_backoff_s),
+            jitter_ms=round(role.retry_jitter_s * 1000),
+        ),
+    )
+
+
+def store_settings(role: ExecutorRole | DevRole) -> StoreSettings:
+    """The store's own settings from the role's."""
+    return StoreSettings(lease_ms=round(role.lease_s * 1000))
+
+
+def app_egress(role: ExecutorRole) -> EgressPolicy:
+    """Where apps may be in a cluster: private addresses too, and what the operator of the platform allows."""
+    return dataclasses.replace(EgressPolicy.users(role.egress_allow), allow_private=True)
+
+
+def dev_egress(role: DevRole) -> EgressPolicy:
+    """What a laptop may call: itself and its network, and what its owner allows."""
+    allowed = EgressPolicy.users(role.egress_allow)
+    dev = EgressPolicy.dev()
+    return dataclasses.replace(dev, allow_networks=allowed.allow_networks, allow_hosts=allowed.allow_hosts)
+
+
+def make_executor(
+    role: ExecutorRole | DevRole,
+    address: Address,
+    *,
+    encryption_key: bytes,
+    apps: EgressPolicy,
+    users: EgressPolicy,
+    on_run: Callable[[RunLine], None] | None = None,
+) -> Executor:
+    """An executor, not yet started."""
+    return Executor(
+        address,
+        store_settings(role),
+        executor_settings(role),
+        driver=HttpDriver(apps, SystemClock()),
+        encryption_key=encryption_key,
+        target=Target(
+            signing_key=reveal(role.signing_key), signing_key_fallback=reveal(role.signing_key_fallback)
+        ),
+        fetch_egress=users,
+        on_run=on_run,
+    )
+
+
+async def serve(role: ExecutorRole) -> None:
+    """Run an executor until a signal ends it.
+
+    Raises:
+        StoreUnavailableError: no Redis or Valkey.
+        StoppedEarlyError: told to end before it was ready.
+    """
+    stop = Stop()
+    stop.listen()
+    executor = make_executor(
+        role,
+        Address.parse(role.redis_url.get_secret_value()),
+        encryption_key=role.encryption_key.get_secret_value(),
+        apps=app_egress(role),
+        users=EgressPolicy.users(role.egress_allow),
+    )
+
+    async def start() -> None:
+        await executor.start()
+        measured = await durability.measure(executor.store)
+        _log.info(
+            "executor takes work",
+            id=executor.id,
+            store=str(executor.store.address),
+            durability=measured.mode,
+            why=measured.reason,
+        )
+
+    await stop.unless(start())
+    try:
+        await stop.wait_or_fail()
+    finally:
+        await executor.drain()

@@ -1,0 +1,88 @@
+"""`innkeeper gateway`: what comes in over HTTP."""
+
+import structlog
+from innkeeper_engine.model.clock import RandomIds, SystemClock
+from innkeeper_engine.registry import Registries
+from innkeeper_engine.store.connection import Address
+from innkeeper_engine.store.store import Store
+from innkeeper_gateway.app import GatewayApp, create_app
+from innkeeper_gateway.server import GatewayServer, GatewayStartError
+from innkeeper_gateway.settings import GatewaySettings
+from pydantic import SecretStr
+
+from . import durability
+from .errors import RoleError
+from .settings import GatewayRole
+from .stopping import Stop
+from .version import VERSION
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+def reveal(secret: SecretStr | None) -> str | None:
+    """The text of a secret, for the one that needs it."""
+    return None if secret is None else secret.get_secret_value()
+
+
+def gateway_settings(role: GatewayRole) -> GatewaySettings:
+    """The gateway's own settings from the role's."""
+    return GatewaySettings(
+        event_keys=tuple(key.get_secret_value() for key in role.event_key),
+        signing_key=reveal(role.signing_key),
+        signing_key_fallback=reveal(role.signing_key_fallback),
+        version=VERSION,
+    )
+
+
+def make_app(settings: GatewaySettings, store: Store) -> GatewayApp:
+    """The gateway's app on a store that is, or will be, open."""
+    return create_app(settings, store, Registries(store), SystemClock(), RandomIds())
+
+
+async def listen(server: GatewayServer) -> None:
+    """Start the server.
+
+    Raises:
+        RoleError: the address is taken, or not this machine's.
+    """
+    try:
+        await server.start()
+    except GatewayStartError as error:
+        raise RoleError(f"{error}; choose another with --port or --host") from error
+
+
+async def until_it_ends(server: GatewayServer) -> None:
+    """Wait for an end that nobody asked for.
+
+    Raises:
+        RoleError: it came.
+    """
+    await server.wait()
+    raise RoleError("the gateway has stopped by itself; the log above says why")
+
+
+async def serve(role: GatewayRole) -> None:
+    """Run the gateway until a signal ends it.
+
+    Raises:
+        StoreUnavailableError: no Redis or Valkey.
+        RoleError: it cannot listen.
+        StoppedEarlyError: told to end before it was ready.
+    """
+    stop = Stop()
+    stop.listen()
+    store = Store(Address.parse(role.redis_url.get_secret_value()), name="innkeeper-gateway")
+    server = GatewayServer(make_app(gateway_settings(role), store), host=role.host, port=role.port)
+
+    async def start() -> None:
+        await store.open()
+        measured = await durability.measure(store)
+        _log.info("store opened", at=str(store.address), durability=measured.mode, why=measured.reason)
+        await listen(server)
+
+    try:
+        await stop.unless(start())
+        await stop.wait_or_fail(until_it_ends(server))
+    finally:
+        await server.stop(grace_s=role.grace_s)
+        await store.close()

