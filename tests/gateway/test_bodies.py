@@ -1,0 +1,105 @@
+"""Bodies are read within bounds, whatever the sender says about them."""
+
+import gzip
+import zlib
+from collections.abc import MutableMapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from innkeeper_gateway.bodies import BodyError, ClientGoneError, Header, Receive, read_body, unpack
+
+
+def receiver(*chunks: bytes, gone: bool = False) -> Receive:
+    """Receives `chunks`, and then the end or a closed connection."""
+    messages: list[MutableMapping[str, Any]] = [
+        {"type": "http.request", "body": chunk, "more_body": gone or n < len(chunks)}
+        for n, chunk in enumerate(chunks, 1)
+    ]
+    messages.append({"type": "http.disconnect"})
+    waiting = iter(messages)
+
+    async def receive() -> MutableMapping[str, Any]:
+        return next(waiting)
+
+    return receive
+
+
+async def refusal(headers: list[Header], receive: Receive, limit: int) -> BodyError:
+    with pytest.raises(BodyError) as caught:
+        await read_body(headers, receive, limit)
+    return caught.value
+
+
+async def test_a_body_in_pieces_is_joined() -> None:
+    assert await read_body([], receiver(b"ab", b"", b"cd"), 4) == b"abcd"
+
+
+async def test_a_body_is_refused_by_its_announced_length_before_it_is_read() -> None:
+    async def receive() -> MutableMapping[str, Any]:
+        raise AssertionError("read")
+
+    assert (await refusal([(b"content-length", b"11")], receive, 10)).status == 413
+
+
+async def test_a_body_is_refused_as_soon_as_it_is_too_long() -> None:
+    assert (await refusal([], receiver(b"12345678901"), 10)).status == 413
+    assert (await refusal([], receiver(b"123456", b"78901", gone=True), 10)).status == 413
+
+
+async def test_a_client_that_goes_away_is_told_apart() -> None:
+    with pytest.raises(ClientGoneError):
+        await read_body([], receiver(b"ab", gone=True), 10)
+
+
+RAW_DEFLATE = zlib.compressobj(wbits=-15)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "packed"),
+    [
+        ("gzip", gzip.compress(b"hello")),
+        ("GZIP", gzip.compress(b"hel") + gzip.compress(b"lo")),
+        ("x-gzip", gzip.compress(b"hello")),
+        ("deflate", zlib.compress(b"hello")),
+        ("deflate", RAW_DEFLATE.compress(b"hello") + RAW_DEFLATE.flush()),
+        ("identity", b"hello"),
+    ],
+)
+async def test_packed_bodies_are_unpacked(encoding: str, packed: bytes) -> None:
+    headers = [(b"content-encoding", encoding.encode())]
+    assert await read_body(headers, receiver(packed), 100) == b"hello"
+
+
+async def test_an_encoding_that_is_not_known_is_refused_with_those_that_are() -> None:
+    error = await refusal([(b"content-encoding", b"br")], receiver(b"x"), 10)
+    assert error.status == 415
+    assert "gzip and deflate" in error.message
+
+
+@pytest.mark.parametrize(
+    "packed", [b"not packed", gzip.compress(b"hello")[:-9], gzip.compress(b"hello") + b"rest"]
+)
+async def test_a_body_that_does_not_unpack_is_refused(packed: bytes) -> None:
+    error = await refusal([(b"content-encoding", b"gzip")], receiver(packed), 100)
+    assert error.status == 400
+    assert "cannot be unpacked" in error.message
+
+
+def test_a_bomb_is_given_up_when_it_goes_over_the_limit() -> None:
+    bomb = gzip.compress(b"\0" * 50_000_000)
+    assert len(bomb) < 60_000
+    with pytest.raises(BodyError) as caught:
+        unpack(bomb, 100_000)
+    assert caught.value.status == 413
+
+
+@given(st.binary(max_size=300), st.integers(0, 300))
+def test_what_fits_comes_out_and_what_does_not_is_refused(content: bytes, limit: int) -> None:
+    packed = gzip.compress(content)
+    if len(content) <= limit:
+        assert unpack(packed, limit) == content
+    else:
+        with pytest.raises(BodyError):
+            unpack(packed, limit)
