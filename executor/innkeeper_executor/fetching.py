@@ -1,12 +1,12 @@
 """Makes the HTTP requests of `step.fetch` and `step.ai` in the app's place."""
 
-from innkeeper_apps.egress import EgressPolicy
+from innkeeper_apps.egress import EgressPolicy, Resolver
 from innkeeper_apps.fetch import FetchOutcome, OutboundRequest, perform
+from innkeeper_apps.transport import Transport
 from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.fetches import fetched
 from innkeeper_engine.model.effects import Effect
 from innkeeper_engine.model.state import Lease
-
 from innkeeper_executor.surroundings import Surroundings
 
 
@@ -15,7 +15,7 @@ class Fetcher:
 
     def __init__(self, surroundings: Surroundings, egress: EgressPolicy, timeout_s: float) -> None:
         self._surroundings = surroundings
-        self._egress = egress
+        self._transport = Transport(Resolver(egress))
         self._timeout_s = timeout_s
 
     async def fetch(self, lease: Lease, context: Context, max_attempts: int) -> list[Effect]:
@@ -23,7 +23,13 @@ class Fetcher:
         try:
             request = self._surroundings.unseal(lease.sealed, OutboundRequest)
         except ValueError as error:
-            outcome = FetchOutcome.refused(str(error))
+            memo = context.canonical({"error": {"message": str(error), "name": "SealedRequestError"}})
+            outcome = FetchOutcome(reason=str(error), error_memo=memo)
         else:
-            outcome = await perform(request, egress=self._egress, timeout_s=self._timeout_s)
-        return fetched(lease, outcome.memo, outcome.error_memo, outcome.reason, max_attempts, context)
+            outcome = await perform(request, self._transport, timeout_s=self._timeout_s)
+        attempts = max_attempts if outcome.retryable else 0
+        return fetched(lease, outcome.memo, outcome.error_memo or b"", outcome.reason, attempts, context)
+
+    async def close(self) -> None:
+        """Close idle connections."""
+        await self._transport.close()

@@ -52,8 +52,12 @@ class Executor:
         surroundings = Surroundings(self.store, settings, Sealer(encryption_key), clock, ids)
         self._surroundings = surroundings
         self._clock = clock
-        fetcher = Fetcher(surroundings, fetch_egress or EgressPolicy.users(), settings.request_timeout_s)
-        self._worker = Worker(self.store, surroundings, driver, fetcher, target or Target(), self.id, on_run)
+        self._fetcher = Fetcher(
+            surroundings, fetch_egress or EgressPolicy.users(), settings.request_timeout_s
+        )
+        self._worker = Worker(
+            self.store, surroundings, driver, self._fetcher, target or Target(), self.id, on_run
+        )
         self._router = Router(self.store, surroundings, self._worker.apply)
         self._recorder = Recorder(self.store, address)
         self._work_bell = Bell(self.store, address, f"inbox:{self.id}", "wake", name=f"{self.id}-wake")
@@ -106,7 +110,7 @@ class Executor:
             log.warning("leases could not be handed back; they run out by themselves", reason=str(error))
         await asyncio.gather(self._recorder.close(), self._work_bell.close(), self._route_bell.close())
         await self.store.close()
-        await self._driver.close()
+        await asyncio.gather(self._driver.close(), self._fetcher.close())
 
     # ---- loops
 
