@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from hypothesis import given
@@ -87,6 +88,29 @@ def test_python_nulls_count_as_absent() -> None:
     assert (planned.data, planned.opts, planned.display_name) == (None, {}, "a")
     assert (wait.opts, wait.name, wait.data) == ({"timeout": "1h"}, "ev", None)
     assert run.data == b"null"
+
+
+def test_options_are_plain_values_that_can_be_stored() -> None:
+    """Odd numbers in them are numbers like all others."""
+    body = b'[{"id":"x","op":"InvokeFunction","opts":{"payload":{"a":[1e-9,2.0,1e300],"b":%b}}}]' % (
+        b"9" * 5000
+    )
+    (op,) = answer(206, body).ops
+    assert op.opts == {"payload": {"a": [1e-9, 2, 1e300], "b": "9" * 5000}}
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(op)) == msgspec.to_builtins(op)
+    assert json.loads(orjson.dumps(op.opts)) == op.opts
+
+
+@pytest.mark.parametrize("key", ["opts", "data", "error", "junk"])
+def test_deep_nesting_never_raises(key: str) -> None:
+    """Each parser has its own limit; between them lies no crash."""
+    for depth in (200, 300, 480, 700, 950, 990, 5000):
+        value = b'{"x":' + b"[" * depth + b"]" * depth + b"}"
+        body = b'[{"id":"x","op":"StepFailed","name":"a","%b":%b}]' % (key.encode(), value)
+        result = answer(206, body)
+        assert result.kind == "ops" or "nested too deeply" in result.reason
+        assert answer(200, value).kind in ("output", "error")
+        assert error_of(answer(500, value))
 
 
 def test_a_bare_object_is_one_operation_and_an_empty_array_is_none() -> None:

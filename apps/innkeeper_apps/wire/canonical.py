@@ -80,7 +80,8 @@ def canonical(value: Any) -> bytes:
 
 
 def parse(raw: bytes) -> Any:
-    """The value of a JSON document, numbers normalised as above. `canonical_parsed` writes it.
+    """The value of a JSON document, numbers normalised as above. `canonical_parsed` writes it; for other uses
+    make it `plain` first.
 
     Raises:
         NotJsonError: `raw` is not JSON.
@@ -106,6 +107,33 @@ def canonical_parsed(value: Any) -> bytes:
     if not out.isascii() and _order_is_doubtful(out):
         return _write_all(value)
     return out
+
+
+def plain(value: Any) -> Any:
+    """What `parse` returned, in plain Python types that any serialiser takes.
+
+    An integer of more than 4,000 digits becomes its text.
+
+    Raises:
+        NotJsonError: it is nested too deeply.
+    """
+    try:
+        return _plain(value)
+    except RecursionError:
+        raise NotJsonError(f"nested too deeply: more than {MAX_DEPTH} levels") from None
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case list():
+            return [_plain(item) for item in value]
+        case _OddFloat():
+            return float(value)
+        case _Digits():
+            return value.text
+    return value
 
 
 def _float(literal: str) -> float | int | None:

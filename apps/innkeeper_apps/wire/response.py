@@ -11,7 +11,7 @@ import msgspec
 from innkeeper_engine.durations import parse_retry_after_ms
 from innkeeper_engine.model.calls import Answer, Op, OpKind
 
-from innkeeper_apps.wire.canonical import NotJsonError, canonical_parsed, parse
+from innkeeper_apps.wire.canonical import NotJsonError, canonical_parsed, parse, plain
 from innkeeper_apps.wire.request import decode_item_id
 
 MAX_RESPONSE_BYTES = 8 * 1024 * 1024
@@ -171,12 +171,16 @@ def _read_op(item: Any, index: int) -> Op:
     if not id_ and kind is not OpKind.NONE:
         raise _BadResponseError(f"operation {index} ({op}) has no `id`")
     error = item.get("error")
+    try:
+        options = plain({key: value for key, value in opts.items() if value is not None})
+    except NotJsonError as e:
+        raise _BadResponseError(f"options of step {step}: {e}") from None
     return Op(
         id=id_,
         kind=kind,
         name=name,
         display_name=display_name,
-        opts={key: value for key, value in opts.items() if value is not None},
+        opts=options,
         data=_read_data(item.get("data"), kind, step),
         error=_step_error(error) if kind in (OpKind.STEP_ERROR, OpKind.STEP_FAILED) else None,
     )
