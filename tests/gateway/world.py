@@ -1,6 +1,7 @@
 """A gateway over a real store, and the few moves of an executor that its tests need."""
 
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import orjson
@@ -19,7 +20,7 @@ APP_URL = "http://127.0.0.1:9999/api/inngest"
 
 def function(slug: str, **config: Any) -> dict[str, Any]:
     """A function as an SDK registers it; triggered by the event `test/go` unless told otherwise."""
-    url = f"{APP_URL}?fnId={slug}&stepId=step"
+    url = f"{APP_URL}?fnId={quote(slug)}&stepId=step"
     step = {"id": "step", "name": "step", "runtime": {"type": "http", "url": url}, "retries": {"attempts": 3}}
     return {
         "id": slug,
