@@ -150,8 +150,8 @@ async def _dev(
 def gateway(host: str | None, port: int | None, log_format: str | None) -> None:
     """Serve events, registrations and the API.
 
-    Needs INNKEEPER_REDIS_URL, INNKEEPER_EVENT_KEY (one or more, with commas), INNKEEPER_SIGNING_KEY and
-    INNKEEPER_ENCRYPTION_KEY. Each may be the name of a file instead: INNKEEPER_SIGNING_KEY_FILE and so on.
+    Needs INNKEEPER_REDIS_URL, INNKEEPER_EVENT_KEY (one or more, with commas) and INNKEEPER_SIGNING_KEY. Each may be
+    in a file instead, named by INNKEEPER_SIGNING_KEY_FILE and so on.
     Any number of gateways may share a Redis.
     """
     role = _load(GatewayRole, host=host, port=port, log_format=log_format)
@@ -169,8 +169,8 @@ def gateway(host: str | None, port: int | None, log_format: str | None) -> None:
 def executor(log_format: str | None) -> None:
     """Route events and call apps.
 
-    Needs INNKEEPER_REDIS_URL, INNKEEPER_SIGNING_KEY and INNKEEPER_ENCRYPTION_KEY. Each may be the name of a file
-    instead: INNKEEPER_SIGNING_KEY_FILE and so on. Any number of executors may share a Redis; on SIGTERM one hands
+    Needs INNKEEPER_REDIS_URL, INNKEEPER_SIGNING_KEY and INNKEEPER_ENCRYPTION_KEY. Each may be in a file instead, named
+    by INNKEEPER_SIGNING_KEY_FILE and so on. Any number of executors may share a Redis; on SIGTERM one hands
     back what it cannot finish within INNKEEPER_GRACE_S.
     """
     role = _load(ExecutorRole, log_format=log_format)

@@ -218,12 +218,11 @@ class _Works(Role):
 
 
 class GatewayRole(_Listens):
-    """`innkeeper gateway`: it does not start without its keys."""
+    """`innkeeper gateway`: it does not start without its keys. What is sealed is for executors alone to open."""
 
     redis_url: RedisUrl
     event_key: EventKeys
     signing_key: SigningKey
-    encryption_key: EncryptionKey
 
 
 class ExecutorRole(_Works):

@@ -1,0 +1,79 @@
+# `make help` lists the verbs. Everything installs itself; only Python and Node.js must be there.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.requirements-stamp
+# Workers of the quick suite.
+JOBS ?= 2
+# More for pytest, such as: make check ARGS='-k cron'
+ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help venv node demo lint check sdk test slow nightly bench lock clean
+
+help: ## Show this
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+venv: $(STAMP) ## Make .venv with everything locked in requirements/dev.txt
+
+# A venv is made anew where Python is gone or is another; installing again follows each change of what it is made from.
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "make: Python 3.11 or later is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1 || true). Name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(BIN)/python -c '' 2>/dev/null || \
+	  { $(PYTHON) -m venv --clear $(VENV) || \
+	    { echo "make: $(PYTHON) -m venv failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; }
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The SDK tests and the benchmarks run the TypeScript SDK; they install it themselves.
+node:
+	@node -e 'process.exit(+process.versions.node.split(".")[0] < 20)' 2>/dev/null || \
+	  { echo "make: Node.js 20 or later is needed (https://nodejs.org); found: $$(node --version 2>/dev/null || echo none)" >&2; exit 1; }
+	@command -v npm >/dev/null || { echo "make: npm is needed; it comes with Node.js" >&2; exit 1; }
+
+demo: $(STAMP) ## Run an app and a dev server, and show a durable function survive a crash
+	$(BIN)/python examples/demo.py
+
+lint: $(STAMP) ## Style, types, and who may import whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@test ! -e operator/__init__.py || \
+	  { echo "make: operator/__init__.py must not exist: a package called operator hides the standard library's" >&2; exit 1; }
+
+check: lint ## Lint and the quick tests
+	$(BIN)/pytest -m "not sdk and not slow and not nightly" -n $(JOBS) $(ARGS)
+
+sdk: $(STAMP) node
+	$(BIN)/pytest -m "sdk and not slow and not nightly" -n $(JOBS) $(ARGS)
+
+test: check sdk ## Everything that a change must pass: check, and the real SDKs in real servers
+
+slow: $(STAMP) node ## Crashes, long properties, and a smoke of every benchmark
+	$(BIN)/pytest -m "slow and not nightly" $(ARGS)
+	$(BIN)/python -m benchmarks --quick
+
+nightly: $(STAMP) node ## The large numbers
+	$(BIN)/pytest -m nightly $(ARGS)
+
+bench: $(STAMP) node ## All benchmarks, each figure the median of three
+	$(BIN)/python -m benchmarks
+
+lock: $(STAMP) ## Resolve the requirements anew, with hashes
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
+	  --extra dev --group test pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --upgrade \
+	  --custom-compile-command 'make lock' requirements/sdk-py04.in -o requirements/sdk-py04.txt
+
+clean: ## Remove what the other verbs made
+	rm -rf $(VENV) .cache .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache dist
