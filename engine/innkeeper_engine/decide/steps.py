@@ -102,12 +102,24 @@ def _sleep(lease: Lease, op: Op, context: Context) -> list[Effect]:
         until_ms = _deadline(text, context, "the time to sleep")
     except DurationError as error:
         return step_error(lease, op, "InvalidDuration", str(error), context)
-    return [_timed(lease, op, until_ms, b"null"), step_note(lease, op, "Waiting", context.now_ms)]
+    return [_timed(lease, op, until_ms, context)]
 
 
-def _timed(lease: Lease, op: Op, until_ms: int, result: bytes) -> Wait:
-    pause = pause_id(lease.run, op.id)
-    return Wait(pause, lease.run, op.id, "sleep", lease.env, "", "", "", until_ms, b"", result)
+def _timed(lease: Lease, op: Op, until_ms: int, context: Context) -> Wait:
+    return Wait(
+        pause_id(lease.run, op.id),
+        lease.run,
+        op.id,
+        "sleep",
+        lease.env,
+        "",
+        "",
+        "",
+        until_ms,
+        b"",
+        b"null",
+        then=(step_note(lease, op, "Waiting", context.now_ms),),
+    )
 
 
 def _wait_for_event(lease: Lease, op: Op, context: Context) -> list[Effect]:
@@ -125,9 +137,8 @@ def _wait_for_event(lease: Lease, op: Op, context: Context) -> list[Effect]:
         except ExpressionError as error:
             message = f"the expression of waitForEvent {op.display_name or op.id!r} is not valid: {error}"
             return fail_early(lease, "InvalidExpression", message, context)
-        note = step_note(lease, op, "Waiting", context.now_ms)
         if bound.never:
-            return [_timed(lease, op, deadline_ms, b"null"), note]
+            return [_timed(lease, op, deadline_ms, context)]
         path, value = bound.index or ("", "")
         condition = msgspec.json.encode(bound.dump())
     return [
@@ -143,8 +154,8 @@ def _wait_for_event(lease: Lease, op: Op, context: Context) -> list[Effect]:
             deadline_ms,
             condition,
             b"null",
-        ),
-        step_note(lease, op, "Waiting", context.now_ms),
+            then=(step_note(lease, op, "Waiting", context.now_ms),),
+        )
     ]
 
 
@@ -170,6 +181,15 @@ def _invoke(lease: Lease, op: Op, context: Context) -> list[Effect]:
     except DurationError as error:
         return step_error(lease, op, "InvalidDuration", str(error), context)
     pause = pause_id(lease.run, op.id)
+    payload = op.opts.get("payload")
+    event = invoked_event(
+        target,
+        payload if isinstance(payload, dict) else {},
+        context,
+        pause,
+        op.display_name or op.name,
+        deadline_ms,
+    )
     return [
         Wait(
             pause,
@@ -183,11 +203,8 @@ def _invoke(lease: Lease, op: Op, context: Context) -> list[Effect]:
             deadline_ms,
             b"",
             TIMEOUT_ERROR,
-        ),
-        invoked_event(
-            target, op.opts.get("payload") or {}, context, pause, op.display_name or op.name, deadline_ms
-        ),
-        step_note(lease, op, "Waiting", context.now_ms),
+            then=(event, step_note(lease, op, "Waiting", context.now_ms)),
+        )
     ]
 
 
@@ -233,12 +250,22 @@ def _wait_for_signal(lease: Lease, op: Op, context: Context) -> list[Effect]:
     if op.opts.get("conflict") != "replace":
         message = f"Signal conflict; signal wait already exists for another run: {signal}"
         conflict = tuple(fail_early(lease, "SignalConflict", message, context))
-    pause = pause_id(lease.run, op.id)
     return [
         Wait(
-            pause, lease.run, op.id, "signal", lease.env, signal, "", "", deadline_ms, b"", b"null", conflict
-        ),
-        step_note(lease, op, "Waiting", context.now_ms),
+            pause_id(lease.run, op.id),
+            lease.run,
+            op.id,
+            "signal",
+            lease.env,
+            signal,
+            "",
+            "",
+            deadline_ms,
+            b"",
+            b"null",
+            conflict,
+            then=(step_note(lease, op, "Waiting", context.now_ms),),
+        )
     ]
 
 

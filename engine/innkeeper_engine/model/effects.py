@@ -109,6 +109,8 @@ class Wait(NamedTuple):
     on_timeout: bytes
     conflict: "tuple[Effect, ...] | None" = None
     """For a signal that somebody waits for already: what happens instead; None: the older waiter gives way."""
+    then: "tuple[Effect, ...]" = ()
+    """What goes with a new pause (the event of an invoke): not done again where the step waits or is over already."""
 
 
 class Resolve(NamedTuple):

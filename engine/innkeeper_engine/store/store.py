@@ -324,9 +324,10 @@ class Greeter:
 
 def encode_effect(effect: Effect) -> tuple[Any, ...]:
     """An effect as the scripts read it: its tag, then its fields."""
-    if isinstance(effect, Wait) and effect.conflict is not None:
-        nested = tuple(encode_effect(inner) for inner in effect.conflict)
-        return (TAGS[type(effect)], *effect[:-1], nested)
+    if isinstance(effect, Wait):
+        conflict = None if effect.conflict is None else [encode_effect(inner) for inner in effect.conflict]
+        then = [encode_effect(inner) for inner in effect.then]
+        return (TAGS[Wait], *effect[:-2], conflict, then)
     return (TAGS[type(effect)], *effect)
 
 

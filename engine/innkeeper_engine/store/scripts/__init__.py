@@ -6,7 +6,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
-WRITING_AT_FULL_MEMORY = frozenset({"apply", "due", "beat", "hello", "configure"})
+WRITING_AT_FULL_MEMORY = frozenset({"apply", "due", "peek", "waiters", "beat", "hello", "configure"})
 """Finishing runs is what frees memory, so these go on when the server is full; `append` does not."""
 
 

@@ -19,17 +19,17 @@ add_pause = function(id, pause, path, value, after, deadline, condition, on_time
 end
 
 -- wait: 2 pause, 3 run, 4 step, 5 kind, 6 env, 7 name (event, signal), 8 path, 9 value, 10 deadline ms, 11 condition,
--- 12 result when the time is over, 13 effects instead, where a signal has its waiter already (nil: replace it).
+-- 12 result when the time is over, 13 effects instead, where a signal has its waiter already (nil: replace it),
+-- 14 effects that go with a new pause: what asks for it twice gets them once.
 -- A wait sees the events accepted after it was committed.
 effects.wait = function(e)
   local id, run, step = e[2], e[3], e[4]
-  if call('EXISTS', P .. 'w:' .. id) == 1 or call('HEXISTS', P .. 'pl:' .. run, step) == 1 then return end
+  if not is_live(run) or call('EXISTS', P .. 'w:' .. id) == 1 or call('HEXISTS', P .. 'pl:' .. run, step) == 1 then return end
   if e[5] == 'signal' then
     local other = call('GET', P .. 'sig:' .. e[6] .. ':' .. e[7])
     if other and other ~= id then
       if e[13] then
-        for _, instead in ipairs(e[13]) do effects[instead[1]](instead) end
-        return
+        return each(e[13])
       end
       local pause = hash(P .. 'w:' .. other)
       if pause.r then resolve(other, pause.to) end
@@ -37,6 +37,7 @@ effects.wait = function(e)
   end
   local after = tonumber(call('GET', P .. 'esq:' .. e[6]) or '0')
   add_pause(id, {r = run, s = step, k = e[5], e = e[6], n = e[7]}, e[8], e[9], after, e[10], e[11], e[12])
+  each(e[14])
 end
 
 -- resolve: 2 pause, 3 result.

@@ -5,11 +5,16 @@
 effects.start = function(e)
   local run, env = e[2], e[3]
   if call('EXISTS', P .. 'run:' .. run) == 1 then return end
+  local bodies = {}
+  for n, event in ipairs(e[7]) do
+    bodies[n] = event[2] ~= '' and event[2] or event_of(env, event[1])
+    -- It expired before it was routed: there is nothing to run with.
+    if not bodies[n] then return end
+  end
   if e[14] ~= '' and not call('SET', P .. 'idem:' .. e[14], run, 'NX', 'EX', 86400) then return end
   local ids, size, payload = {}, 0, {}
   for n, event in ipairs(e[7]) do
-    local body = event[2]
-    if body == '' then body = event_of(env, event[1]) end
+    local body = bodies[n]
     ids[n] = event[1]
     size = size + #body
     payload[#payload + 1] = 'e:' .. (n - 1)

@@ -1,6 +1,7 @@
 -- save: 2 run, 3 step, 4 result, 5 whether the function goes on. The first result of a step wins; going on is
 -- repeated all the same, so that a crash between the two heals.
 effects.save = function(e)
+  if not is_live(e[2]) then return end
   record(e[2], e[3], e[4])
   if e[5] then go_on(e[2], e[3]) end
 end
@@ -21,6 +22,7 @@ effects.discover = function(e) discover(e[2]) end
 
 -- pending: 2 run, 3 steps. The group that is waited for as a whole; what is done already is not waited for.
 effects.pending = function(e)
+  if not is_live(e[2]) then return end
   for _, step in ipairs(e[3]) do
     if call('HEXISTS', P .. 'pl:' .. e[2], step) == 0 then call('SADD', P .. 'pd:' .. e[2], step) end
   end
@@ -28,6 +30,7 @@ end
 
 -- mode: 2 run, 3 execution version, 4 plan only ('' leaves it). What the SDK said of itself, for the next requests.
 effects.mode = function(e)
+  if not is_live(e[2]) then return end
   call('HSET', P .. 'st:' .. e[2], 'ver', e[3])
   if e[4] ~= '' then call('HSET', P .. 'st:' .. e[2], 'fp', e[4]) end
 end

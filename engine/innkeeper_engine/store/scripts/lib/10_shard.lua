@@ -40,14 +40,15 @@ local function next_turn()
 end
 
 -- Idle executors sleep until the next timer, 5 s at most; one that comes sooner than all others must wake one.
+-- With `only_earlier`, a timer that is set already is not put off.
 local HORIZON_MS = 5000
 local wake_wanted = false
-local function set_timer(member, at)
+local function set_timer(member, at, only_earlier)
   if at < now + HORIZON_MS and not wake_wanted then
     local first = call('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')
     if not first[1] or at < tonumber(first[2]) then wake_wanted = true end
   end
-  call('ZADD', P .. 'timers', at, member)
+  if only_earlier then call('ZADD', P .. 'timers', 'LT', at, member) else call('ZADD', P .. 'timers', at, member) end
 end
 
 local function wake_router()

@@ -1,6 +1,6 @@
 -- The scheduler's nodes. A lane is a function's starts or its steps; a partition is a lane plus the evaluated keys
--- of its limits. A node that is not idle has a hash n:<node> with its place `w` (r ready, h held, @<limit> parked)
--- and, while it scouts for a limit that woke it, that limit in `k`.
+-- of its limits. A node, l<lane> or p<partition>, that is not idle has a hash n:<node> with its place `w` (r ready,
+-- h held, @<limit> parked) and, while it scouts for a limit that woke it, that limit in `k`.
 --
 --   lane      = <fn> \1 s|t [\1 <limit>]*        s starts, t steps; the limits are those with constant keys
 --   partition = <lane> [\2 <limit>]*             keyed limits
@@ -68,16 +68,15 @@ local function set_place(node, place) call('HSET', P .. 'n:' .. node, 'w', place
 local function set_idle(node) call('DEL', P .. 'n:' .. node) end
 
 local function ready_lane(lane)
-  set_place(lane, 'r')
+  set_place('l' .. lane, 'r')
   call('ZADD', P .. 'ready', next_turn(), lane)
 end
 
 local function enter(partition)
   local lane = lane_of(partition)
-  -- A partition and its lane may bear the same name (no keyed limit); the ring inside the lane tells them apart.
   set_place('p' .. partition, 'r')
   call('ZADD', P .. 'lr:' .. lane, next_turn(), partition)
-  if not place_of(lane) then ready_lane(lane) end
+  if not place_of('l' .. lane) then ready_lane(lane) end
 end
 
 -- wl:<limit>: waiting lanes by their oldest waiter; wn:<limit>\3<lane>: the lane's waiting nodes by age.
@@ -89,7 +88,8 @@ local function park(limit, lane, node)
   call('SADD', P .. 'wd:' .. def_of(limit), limit)
   if is_throttle(limit) then
     local cap = call('HGET', P .. 'f:' .. fn_of(lane), def_of(limit))
-    if cap then set_timer('T' .. limit, (throttle_at(limit, cap))) end
+    -- Functions may have caps of their own on a shared throttle: its timer is for whoever has room first.
+    if cap then set_timer('T' .. limit, (throttle_at(limit, cap)), true) end
   end
 end
 
@@ -108,7 +108,7 @@ local function unpark_oldest(limit, lane)
 end
 
 local function release_node(lane, node)
-  if node == lane then ready_lane(lane) else enter(string.sub(node, 2)) end
+  if node == 'l' .. lane then ready_lane(lane) else enter(string.sub(node, 2)) end
 end
 
 local function wake_node(limit, lane, node)
@@ -151,7 +151,7 @@ local function settle(limit)
       if call('HEXISTS', P .. 'wk:' .. limit, lane) == 0 then
         wake_node(limit, lane, unpark_oldest(limit, lane))
       end
-      if place_of(lane) == 'r' then break end
+      if place_of('l' .. lane) == 'r' then break end
     end
   end
   if retry_at then set_timer('T' .. limit, retry_at) end
@@ -205,42 +205,43 @@ local function visit()
   local lane = call('ZPOPMIN', P .. 'ready')[1]
   local fn = fn_of(lane)
   local caps = hash(P .. 'f:' .. fn)
-  local settled, leased = {unscout(lane, lane)}, nil
+  local node = 'l' .. lane
+  local settled, leased = {unscout(lane, node)}, nil
   local ring = P .. 'lr:' .. lane
   local left_blocked = false
   local partition = call('ZRANGE', ring, 0, 0)[1]
   if caps.held then
-    set_place(lane, 'h')
+    set_place(node, 'h')
     call('SADD', P .. 'hl:' .. fn, lane)
     left_blocked = true
   elseif not partition then
-    set_idle(lane)
+    set_idle(node)
   else
     local limit = blocked(caps, lane_limits(lane))
     if limit then
-      park(limit, lane, lane)
+      park(limit, lane, node)
       left_blocked = true
     else
       call('ZREM', ring, partition)
-      local node, queue = 'p' .. partition, P .. 'q:' .. partition
-      settled[#settled + 1] = unscout(lane, node)
+      local inner, queue = 'p' .. partition, P .. 'q:' .. partition
+      settled[#settled + 1] = unscout(lane, inner)
       local keyed = partition_limits(partition)
       limit = #keyed > 0 and call('EXISTS', queue) == 1 and blocked(caps, keyed)
       if limit then
-        park(limit, lane, node)
+        park(limit, lane, inner)
       else
         leased = call('ZPOPMIN', queue)[1]
         if leased then take_slots(caps, all_limits(partition), leased) end
         if leased and call('EXISTS', queue) == 1 then
           call('ZADD', ring, next_turn(), partition)
         else
-          set_idle(node)
+          set_idle(inner)
         end
       end
       if call('EXISTS', ring) == 1 then
         call('ZADD', P .. 'ready', next_turn(), lane)
       else
-        set_idle(lane)
+        set_idle(node)
       end
     end
   end

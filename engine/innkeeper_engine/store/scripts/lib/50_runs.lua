@@ -8,6 +8,9 @@ local function note(run, text)
   call('XADD', P .. 'hist', 'MAXLEN', '~', request.notes, '*', 'r', run, 'n', text)
 end
 
+-- A decision is made on a picture: what an earlier effect of the same script ended has ended.
+local function is_live(run) return call('EXISTS', P .. 'st:' .. run) == 1 end
+
 local function record(run, step, data)
   if call('HSETNX', P .. 'pl:' .. run, step, data) == 0 then return false end
   call('RPUSH', P .. 'sk:' .. run, step)
@@ -55,7 +58,7 @@ local function resolve(id, data)
   local pause = hash(P .. 'w:' .. id)
   if not pause.r then return false end
   remove_pause(id, pause)
-  if call('EXISTS', P .. 'st:' .. pause.r) == 0 then return false end
+  if not is_live(pause.r) then return false end
   record(pause.r, pause.s, data)
   go_on(pause.r, pause.s)
   return true
@@ -94,6 +97,17 @@ end
 local CANCELLED_REPLY = '{"error":{"message":"invoked function was cancelled","name":"Error"}}'
 local CANCELLED_ERROR = '{"error":"function cancelled","message":"function cancelled","name":"Error"}'
 
+-- The list of an environment's runs holds those that go on and those whose summary is still kept.
+local FORGOTTEN_AT_ONCE = 4
+local function forget_runs(env)
+  local before = now - request.keep * 1000
+  local old = call('ZRANGEBYSCORE', P .. 'ended:' .. env, '-inf', before, 'LIMIT', 0, FORGOTTEN_AT_ONCE)
+  if old[1] then
+    call('ZREM', P .. 'ended:' .. env, unpack(old))
+    call('ZREM', P .. 'runs:' .. env, unpack(old))
+  end
+end
+
 -- Ends a run. `current` is the item under whose lease this happens; a: output, error, result, reply, ids.
 -- Other leases of the run stay until their executors have stopped; they are told at once.
 local function end_run(run, status, a, current)
@@ -126,6 +140,8 @@ local function end_run(run, status, a, current)
   announce(run, state, status, a)
   for _, key in ipairs({'run:', 'pl:', 'h:'}) do call('EXPIRE', P .. key .. run, request.keep) end
   call('DEL', P .. 'st:' .. run, P .. 'sk:' .. run, P .. 'pd:' .. run, P .. 'ri:' .. run)
+  call('ZADD', P .. 'ended:' .. state.e, now, run)
+  forget_runs(state.e)
   if state.parent and a.reply then resolve(state.parent, a.reply) end
   return true
 end

@@ -1,5 +1,8 @@
 -- One function per effect, filled by effects/*.lua; each is idempotent and carries its own condition.
 local effects = {}
+local function each(list)
+  for _, effect in ipairs(list) do effects[effect[1]](effect) end
+end
 -- Defined beside the effects, used by several of them.
 local add_pause
 -- The item under whose lease the effects are applied, and when it is due again if one of them was a retry.

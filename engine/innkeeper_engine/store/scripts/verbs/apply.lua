@@ -50,7 +50,7 @@ end
 
 if status == 'ok' then
   current_item = item and guard[2]
-  for _, effect in ipairs(request.effects) do effects[effect[1]](effect) end
+  each(request.effects)
   if kind == 'lease' then
     end_lease(guard[2], item)
     if retry_at and call('EXISTS', P .. 'st:' .. item.r) == 1 then

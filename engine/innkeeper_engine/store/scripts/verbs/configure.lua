@@ -35,7 +35,7 @@ local function set_held(fn, held)
     call('HSET', key, 'held', 1)
   elseif call('HDEL', key, 'held') == 1 then
     for _, lane in ipairs(call('SMEMBERS', P .. 'hl:' .. fn)) do
-      set_idle(lane)
+      set_idle('l' .. lane)
       if call('EXISTS', P .. 'lr:' .. lane) == 1 then ready_lane(lane) end
     end
     call('DEL', P .. 'hl:' .. fn)
@@ -54,7 +54,11 @@ for _, f in ipairs(request.functions) do
   set_caps(f[1], f[3])
   set_held(f[1], f[2])
 end
-for _, fn in ipairs(request.gone) do set_caps(fn, {}) end
+for _, fn in ipairs(request.gone) do
+  set_caps(fn, {})
+  -- Its runs in flight must get to know that it is gone.
+  set_held(fn, false)
+end
 for _, cron in ipairs(request.crons) do
   -- A cron that is armed already keeps its slot: a sync never skips or repeats one.
   if call('HSETNX', P .. 'cron:' .. cron[1], 'slot', cron[2]) == 1 then set_timer('C' .. cron[1], cron[3]) end
