@@ -127,7 +127,7 @@ def test_every_door_asks_for_its_key(cluster: Cluster) -> None:
         ("POST", "/invoke/anybody-anything"),
     ]
     with httpx.Client(base_url=cluster.api.url, trust_env=False) as stranger:
-        for bearer in (None, "Bearer undefined", "Bearer ", f"Bearer {NEW}"):
+        for bearer in (None, "Bearer undefined", "Bearer", f"Bearer {NEW}"):
             headers = {} if bearer is None else {"Authorization": bearer}
             for method, path in doors:
                 reply = stranger.request(method, path, headers=headers, json={})

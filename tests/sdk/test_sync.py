@@ -104,7 +104,8 @@ def test_an_app_is_pointed_at_the_server_by_inngest_dev(
 
 @on(*TYPESCRIPT)
 def test_both_ways_in_which_typescript_sends_no_key_are_let_in(app: App) -> None:
-    for value in ("Bearer undefined", "Bearer ", "Bearer"):
+    # An empty token leaves "Bearer ", and a field value has no space at its end (RFC 9110, section 5.5).
+    for value in ("Bearer undefined", "Bearer"):
         headers = {"Authorization": value}
         assert app.api.http.get("/dev", headers=headers).status_code == 200
         event = {"name": app.event("nobody"), "data": {}}

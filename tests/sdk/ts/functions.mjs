@@ -154,7 +154,7 @@ export function build(sdk, major) {
     const run = () =>
       Promise.race([
         step.run("fast", named(rec, "fast")),
-        step.sleep("slow", "10s").then(() => "SLOW"),
+        step.sleep("slow", "4s").then(() => "SLOW"),
       ]);
     // Version 4 waits for all of a group unless told that it is a race.
     return { winner: major === 4 ? await group.parallel({ mode: "race" }, run) : await run() };
