@@ -17,6 +17,7 @@ from innkeeper_executor.worker import RunLine
 
 from . import durability
 from .gateway_role import reveal
+from .probes import Checks, Probes
 from .settings import DevRole, ExecutorRole
 from .stopping import Stop
 
@@ -82,6 +83,7 @@ async def serve(role: ExecutorRole) -> None:
 
     Raises:
         StoreUnavailableError: no Redis or Valkey.
+        RoleError: the address for probes is taken.
         StoppedEarlyError: told to end before it was ready.
     """
     stop = Stop()
@@ -94,7 +96,14 @@ async def serve(role: ExecutorRole) -> None:
         users=EgressPolicy.users(role.egress_allow),
     )
 
+    probes: Probes | None = None
+    if role.port is not None:
+        probes = Probes(lambda: _checks(executor), host=role.host, port=role.port)
+
     async def start() -> None:
+        if probes is not None:
+            # Before the store: a pod that waits for Redis is alive, but not ready.
+            await probes.start()
         await executor.start()
         measured = await durability.measure(executor.store)
         _log.info(
@@ -109,4 +118,16 @@ async def serve(role: ExecutorRole) -> None:
     try:
         await stop.wait_or_fail()
     finally:
+        # `/ready` says 503 meanwhile.
         await executor.drain()
+        if probes is not None:
+            await probes.stop()
+
+
+def _checks(executor: Executor) -> Checks:
+    if executor.ready:
+        return {"executor": "ok"}
+    if not executor.store.connected:
+        why = executor.store.last_error or "not connected yet"
+        return {"executor": "takes no work", "redis": f"{executor.store.address}: {why}"}
+    return {"executor": "is being drained"}

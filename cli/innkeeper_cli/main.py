@@ -165,15 +165,19 @@ def gateway(host: str | None, port: int | None, log_format: str | None) -> None:
 
 
 @main.command()
+@click.option("--host", help="Where probes are answered. [env: INNKEEPER_HOST] [default: 0.0.0.0]")
+@click.option(
+    "--port", type=click.IntRange(1, 65_535), help="Answer /live and /ready there. [env: INNKEEPER_PORT]"
+)
 @_FORMAT
-def executor(log_format: str | None) -> None:
+def executor(host: str | None, port: int | None, log_format: str | None) -> None:
     """Route events and call apps.
 
     Needs INNKEEPER_REDIS_URL, INNKEEPER_SIGNING_KEY and INNKEEPER_ENCRYPTION_KEY. Each may be in a file instead, named
     by INNKEEPER_SIGNING_KEY_FILE and so on. Any number of executors may share a Redis; on SIGTERM one hands
     back what it cannot finish within INNKEEPER_GRACE_S.
     """
-    role = _load(ExecutorRole, log_format=log_format)
+    role = _load(ExecutorRole, host=host, port=port, log_format=log_format)
 
     async def serve() -> None:
         from . import executor_role  # noqa: PLC0415

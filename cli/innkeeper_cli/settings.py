@@ -228,6 +228,10 @@ class GatewayRole(_Listens):
 class ExecutorRole(_Works):
     """`innkeeper executor`: it does not start without its keys."""
 
+    host: str = "0.0.0.0"  # noqa: S104 - probes come from outside the pod
+    port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    """Where `/live` and `/ready` are answered; nowhere by default."""
+
     redis_url: RedisUrl
     signing_key: SigningKey
     encryption_key: EncryptionKey

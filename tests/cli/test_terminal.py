@@ -1,0 +1,195 @@
+"""What a person in front of `innkeeper dev` reads."""
+
+import io
+import json
+import logging
+import threading
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+import structlog
+from innkeeper_cli import logs
+from innkeeper_cli.discovery import News
+from innkeeper_cli.durability import Durability
+from innkeeper_cli.terminal import BUSY_LINES, Banner, Console, Lines, duration
+
+
+class Ended(msgspec.Struct):
+    run: str = "01J0000000000000000000RUN1"
+    slug: str = "shop-process-order"
+    status: str = "Completed"
+    queued_ms: int = 1_000
+    ended_ms: int = 1_042
+
+
+BANNER = Banner(
+    version="1.2.3",
+    url="http://127.0.0.1:8288",
+    store="valkey 9.1.2, brought along (pid 7)",
+    data="/home/ann/.local/state/innkeeper/shop-1",
+    durability=Durability("fsync", "appendonly yes, appendfsync always"),
+    apps=("http://localhost:3000/api/inngest",),
+    discovery=True,
+    poll_interval_s=5.0,
+)
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def shown(*, colours: bool, slug: str = "shop-process-order") -> str:
+    out = io.StringIO()
+    console = Console(out, colours=colours)
+    console.banner(BANNER)
+    console.run(Ended(slug=slug))
+    console.app(News("failing", "http://localhost:3000/api/inngest", "connection refused by localhost:3000"))
+    console.close()
+    return out.getvalue()
+
+
+def test_the_banner_says_where_what_and_how_durable() -> None:
+    text = shown(colours=False)
+    for fact in (
+        "Innkeeper 1.2.3 is ready",
+        "http://127.0.0.1:8288",
+        "/home/ann/.local/state/innkeeper/shop-1",
+        "fsync (appendonly yes, appendfsync always)",
+        "http://localhost:3000/api/inngest",
+        "looking for more on this machine (asked every 5 s)",
+    ):
+        assert fact in text
+
+
+@pytest.mark.parametrize(
+    ("apps", "discovery", "says"),
+    [
+        ((), True, "looking for them on this machine"),
+        ((), False, "none: give their URL with -u"),
+        (("http://localhost:3000/x",), False, "http://localhost:3000/x (asked every 5 s)"),
+    ],
+)
+def test_the_banner_says_which_apps_are_asked(apps: tuple[str, ...], discovery: bool, says: str) -> None:
+    out = io.StringIO()
+    console = Console(out, colours=False)
+    console.banner(msgspec.structs.replace(BANNER, apps=apps, discovery=discovery, data=""))
+    console.close()
+    assert says in out.getvalue()
+    assert "--memory" in out.getvalue()
+
+
+def test_a_run_is_one_line_with_function_status_duration_and_id() -> None:
+    (line,) = [line for line in shown(colours=False).splitlines() if "RUN1" in line]
+    assert line.split() == ["Completed", "42", "ms", "shop-process-order", "01J0000000000000000000RUN1"]
+
+
+def test_only_a_terminal_gets_colours() -> None:
+    assert "\x1b[" in shown(colours=True)
+    assert "\x1b[" not in shown(colours=False)
+    out = io.StringIO()
+    console = Console(out)
+    console.say("hello")
+    console.close()
+    assert out.getvalue() == "hello\n"
+
+
+def test_an_app_cannot_send_control_characters_to_the_terminal() -> None:
+    text = shown(colours=False, slug="evil\x1b[2J\nCompleted\x07")
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "evil�[2J�Completed�" in text
+
+
+def test_a_terminal_that_is_stopped_stops_nobody_and_loses_count_of_nothing() -> None:
+    go, blocked = threading.Event(), threading.Event()
+
+    class Stopped(io.StringIO):
+        def write(self, text: str) -> int:
+            blocked.set()
+            assert go.wait(10)
+            return super().write(text)
+
+    out = Stopped()
+    console = Console(out, colours=False)
+    console.say("first")
+    assert blocked.wait(5)
+    for n in range(BUSY_LINES + 50):
+        console.say(f"line {n}")
+    go.set()
+    console.close()
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "first"
+    assert lines[-2:] == [f"line {BUSY_LINES - 1}", "… and 50 more lines, too many to show"]
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [
+        (-5, "0 ms"),
+        (0, "0 ms"),
+        (999, "999 ms"),
+        (1_000, "1.00 s"),
+        (59_994, "59.99 s"),
+        (59_996, "1 min 0 s"),
+        (187_000, "3 min 7 s"),
+        (7_500_000, "2 h 5 min"),
+        (273_600_000, "3 d 4 h"),
+    ],
+)
+def test_durations_read_well(ms: int, text: str) -> None:
+    assert duration(ms) == text
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_programs_get_the_same_news_as_json_lines_whatever_the_level() -> None:
+    out = io.StringIO()
+    logs.set_up("json", "error", out)
+    lines = Lines()
+    lines.banner(BANNER)
+    lines.run(Ended(status="Failed"))
+    lines.app(News("synced", "http://localhost:3000/api/inngest"))
+    entries = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [entry["event"] for entry in entries] == ["ready", "run ended", "app synced"]
+    assert entries[0]["durability"] == "fsync"
+    assert entries[0]["url"] == BANNER.url
+    assert (entries[1]["function"], entries[1]["status"], entries[1]["ms"]) == (
+        "shop-process-order",
+        "Failed",
+        42,
+    )
+
+
+@pytest.mark.usefixtures("restored_logging")
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_the_log_shows_no_secret_and_no_body_from_either_way_of_logging(log_format: logs.LogFormat) -> None:
+    out = io.StringIO()
+    logs.set_up(log_format, "debug", out)
+    local = "hunter2-in-a-local"
+    structlog.get_logger("a").info("one", signing_key="hunter2", data={"card": "hunter2"}, run="r1")
+    logging.getLogger("b").warning("two", extra={"authorization": "Bearer hunter2", "app": "shop"})
+    logging.getLogger("httpx").info("HTTP Request: POST /e/hunter2")
+    try:
+        raise RuntimeError(f"broke with {len(local)}")
+    except RuntimeError:
+        structlog.get_logger("a").exception("three")
+    text = out.getvalue()
+    assert "hunter2" not in text
+    for kept in ("one", "r1", "two", "shop", "three", "broke with 18"):
+        assert kept in text
+
+
+@pytest.mark.usefixtures("restored_logging")
+def test_entries_below_the_level_are_left_out() -> None:
+    out = io.StringIO()
+    logs.set_up("json", "warning", out)
+    structlog.get_logger("a").info("quiet")
+    structlog.get_logger("a").warning("loud %s", "enough", n=1)
+    (entry,) = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert (entry["event"], entry["n"], entry["level"], entry["logger"]) == ("loud enough", 1, "warning", "a")
