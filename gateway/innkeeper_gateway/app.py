@@ -20,7 +20,8 @@ from innkeeper_gateway.errors import ApiError, error_response, store_trouble, tr
 from innkeeper_gateway.events_route import PREFIX, EventsRoute, Scope, Send
 from innkeeper_gateway.settings import GatewaySettings
 
-_PROBES = frozenset({"/live", "/ready", "/health"})
+_QUIET = ("/live", "/ready", "/health", "/v1/checkpoint/")
+"""Requests of machines, which come all the time: they are logged at the level debug."""
 
 _log = structlog.get_logger(__name__)
 
@@ -60,7 +61,7 @@ class GatewayApp:
             _log.exception("a request ended in an error of the server's own", path=shown)
             if status == 0:
                 await internal_error()(scope, receive, send_marked)
-        self._tell(scope["method"], shown, status, started, quiet=is_events or path in _PROBES)
+        self._tell(scope["method"], shown, status, started, quiet=is_events or path.startswith(_QUIET))
 
     def drain(self) -> None:
         """Say in `/ready` that this server stops soon, so that balancers send nobody here."""

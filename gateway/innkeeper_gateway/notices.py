@@ -7,6 +7,7 @@ comes; then look again. A subscription takes a connection of its own, which is m
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -20,8 +21,6 @@ ROUTED = "routed"
 FOLDED = "folded"
 """The recorder's cursor has moved. Key: `hw`."""
 
-_WAITING_S = 10
-"""How long the key says that somebody waits; longer than any wait."""
 _RECONNECT_S = (0.05, 2.0)
 
 _log = structlog.get_logger(__name__)
@@ -38,29 +37,30 @@ class Notices:
         self._closed = False
 
     async def wait(self, key: str, met: Callable[[], Awaitable[bool]], timeout_s: float) -> bool:
-        """Wait until `met` answers yes, at most `timeout_s`; whether it did.
+        """Wait until `met` answers yes, at most `timeout_s` in all; whether it did.
 
         `met` is asked once at the start, and once after each notice. `key` is what tells the publisher.
 
         Raises:
             StoreUnavailableError, StoreError: from `met` or from setting the key.
         """
-        if await met():
-            return True
         try:
             async with asyncio.timeout(timeout_s):
-                if self._listener is None:
+                if await met():
+                    return True
+                if self._listener is None and not self._closed:
                     self._listener = asyncio.create_task(self._listen(), name="notices")
                 await self._subscribed.wait()
-                await self._store.command("SET", self._store.key(key), "1", "EX", _WAITING_S)
+                # Somebody waits, for as long as this may take and a little more.
+                await self._store.command("SET", self._store.key(key), "1", "EX", math.ceil(timeout_s) + 1)
                 while not self._closed:
                     turn = self._turn
                     if await met():
                         return True
                     await turn.wait()
+                return await met()
         except TimeoutError:
-            pass
-        return await met()
+            return False
 
     async def close(self) -> None:
         """End the subscription; whoever waits looks once more and goes on."""

@@ -1,6 +1,7 @@
 """`/v1`: events, runs, signals and functions."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from innkeeper_engine.model.calls import Op, OpKind
 from innkeeper_engine.model.effects import LeaseGuard, Wait
 from innkeeper_gateway.settings import GatewaySettings
 
+from tests.conftest import OpenStore, ValkeyProcess
 from tests.gateway.conftest import MakeWorld
 from tests.gateway.world import World, function
 
@@ -120,6 +122,51 @@ async def test_a_wait_ends_with_the_server(make_world: MakeWorld) -> None:
             await asyncio.sleep(0)
         await world.app.close()
         assert (await asked)["data"] == []
+
+
+async def test_a_wait_during_which_redis_goes_away_ends_in_time(
+    make_world: MakeWorld, open_store: OpenStore, private_valkey: Callable[..., ValkeyProcess]
+) -> None:
+    server = private_valkey()
+    store = await open_store(address=server.address)
+    settings = GatewaySettings(dev=True, routed_wait_s=1.0, store_timeout_s=0.2)
+    world = await make_world(settings, store=store)
+    event_id = await world.send()
+    asked = asyncio.create_task(world.http.get(f"/v1/events/{event_id}/runs"))
+    async with asyncio.timeout(10):
+        while not await store.command("EXISTS", store.key("rw:default")):
+            await asyncio.sleep(0)
+        server.stop()
+        reply = await asked
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "2")
+
+
+async def test_a_subscription_comes_back_with_redis(
+    make_world: MakeWorld, open_store: OpenStore, private_valkey: Callable[..., ValkeyProcess]
+) -> None:
+    server = private_valkey()
+    store = await open_store(address=server.address)
+    world = await make_world(GatewaySettings(dev=True, routed_wait_s=10), store=store)
+
+    async def runs_of_a_new_event() -> list[Any]:
+        event_id = await world.send()
+        asked = asyncio.create_task(get(world, f"/v1/events/{event_id}/runs"))
+        while not await store.command("EXISTS", store.key("rw:default")):
+            await asyncio.sleep(0)
+        await world.route()
+        await store.command("DEL", store.key("rw:default"))
+        return list((await asked)["data"])
+
+    async with asyncio.timeout(20):
+        await world.register(function("app-fn"))
+        assert len(await runs_of_a_new_event()) == 1
+        server.stop()
+        again = ValkeyProcess(server.path.parent)
+        try:
+            await world.register(function("app-fn", name="again"))
+            assert len(await runs_of_a_new_event()) == 1
+        finally:
+            again.stop()
 
 
 async def test_runs_are_listed_newest_first(world: World) -> None:
