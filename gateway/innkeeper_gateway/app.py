@@ -1,4 +1,4 @@
-"""The gateway as one ASGI app: the events route in front, FastAPI for everything else."""
+"""The gateway as one ASGI app: events and checkpoints in front, FastAPI for everything else."""
 
 import time
 from collections.abc import MutableMapping
@@ -13,8 +13,9 @@ from innkeeper_engine.store.store import Store
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from innkeeper_gateway import api_v0, api_v1, checkpoint, health, invoke, register
+from innkeeper_gateway import api_v0, api_v1, health, invoke, register
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Receive
+from innkeeper_gateway.checkpoint import CheckpointRoute, run_of
 from innkeeper_gateway.core import Core, RegistrySource
 from innkeeper_gateway.errors import ApiError, error_response, store_trouble, trouble_response
 from innkeeper_gateway.events_route import PREFIX, EventsRoute, Scope, Send
@@ -33,6 +34,7 @@ class GatewayApp:
         self.core = core
         self.api = make_api(core)
         self._events = EventsRoute(core)
+        self._checkpoints = CheckpointRoute(core)
         self._kind = (b"x-inngest-server-kind", core.settings.server_kind.encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,7 +58,14 @@ class GatewayApp:
         # A path with an event key in it is not for the log.
         shown = "/e/***" if is_events else path
         try:
-            await (self._events if is_events else self.api)(scope, receive, send_marked)
+            if is_events:
+                await self._events(scope, receive, send_marked)
+            elif run_id := run_of(path):
+                answer = await self._checkpoints.answer(run_id, scope["method"], scope["headers"], receive)
+                if answer is not None:
+                    await answer(scope, receive, send_marked)
+            else:
+                await self.api(scope, receive, send_marked)
         except Exception:
             _log.exception("a request ended in an error of the server's own", path=shown)
             if status == 0:
@@ -91,7 +100,7 @@ def create_app(
 
 
 def make_api(core: Core) -> FastAPI:
-    """All routes but the events route. The interactive documentation is served in dev mode only."""
+    """All routes but those of events and checkpoints. The interactive documentation is served in dev mode only."""
     dev = core.settings.dev
     api = FastAPI(
         title="Innkeeper",
@@ -100,7 +109,7 @@ def make_api(core: Core) -> FastAPI:
         openapi_url="/openapi.json" if dev else None,
     )
     api.state.core = core
-    for module in (invoke, register, api_v1, api_v0, checkpoint, health):
+    for module in (invoke, register, api_v1, api_v0, health):
         api.include_router(module.router)
     api.add_exception_handler(ApiError, _on_api_error)
     api.add_exception_handler(BodyError, _on_body_error)

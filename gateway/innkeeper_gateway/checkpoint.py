@@ -4,51 +4,93 @@ The results are stored under the call's own lease, which is extended: a call tha
 so with 409, on which SDKs stop. Nothing is queued, because the call goes on by itself.
 """
 
+import re
 from typing import Any, Final
 
 import orjson
-from fastapi import APIRouter, Request
+from innkeeper_apps.wire.keys import bearer_accepted
 from innkeeper_apps.wire.response import Checkpoint, CheckpointError, read_checkpoint
 from innkeeper_engine.model.calls import Op, OpKind
 from innkeeper_engine.model.effects import MAX_EFFECTS, Effect, KeepGuard, Note, Save, Touch
+from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from starlette.responses import Response
 
+from innkeeper_gateway.bodies import BodyError, ClientGoneError, Header, Receive, read_body
 from innkeeper_gateway.core import Core
-from innkeeper_gateway.errors import ApiError
-from innkeeper_gateway.requests import AUTHENTICATED, CoreOf, body_of
+from innkeeper_gateway.errors import ApiError, error_response, store_trouble, trouble_response
 
-router = APIRouter(prefix="/v1", dependencies=AUTHENTICATED)
-
+_PATH: Final = re.compile(r"/v1/checkpoint/([^/]+)/async")
 _STEPS_AT_ONCE: Final = (MAX_EFFECTS - 1) // 2
 """A step is two effects, its result and its note; the touch is one more."""
 _LARGE_BYTES: Final = 256 * 1024
 """From this size on, a checkpoint is held against the limit of the run's state before it is stored."""
 
 
-@router.post("/checkpoint/{run_id}/async")
-async def checkpoint(run_id: str, request: Request, core: CoreOf) -> Response:
-    """Store the results of steps; 200 with an empty body once they are durable.
+def run_of(path: str) -> str | None:
+    """The run that a checkpoint's path names; None for any other path."""
+    match = _PATH.fullmatch(path)
+    return match[1] if match else None
 
-    400: not a checkpoint, an operation that cannot be checkpointed, or a run that is not known. 409: the call is not
-    the run's current one any more (it was sent again, or the run has ended). 413: a result of more than 4 MiB, or
-    more than a run may hold.
-    """
-    try:
-        body = await body_of(request, core.settings.limits.checkpoint_bytes)
-        given = read_checkpoint(body)
-        _check_names(run_id, given)
-    except CheckpointError as error:
-        raise ApiError(error.status, str(error), data={"run_id": run_id}) from None
-    if len(body) > _LARGE_BYTES:
-        await _check_size(core, given)
-    lease_ms = core.store.settings.lease_ms
-    guard = KeepGuard(given.item_id, given.request_id, lease_ms, given.generation_id)
-    async with core.in_time():
-        for effects in _chunks(given, core.clock.now_ms()):
-            status = (await core.store.apply(guard, effects)).status
-            if status != "ok":
-                raise await _refusal(core, run_id, status)
-    return Response(media_type="application/json")
+
+class CheckpointRoute:
+    """Takes checkpoints. Beside the framework: SDKs that checkpoint send one request for every step."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def answer(
+        self, run_id: str, method: str, headers: list[Header], receive: Receive
+    ) -> Response | None:
+        """Store the results of steps; 200 with an empty body once they are durable. None: nobody is there any more.
+
+        400: not a checkpoint, an operation that cannot be checkpointed, or a run that is not known. 401: no key. 409:
+        the call is not the run's current one any more (it was sent again, or the run has ended). 413: a result of
+        more than 4 MiB, or more than a run may hold. 503: the store is away.
+        """
+        try:
+            self._check_key(headers)
+            if method != "POST":
+                raise ApiError(405, "checkpoints are sent with POST", headers={"Allow": "POST"})
+            await self._take(
+                run_id, await read_body(headers, receive, self._core.settings.limits.checkpoint_bytes)
+            )
+        except ClientGoneError:
+            return None
+        except (ApiError, BodyError) as error:
+            data = error.data if isinstance(error, ApiError) else None
+            more = error.headers if isinstance(error, ApiError) else None
+            return error_response(error.status, error.message, more, data)
+        except (StoreError, StoreUnavailableError, TimeoutError) as error:
+            trouble = store_trouble(error)
+            if trouble is None:
+                raise
+            return trouble_response(trouble)
+        return Response(media_type="application/json")
+
+    def _check_key(self, headers: list[Header]) -> None:
+        settings = self._core.settings
+        if settings.dev:
+            return
+        shown = next((value.decode("latin-1") for name, value in headers if name == b"authorization"), None)
+        if not bearer_accepted(shown, settings.signing_keys):
+            raise ApiError(401, "Authentication failed", headers={"WWW-Authenticate": "Bearer"})
+
+    async def _take(self, run_id: str, body: bytes) -> None:
+        core = self._core
+        try:
+            given = read_checkpoint(body)
+            _check_names(run_id, given)
+        except CheckpointError as error:
+            raise ApiError(error.status, str(error), data={"run_id": run_id}) from None
+        if len(body) > _LARGE_BYTES:
+            await _check_size(core, given)
+        lease_ms = core.store.settings.lease_ms
+        guard = KeepGuard(given.item_id, given.request_id, lease_ms, given.generation_id)
+        async with core.in_time():
+            for effects in _chunks(given, core.clock.now_ms()):
+                status = (await core.store.apply(guard, effects)).status
+                if status != "ok":
+                    raise await _refusal(core, run_id, status)
 
 
 def _check_names(run_id: str, given: Checkpoint) -> None:

@@ -9,10 +9,10 @@ from typing import Protocol
 from innkeeper_engine.compiled import Registry
 from innkeeper_engine.model.clock import Clock, Ids
 from innkeeper_engine.model.effects import Ids2
+from innkeeper_engine.store.notices import Notices
 from innkeeper_engine.store.store import Store
 
 from innkeeper_gateway.ingest import Seed
-from innkeeper_gateway.notices import Notices
 from innkeeper_gateway.settings import GatewaySettings
 
 

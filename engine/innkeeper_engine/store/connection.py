@@ -18,12 +18,17 @@ Argument: TypeAlias = bytes | str | int | float
 Reply: TypeAlias = Any
 
 _HIGH_WATER_BYTES = 8 << 20
+_CONNECT_S = 10.0
+"""How long connecting may take, and how long the greeting."""
 
 
 def pack(command: tuple[Argument, ...]) -> bytes:
     """A command as Redis reads it."""
     packed: bytes = hiredis.pack_command(command)  # type: ignore[arg-type]
     return packed
+
+
+_CLOSED = "the connection was closed"
 
 
 class StoreError(Exception):
@@ -51,11 +56,27 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         """Read `redis://`, `rediss://` (TLS) or `unix://` with optional `user:password@` and `/database`.
 
         Raises:
-            ValueError: the URL is none of these. The message never holds the password.
+            ValueError: the URL is none of these. The message never holds the password, nor what may be a piece of it.
         """
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise ValueError(
+                "this Redis URL cannot be read: after the host comes :port, a number up to 65535; "
+                "in a user name and a password, / ? # @ : and % are written percent-encoded"
+            ) from None
+        if parts.query or parts.fragment:
+            raise ValueError(
+                "a Redis URL ends with the number of the database: parameters after ? or # are not supported "
+                "(in a password they are written %3F and %23)"
+            )
         username, password = unquote(parts.username or ""), unquote(parts.password or "")
         if parts.scheme == "unix":
+            if not parts.path.strip("/"):
+                raise ValueError(
+                    "a unix:// URL holds the path of a socket, for example unix:///run/valkey.sock"
+                )
             return cls(path=parts.path, username=username, password=password)
         if parts.scheme not in ("redis", "rediss"):
             raise ValueError(
@@ -63,10 +84,12 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
             )
         database = parts.path.strip("/") or "0"
         if not database.isdigit():
-            raise ValueError(f"the path of a Redis URL is the number of a database, not {database!r}")
+            raise ValueError(
+                "the path of a Redis URL is the number of a database, for example redis://host:6379/0"
+            )
         return cls(
             host=parts.hostname or "127.0.0.1",
-            port=parts.port or 6379,
+            port=port or 6379,
             database=int(database),
             tls=parts.scheme == "rediss",
             username=username,
@@ -105,7 +128,7 @@ class Connection:
     @property
     def connected(self) -> bool:
         """Whether commands go out now."""
-        return self._ready.is_set()
+        return self._ready.is_set() and not self._closed
 
     async def open(self, timeout_s: float = 10.0) -> None:
         """Connect, and stay connected until `close`.
@@ -124,59 +147,64 @@ class Connection:
             ) from None
 
     async def close(self) -> None:
-        """Disconnect. Commands under way fail."""
+        """Disconnect, for good. Commands under way fail, those that wait for a connection too."""
         self._closed = True
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
-        if self._protocol is not None:
-            self._protocol.abort("the connection was closed")
+        self._ready.set()
 
     async def call(self, *command: Argument) -> Reply:
         """Send one command and await its reply.
 
         Raises:
             StoreError: the server refused it.
-            StoreUnavailableError: the connection broke before the reply.
+            StoreUnavailableError: the connection broke before the reply, or was closed.
         """
-        if not self._ready.is_set():
-            await self._ready.wait()
-        protocol = self._protocol
-        assert protocol is not None
-        if not protocol.writable.is_set():
+        packed = pack(command)
+        while True:
+            if not self._ready.is_set():
+                await self._ready.wait()
+            if self._closed:
+                raise StoreUnavailableError(_CLOSED)
+            protocol = self._protocol
+            assert protocol is not None
+            if protocol.writable.is_set():
+                return await protocol.send(packed)
+            # Nothing was sent yet: if the connection breaks meanwhile, the next one will do.
             await protocol.writable.wait()
-        return await protocol.send(pack(command))
 
     async def _keep_connected(self) -> None:
         delay_s = 0.02
         while not self._closed:
+            protocol = _Protocol(asyncio.get_running_loop(), self._ready.clear)
             try:
-                protocol = await self._connect()
-                await self._greet(protocol)
-            except (OSError, StoreError, StoreUnavailableError, ssl.SSLError, TimeoutError) as error:
-                self.last_error = str(error) or type(error).__name__
-                await asyncio.sleep(delay_s)
-                delay_s = min(delay_s * 2, 1.0)
+                async with asyncio.timeout(_CONNECT_S):
+                    await self._connect(protocol)
+                async with asyncio.timeout(_CONNECT_S):
+                    await self._greet(protocol)
+                if not protocol.reason:
+                    delay_s = 0.02
+                    self._protocol = protocol
+                    self._ready.set()
+                await protocol.gone.wait()
+                self.last_error = protocol.reason
                 continue
-            delay_s = 0.02
-            self._ready.set()
-            try:
-                self.last_error = await protocol.lost
+            except Exception as error:  # a greeting fails in ways of its own; the connection must come back
+                self.last_error = str(error) or type(error).__name__
             finally:
-                self._ready.clear()
+                protocol.abort(_CLOSED)
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, 1.0)
 
-    async def _connect(self) -> "_Protocol":
+    async def _connect(self, protocol: "_Protocol") -> None:
         loop = asyncio.get_running_loop()
-        protocol = _Protocol(loop)
         a = self._address
-        async with asyncio.timeout(10):
-            if a.path:
-                await loop.create_unix_connection(lambda: protocol, a.path)
-            else:
-                context = ssl.create_default_context() if a.tls else None
-                await loop.create_connection(lambda: protocol, a.host, a.port, ssl=context)
-        self._protocol = protocol
-        return protocol
+        if a.path:
+            await loop.create_unix_connection(lambda: protocol, a.path)
+        else:
+            context = ssl.create_default_context() if a.tls else None
+            await loop.create_connection(lambda: protocol, a.host, a.port, ssl=context)
 
     async def _greet(self, protocol: "_Protocol") -> None:
         a = self._address
@@ -202,14 +230,17 @@ class _Fresh(Connection):
 
 
 class _Protocol(asyncio.Protocol):
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_gone: Callable[[], None]) -> None:
         self._loop = loop
+        self._on_gone = on_gone
         self._reader = hiredis.Reader(replyError=StoreError)
         self._waiting: deque[asyncio.Future[Reply]] = deque()
         self._out: list[bytes] = []
         self._flush_planned = False
         self._transport: asyncio.Transport | None = None
-        self.lost: asyncio.Future[str] = loop.create_future()
+        self.reason = ""
+        """Why it is over; empty while it is not."""
+        self.gone = asyncio.Event()
         self.writable = asyncio.Event()
         self.writable.set()
 
@@ -226,8 +257,8 @@ class _Protocol(asyncio.Protocol):
 
     def send(self, packed: bytes) -> asyncio.Future[Reply]:
         future: asyncio.Future[Reply] = self._loop.create_future()
-        if self.lost.done():
-            future.set_exception(StoreUnavailableError(self.lost.result()))
+        if self.reason:
+            future.set_exception(StoreUnavailableError(self.reason))
             return future
         self._waiting.append(future)
         self._out.append(packed)
@@ -247,6 +278,9 @@ class _Protocol(asyncio.Protocol):
         reader.feed(data)
         try:
             while (reply := reader.gets()) is not False:
+                if not waiting:
+                    self.abort(f"the server said without being asked: {reply!r}")
+                    return
                 future = waiting.popleft()
                 if future.done():  # the caller was cancelled; its reply must still be taken off the wire
                     continue
@@ -266,8 +300,10 @@ class _Protocol(asyncio.Protocol):
         self._fail(reason)
 
     def _fail(self, reason: str) -> None:
-        if not self.lost.done():
-            self.lost.set_result(reason)
+        if not self.reason:
+            self.reason = reason
+            self._on_gone()
+            self.gone.set()
         self.writable.set()
         while self._waiting:
             future = self._waiting.popleft()

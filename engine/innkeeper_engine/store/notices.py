@@ -13,6 +13,7 @@ from typing import Any
 
 import redis.asyncio as redis
 import structlog
+
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store
 
