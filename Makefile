@@ -40,7 +40,7 @@ node:
 	  { echo "make: Node.js 20 or later is needed (https://nodejs.org); found: $$(node --version 2>/dev/null || echo none)" >&2; exit 1; }
 	@command -v npm >/dev/null || { echo "make: npm is needed; it comes with Node.js" >&2; exit 1; }
 
-demo: $(STAMP) ## Run an app and a dev server, and show a durable function survive a crash
+demo: $(STAMP) ## Start an app and a dev server, and watch an order go through its steps
 	$(BIN)/python examples/demo.py
 
 lint: $(STAMP) ## Style, types, and who may import whom
