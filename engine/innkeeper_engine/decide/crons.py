@@ -20,12 +20,10 @@ def first_slot(entry: FunctionEntry, cron: CompiledCron, now_ms: int) -> tuple[i
 def fire(entry: FunctionEntry, cron: CompiledCron, slot_ms: int, now_ms: int) -> list[Effect]:
     """The effects of a cron that is due: its run, and its next slot.
 
-    Slots missed while nothing ran are made up for by the latest of them alone. The run's id comes from function and
-    slot, so a slot that is decided twice starts one run.
+    Slots missed while nothing ran are made up for by the latest of them alone: the latest that is due, as jitter puts
+    slots off. The run's id comes from function and slot, so a slot that is decided twice starts one run.
     """
-    passed = cron.line.slots_between(slot_ms, now_ms, 1)
-    if passed and _due(entry, cron, passed[-1])[1] <= now_ms:
-        slot_ms = passed[-1]
+    slot_ms = _latest_due(entry, cron, slot_ms, now_ms)
     event_id = derived_ulid(slot_ms, "cron event", entry.key, cron.text)
     body = orjson.dumps(
         {
@@ -50,6 +48,15 @@ def fire(entry: FunctionEntry, cron: CompiledCron, slot_ms: int, now_ms: int) ->
         ),
         Arm(cron.id, *_due(entry, cron, cron.line.next_after_ms(slot_ms))),
     ]
+
+
+def _latest_due(entry: FunctionEntry, cron: CompiledCron, slot_ms: int, now_ms: int) -> int:
+    until_ms = now_ms
+    while passed := cron.line.slots_between(slot_ms, until_ms, 1):
+        if _due(entry, cron, passed[-1])[1] <= now_ms:
+            return passed[-1]
+        until_ms = passed[-1] - 1
+    return slot_ms
 
 
 def _due(entry: FunctionEntry, cron: CompiledCron, slot_ms: int) -> tuple[int, int]:

@@ -3,12 +3,13 @@
 The rules are those of the SDK protocol as the published SDKs speak it; a run's snapshot comes with its lease.
 """
 
+import msgspec
 import orjson
 
 from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.endings import complete, failed_request
 from innkeeper_engine.decide.notes import step_note
-from innkeeper_engine.decide.steps import NEW_RESULTS, op_effects
+from innkeeper_engine.decide.steps import NEW_RESULTS, op_effects, over_limits, unusable_id
 from innkeeper_engine.model.calls import Answer, Op, OpKind
 from innkeeper_engine.model.effects import Discover, Effect, Finish, Mode, Pending, Retry, Save
 from innkeeper_engine.model.state import Lease
@@ -27,17 +28,28 @@ def respond(lease: Lease, answer: Answer, context: Context) -> list[Effect]:
         return failed_request(lease, answer, max_attempts, context)
     if answer.kind == "output":
         return [complete(lease, answer.output or b"null", context)]
-    ops = [op for op in answer.ops if op.kind is not OpKind.NONE]
+    # A wait must be there before a sibling can send the event that it waits for.
+    ops = sorted(
+        (op for op in answer.ops if op.kind is not OpKind.NONE),
+        key=lambda op: op.kind is not OpKind.WAIT_FOR_EVENT,
+    )
+    bad_id = unusable_id(ops)
+    if bad_id is not None:
+        return failed_request(lease, _bad_id_answer(answer, bad_id, context), max_attempts, context)
     effects: list[Effect] = []
     mode = _mode(lease, answer, ops)
     if mode is not None:
         effects.append(mode)
     if not ops:
         return [*effects, Discover(lease.run)]
+    retried = _steps_to_retry(ops, answer, lease.attempt, max_attempts)
+    done = [op for op in ops if not retried or op.kind is not OpKind.STEP_ERROR]
+    ended = over_limits(lease, done, context)
+    if ended is not None:
+        return effects + ended
     effects += _group(lease, answer, ops)
-    retry = _step_to_retry(ops, answer, lease.attempt, max_attempts)
-    if retry is not None:
-        return effects + _retry_step(lease, retry, ops, answer, context)
+    if retried:
+        return effects + _retry_step(lease, retried[0], done, answer, context)
     return effects + _all_ops(lease, ops, context)
 
 
@@ -50,8 +62,7 @@ def attempts_of(lease: Lease, context: Context) -> int:
 def _all_ops(lease: Lease, ops: list[Op], context: Context) -> list[Effect]:
     effects: list[Effect] = []
     alone = len(ops) == 1
-    # A wait must be there before a sibling can send the event that it waits for.
-    for op in sorted(ops, key=lambda op: op.kind is not OpKind.WAIT_FOR_EVENT):
+    for op in ops:
         made = op_effects(lease, op, context, go=alone)
         effects += made
         if any(isinstance(effect, Finish) for effect in made):
@@ -83,23 +94,27 @@ def _group(lease: Lease, answer: Answer, ops: list[Op]) -> list[Effect]:
     return [Pending(lease.run, steps)] if steps else []
 
 
-def _step_to_retry(ops: list[Op], answer: Answer, attempt: int, max_attempts: int) -> Op | None:
+def _steps_to_retry(ops: list[Op], answer: Answer, attempt: int, max_attempts: int) -> list[Op]:
     if answer.no_retry or attempt + 1 >= max_attempts:
-        return None
-    return next((op for op in ops if op.kind is OpKind.STEP_ERROR), None)
+        return []
+    return [op for op in ops if op.kind is OpKind.STEP_ERROR]
 
 
-def _retry_step(lease: Lease, failed: Op, ops: list[Op], answer: Answer, context: Context) -> list[Effect]:
+def _bad_id_answer(answer: Answer, bad_id: str, context: Context) -> Answer:
+    reason = f"an operation has the id {bad_id[:100]!r}; a step's id has 1 to 128 letters, digits, - and _"
+    error = context.canonical({"message": reason, "name": "InvalidResponse"})
+    return msgspec.structs.replace(answer, kind="error", ops=(), error=error, reason=reason)
+
+
+def _retry_step(lease: Lease, failed: Op, done: list[Op], answer: Answer, context: Context) -> list[Effect]:
     at_ms = context.policy.retry_at_ms(lease.attempt, context.now_ms, context.chance, answer.retry_at_ms)
     effects: list[Effect] = []
-    for op in ops:
-        if op is failed or op.kind is OpKind.STEP_ERROR:
-            continue
+    for op in done:
         # The same request comes again and goes on from there.
-        effects += [
-            effect._replace(go=False) if isinstance(effect, Save) else effect
-            for effect in op_effects(lease, op, context, go=False)
-        ]
+        made = op_effects(lease, op, context, go=False)
+        effects += [effect._replace(go=False) if isinstance(effect, Save) else effect for effect in made]
+        if any(isinstance(effect, Finish) for effect in made):
+            return effects
     error = orjson.loads(failed.error) if failed.error else {}
     effects.append(step_note(lease, failed, "Retrying", context.now_ms, error))
     effects.append(Retry(lease.item, lease.attempt + 1, at_ms))

@@ -30,11 +30,19 @@ class Arrival:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The event as decoded JSON. One that expired before it was routed is empty: it meets nobody."""
+        """The event as decoded JSON; empty where it is none, so that no event can stop the cursor."""
         if self._decoded is None:
-            decoded = orjson.loads(self.queued.body) if self.queued.body else {}
+            try:
+                decoded = orjson.loads(self.queued.body)
+            except orjson.JSONDecodeError:
+                decoded = {}
             self._decoded = decoded if isinstance(decoded, dict) else {}
         return self._decoded
+
+    @property
+    def is_there(self) -> bool:
+        """False for an event that expired before it was routed: it meets nobody."""
+        return bool(self.queued.body)
 
 
 def batch_of(arrivals: Sequence[Arrival], registry: Registry) -> int:
@@ -58,6 +66,8 @@ def batch_of(arrivals: Sequence[Arrival], registry: Registry) -> int:
 def waiter_queries(arrival: Arrival) -> list[WaiterQuery]:
     """Where to look for those who wait for this event."""
     queued = arrival.queued
+    if not arrival.is_there:
+        return []
     queries = []
     for path in sorted(queued.paths):
         value = index_value(arrival.data, path) if path else ""
@@ -84,6 +94,8 @@ def waiter_effects(arrival: Arrival, waiters: Sequence[Waiter], context: Context
 
 def start_effects(arrival: Arrival, context: Context) -> list[Effect]:
     """The runs that the event starts, one per function, in the order of declaration."""
+    if not arrival.is_there:
+        return []
     effects: list[Effect] = []
     if arrival.queued.name == INVOKED:
         effects += _invoked(arrival, context)

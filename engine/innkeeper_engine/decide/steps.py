@@ -1,6 +1,7 @@
 """What each operation of a 206 response asks for."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -12,12 +13,18 @@ from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.endings import complete, fail_early
 from innkeeper_engine.decide.notes import step_note
 from innkeeper_engine.durations import DurationError, parse_time_or_duration_ms
-from innkeeper_engine.model.calls import Op, OpKind
+from innkeeper_engine.model.calls import DISCOVER, Op, OpKind
 from innkeeper_engine.model.effects import Discover, Effect, Emit, Plan, Save, Wait
 from innkeeper_engine.model.state import Lease
 
 NEW_RESULTS = frozenset({OpKind.STEP_RUN, OpKind.STEP, OpKind.STEP_FAILED, OpKind.STEP_ERROR})
 """Operations that bring a step's result."""
+
+_NO_STEPS = frozenset({OpKind.NONE, OpKind.RUN_COMPLETE, OpKind.DISCOVERY_REQUEST})
+
+_STEP_ID = re.compile(r"[0-9A-Za-z_-]{1,128}")
+_TAKEN_IDS = frozenset({DISCOVER, "o", "x"})
+"""Names of what is kept beside the results of steps."""
 
 TIMEOUT_ERROR = (
     b'{"error":{"error":"InngestInvokeTimeoutError: Timed out waiting for invoked function to complete",'
@@ -28,6 +35,14 @@ TIMEOUT_ERROR = (
 def pause_id(run: str, step: str) -> str:
     """The pause of a step; for an invoked function also the id by which its end finds it."""
     return f"{run}.{step}"
+
+
+def unusable_id(ops: Iterable[Op]) -> str | None:
+    """The first id of a step that is none. SDKs send 40 hex digits; ids become parts of keys and of events."""
+    for op in ops:
+        if op.kind not in _NO_STEPS and (op.id in _TAKEN_IDS or not _STEP_ID.fullmatch(op.id)):
+            return op.id
+    return None
 
 
 def op_effects(lease: Lease, op: Op, context: Context, *, go: bool) -> list[Effect]:
@@ -47,36 +62,45 @@ def step_error(lease: Lease, op: Op, name: str, message: str, context: Context) 
 
 
 def _result(lease: Lease, op: Op, context: Context, go: bool) -> list[Effect]:
-    if op.kind is OpKind.STEP:
-        result = op.data or b"null"
-    elif op.kind is OpKind.STEP_RUN:
-        result = b'{"data":%b}' % (op.data or b"null")
-    else:
-        result = b'{"error":%b}' % (op.error or b'{"message":"the step failed","name":"Error"}')
-    if too_much := _over_limits(lease, op, len(result), context):
-        return too_much
     failed = op.kind in (OpKind.STEP_ERROR, OpKind.STEP_FAILED)
     error = orjson.loads(op.error) if failed and op.error else None
     return [
-        Save(lease.run, op.id, result, go),
+        Save(lease.run, op.id, _memo(op), go),
         step_note(lease, op, "Failed" if failed else "Completed", context.now_ms, error),
     ]
 
 
-def _over_limits(lease: Lease, op: Op, size: int, context: Context) -> list[Effect] | None:
+def _memo(op: Op) -> bytes:
+    """A result as it is kept, and sent to the app."""
+    if op.kind is OpKind.STEP:
+        return op.data or b"null"
+    if op.kind is OpKind.STEP_RUN:
+        return b'{"data":%b}' % (op.data or b"null")
+    return b'{"error":%b}' % (op.error or b'{"message":"the step failed","name":"Error"}')
+
+
+def over_limits(lease: Lease, ops: Iterable[Op], context: Context) -> list[Effect] | None:
+    """The end of a run that asks, with these operations, for more steps or more state than a run may have."""
     limits = context.limits
-    if lease.step_count + 1 > limits.steps and op.id not in lease.stack:
-        message = (
-            f"step {op.display_name or op.name!r} would be step {lease.step_count + 1} of the run; "
-            f"a run has at most {limits.steps}"
-        )
-        return fail_early(lease, "InngestErrFunctionOverflowed", message, context)
-    if lease.state_bytes + size > limits.state_bytes:
-        message = (
-            f"the result of step {op.display_name or op.name!r} ({size} bytes) would take the run's state to "
-            f"{lease.state_bytes + size} bytes; at most {limits.state_bytes} are kept"
-        )
-        return fail_early(lease, "InngestErrStateOverflowed", message, context)
+    known = set(lease.stack)
+    count, size = lease.step_count, lease.state_bytes
+    for op in ops:
+        if op.kind in _NO_STEPS or op.id in known:
+            continue
+        known.add(op.id)
+        count += 1
+        result = len(_memo(op)) if op.kind in NEW_RESULTS else 0
+        size += result
+        step = repr(op.display_name or op.name or op.id)
+        if count > limits.steps:
+            message = f"step {step} would be step {count} of the run; a run has at most {limits.steps}"
+            return fail_early(lease, "InngestErrFunctionOverflowed", message, context)
+        if size > limits.state_bytes:
+            message = (
+                f"the result of step {step} ({result} bytes) would take the run's state to {size} bytes; "
+                f"at most {limits.state_bytes} are kept"
+            )
+            return fail_early(lease, "InngestErrStateOverflowed", message, context)
     return None
 
 
@@ -85,7 +109,12 @@ def _planned(lease: Lease, op: Op, context: Context) -> list[Effect]:
 
 
 def _deadline(text: str, context: Context, what: str) -> int:
-    """Raises DurationError with a sentence that names what the text was for."""
+    """Raises DurationError with a sentence that names what the text was for.
+
+    SDKs write the empty text for a negative duration: its time is over at once.
+    """
+    if not text:
+        return context.now_ms
     try:
         at_ms = parse_time_or_duration_ms(text, context.now_ms)
     except DurationError as error:
