@@ -60,8 +60,10 @@ class Executor:
         )
         self._router = Router(self.store, surroundings, self._worker.apply)
         self._recorder = Recorder(self.store, address)
-        self._work_bell = Bell(self.store, address, f"inbox:{self.id}", "wake", name=f"{self.id}-wake")
+        self._work_bell = Bell(self.store, address, "wake", name=f"{self.id}-wake")
         self._route_bell = Bell(self.store, address, "rwake", name=f"{self.id}-route")
+        self._inbox = Bell(self.store, address, f"inbox:{self.id}", name=f"{self.id}-inbox")
+        self._waits = (self._recorder, self._work_bell, self._route_bell, self._inbox)
         self._routing = Leadership(self.store, "router", self.id)
         self._recording = Leadership(self.store, "recorder", self.id)
         self._loops: list[asyncio.Task[None]] = []
@@ -79,8 +81,8 @@ class Executor:
             StoreUnavailableError: no Redis or Valkey at the address.
         """
         await self.store.open()
-        await asyncio.gather(self._recorder.open(), self._work_bell.open(), self._route_bell.open())
-        for loop in (self._due_loop, self._beat_loop, self._route_loop, self._record_loop):
+        await asyncio.gather(*(each.open() for each in self._waits))
+        for loop in (self._due_loop, self._inbox_loop, self._beat_loop, self._route_loop, self._record_loop):
             self._loops.append(asyncio.create_task(self._for_ever(loop), name=loop.__name__))
 
     async def drain(self) -> None:
@@ -108,7 +110,7 @@ class Executor:
                 await self._recording.release()
         except (StoreUnavailableError, StoreError, TimeoutError) as error:
             log.warning("leases could not be handed back; they run out by themselves", reason=str(error))
-        await asyncio.gather(self._recorder.close(), self._work_bell.close(), self._route_bell.close())
+        await asyncio.gather(*(each.close() for each in self._waits))
         await self.store.close()
         await asyncio.gather(self._driver.close(), self._fetcher.close())
 
@@ -134,17 +136,26 @@ class Executor:
         wait_s = 0.0
         while True:
             if not self._worker.free:
-                try:
-                    async with asyncio.timeout(MAX_WAIT_S):
-                        await self._worker.wait_for_room()
-                except TimeoutError:
-                    pass
+                await self._wait_for_room()
             elif wait_s > 0:
-                rung = await self._work_bell.wait(wait_s)
-                if rung is not None and rung[0].startswith("inbox:"):
-                    self._worker.run_ended(rung[1])
-                    continue
+                await self._work_bell.wait(wait_s)
             wait_s = await self._due()
+
+    async def _wait_for_room(self) -> None:
+        """Until something may be taken. A wake-up that comes meanwhile is for others: `due` hands it on."""
+        room = asyncio.create_task(self._worker.wait_for_room())
+        try:
+            if self._work_bell.listening:
+                await self._work_bell.wait(MAX_WAIT_S, room)
+            else:
+                await asyncio.wait({room}, timeout=MAX_WAIT_S)
+        finally:
+            room.cancel()
+
+    async def _inbox_loop(self) -> None:
+        token = await self._inbox.wait(MAX_WAIT_S)
+        if token is not None:
+            self._worker.run_ended(token)
 
     async def _due(self) -> float:
         tokens = self._worker.take_tokens(64)

@@ -1,6 +1,8 @@
 """Blocking waits on Redis, each on a connection of its own, and the leases that make one process prefer a job."""
 
-from innkeeper_engine.store.connection import Address, Connection
+import asyncio
+
+from innkeeper_engine.store.connection import Address, Connection, Reply
 from innkeeper_engine.store.store import Store
 
 MAX_WAIT_S = 5.0
@@ -8,29 +10,50 @@ MAX_WAIT_S = 5.0
 
 
 class Bell:
-    """Waits for tokens in lists of a shard."""
+    """Waits for tokens in a list of a shard.
 
-    def __init__(self, store: Store, address: Address, *lists: str, name: str) -> None:
-        self._keys = [store.key(each) for each in lists]
+    Redis ends a blocking wait up to 100 ms late, so the end of a wait is timed here: the blocking command stays under
+    way, and what it brings is there at the next wait.
+    """
+
+    def __init__(self, store: Store, address: Address, key: str, *, name: str) -> None:
+        self._key = store.key(key)
         self._connection = Connection(address, name=name)
+        self._listening: asyncio.Task[Reply] | None = None
 
     async def open(self) -> None:
         """Connect."""
         await self._connection.open()
 
     async def close(self) -> None:
-        """Disconnect; a wait that is under way fails with StoreUnavailableError."""
+        """Disconnect."""
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
         await self._connection.close()
 
-    async def wait(self, seconds: float) -> tuple[str, str] | None:
-        """The next token as (list, token), or None after `seconds` (5 at most)."""
-        if seconds <= 0:
+    @property
+    def listening(self) -> bool:
+        """Whether a token may be on its way to this bell, and so to nobody else."""
+        return self._listening is not None
+
+    async def wait(self, seconds: float, also: "asyncio.Task[None] | None" = None) -> str | None:
+        """The next token, or None after `seconds` or when `also` is done.
+
+        Raises:
+            StoreUnavailableError: the connection broke; a token that was on its way is lost.
+        """
+        if self._listening is None:
+            self._listening = asyncio.create_task(
+                self._connection.call("BLPOP", self._key, f"{MAX_WAIT_S:.0f}")
+            )
+        either = {self._listening} if also is None else {self._listening, also}
+        await asyncio.wait(either, timeout=max(seconds, 0), return_when=asyncio.FIRST_COMPLETED)
+        if not self._listening.done():
             return None
-        reply = await self._connection.call("BLPOP", *self._keys, f"{min(seconds, MAX_WAIT_S):.3f}")
-        if reply is None:
-            return None
-        key, token = reply
-        return key.decode().rpartition("}:")[2], token.decode()
+        listened, self._listening = self._listening, None
+        reply = listened.result()
+        return None if reply is None else reply[1].decode()
 
 
 class Leadership:

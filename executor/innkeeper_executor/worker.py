@@ -12,7 +12,6 @@ from innkeeper_engine.decide.respond import attempts_of, respond
 from innkeeper_engine.model.calls import DISCOVER, Answer, Call, Target
 from innkeeper_engine.model.effects import (
     MAX_EFFECTS,
-    Cancel,
     Effect,
     Finish,
     Guard,
