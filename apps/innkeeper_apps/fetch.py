@@ -8,12 +8,12 @@ from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 import msgspec
-from innkeeper_engine.model.calls import Op, OpKind
 
 from innkeeper_apps.http1 import Reply
 from innkeeper_apps.transport import Redirects, Transport, TransportError
 from innkeeper_apps.wire.canonical import NotJsonError, canonical_parsed, parse
 from innkeeper_apps.wire.request import USER_AGENT
+from innkeeper_engine.model.calls import Op, OpKind
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 """Of a response; the memo of a step is limited to the same."""

@@ -3,14 +3,13 @@
 import asyncio
 import ssl
 
-from innkeeper_engine.model.calls import Answer, Call, Target
-from innkeeper_engine.model.clock import Clock
-
 from innkeeper_apps.egress import EgressPolicy, Resolver
 from innkeeper_apps.http1 import Reply
 from innkeeper_apps.transport import Transport, TransportError
 from innkeeper_apps.wire.request import call_body, call_headers, call_url
 from innkeeper_apps.wire.response import MAX_RESPONSE_BYTES, OUTPUT_TOO_LARGE, failure, read_answer
+from innkeeper_engine.model.calls import Answer, Call, Target
+from innkeeper_engine.model.clock import Clock
 
 CALL_TIMEOUT_S = 2 * 60 * 60.0
 """The longest that one call may take."""

@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 import httpx
 import msgspec
-from innkeeper_engine.model.clock import Clock
 
 from innkeeper_apps.http1 import Reply
 from innkeeper_apps.transport import Transport, TransportError
 from innkeeper_apps.wire.canonical import NotJsonError, canonical, canonical_json, parse
 from innkeeper_apps.wire.keys import bearer_hash, sign, verify
 from innkeeper_apps.wire.request import USER_AGENT
+from innkeeper_engine.model.clock import Clock
 
 SYNC_TIMEOUT_S = 10.0
 MAX_SYNC_BYTES = 8 * 1024 * 1024

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from .errors import RoleError
+from innkeeper_cli.errors import RoleError
 
 KEY_BYTES = 32
 _KEY_FILE = "encryption.key"

@@ -10,28 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
 from innkeeper_apps.egress import Resolver
 from innkeeper_apps.sync import Syncer, SyncError
 from innkeeper_apps.transport import Transport
 from innkeeper_apps.wire.register import RegistrationError, parse_in_band
+from innkeeper_cli import datadir
+from innkeeper_cli.discovery import Keeper, Outcome, Scanner, candidates
+from innkeeper_cli.embedded import EmbeddedValkey
+from innkeeper_cli.executor_role import dev_egress, make_executor, store_settings
+from innkeeper_cli.gateway_role import listen, make_app, reveal, until_it_ends
+from innkeeper_cli.settings import DevRole
+from innkeeper_cli.stopping import Stop
+from innkeeper_cli.terminal import Banner, Console, Lines, Terminal
+from innkeeper_cli.version import VERSION
 from innkeeper_engine.model.clock import SystemClock
 from innkeeper_engine.registering import register_app
+from innkeeper_engine.store import durability
 from innkeeper_engine.store.connection import Address, StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.service import Executor
 from innkeeper_gateway.app import GatewayApp
 from innkeeper_gateway.server import GatewayServer
 from innkeeper_gateway.settings import GatewaySettings
-
-from . import datadir, durability
-from .discovery import Keeper, Outcome, Scanner, candidates
-from .embedded import EmbeddedValkey
-from .executor_role import dev_egress, make_executor, store_settings
-from .gateway_role import listen, make_app, reveal, until_it_ends
-from .settings import DevRole
-from .stopping import Stop
-from .terminal import Banner, Console, Lines, Terminal
-from .version import VERSION
 
 GATEWAY_GRACE_S = 2.0
 

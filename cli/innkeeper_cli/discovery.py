@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import structlog
+
 from innkeeper_apps.transport import TransportError
 
 PORTS = (*range(3000, 3011), 4321, 5000, 5173, 8000, 8080, 8787, 8788, 8888, 9000)

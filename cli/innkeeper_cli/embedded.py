@@ -20,11 +20,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 import structlog
-from innkeeper_engine.store.connection import Address, Connection, StoreError, StoreUnavailableError
 
-from . import tether
-from .datadir import Lock
-from .errors import RoleError
+from innkeeper_cli import tether
+from innkeeper_cli.datadir import Lock
+from innkeeper_cli.errors import RoleError
+from innkeeper_engine.store.connection import Address, Connection, StoreError, StoreUnavailableError
 
 MAX_SOCKET_BYTES = 100
 """A Unix socket's path has room for 104 bytes on macOS and 108 on Linux, with a zero at the end."""

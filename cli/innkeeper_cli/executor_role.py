@@ -4,22 +4,22 @@ import dataclasses
 from collections.abc import Callable
 
 import structlog
+
 from innkeeper_apps.egress import EgressPolicy
 from innkeeper_apps.http_driver import HttpDriver
+from innkeeper_cli.gateway_role import reveal
+from innkeeper_cli.probes import Checks, Probes
+from innkeeper_cli.settings import DevRole, ExecutorRole
+from innkeeper_cli.stopping import Stop
 from innkeeper_engine.decide.retries import RetryPolicy
 from innkeeper_engine.model.calls import Target
 from innkeeper_engine.model.clock import SystemClock
+from innkeeper_engine.store import durability
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import StoreSettings
 from innkeeper_executor.service import Executor
 from innkeeper_executor.settings import ExecutorSettings
 from innkeeper_executor.worker import RunLine
-
-from . import durability
-from .gateway_role import reveal
-from .probes import Checks, Probes
-from .settings import DevRole, ExecutorRole
-from .stopping import Stop
 
 _log = structlog.stdlib.get_logger(__name__)
 

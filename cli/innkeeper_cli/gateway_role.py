@@ -1,20 +1,20 @@
 """`innkeeper gateway`: what comes in over HTTP."""
 
 import structlog
+from pydantic import SecretStr
+
+from innkeeper_cli.errors import RoleError
+from innkeeper_cli.settings import GatewayRole
+from innkeeper_cli.stopping import Stop
+from innkeeper_cli.version import VERSION
 from innkeeper_engine.model.clock import RandomIds, SystemClock
 from innkeeper_engine.registry import Registries
+from innkeeper_engine.store import durability
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store
 from innkeeper_gateway.app import GatewayApp, create_app
 from innkeeper_gateway.server import GatewayServer, GatewayStartError
 from innkeeper_gateway.settings import GatewaySettings
-from pydantic import SecretStr
-
-from . import durability
-from .errors import RoleError
-from .settings import GatewayRole
-from .stopping import Stop
-from .version import VERSION
 
 _log = structlog.stdlib.get_logger(__name__)
 

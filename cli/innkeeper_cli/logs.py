@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from .settings import LogFormat, LogLevel
+from innkeeper_cli.settings import LogFormat, LogLevel
 
 HIDDEN = frozenset(
     {

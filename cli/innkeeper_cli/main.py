@@ -11,14 +11,14 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 import uvloop
-from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 
-from . import logs
-from .discovery import check_url
-from .errors import RoleError
-from .settings import LOG_FORMATS, DevRole, ExecutorRole, GatewayRole, Role, SettingsError, load
-from .stopping import StoppedEarlyError
-from .version import VERSION
+from innkeeper_cli import logs
+from innkeeper_cli.discovery import check_url
+from innkeeper_cli.errors import RoleError
+from innkeeper_cli.settings import LOG_FORMATS, DevRole, ExecutorRole, GatewayRole, Role, SettingsError, load
+from innkeeper_cli.stopping import StoppedEarlyError
+from innkeeper_cli.version import VERSION
+from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 
 R = TypeVar("R", bound=Role)
 

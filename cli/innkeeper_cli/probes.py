@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 
-from .errors import RoleError
+from innkeeper_cli.errors import RoleError
 
 _READ_TIMEOUT_S = 5.0
 _MAX_HEAD_BYTES = 8192

@@ -11,8 +11,6 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
-from innkeeper_apps.egress import EgressPolicy
-from innkeeper_engine.store.connection import Address
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -29,6 +27,9 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+
+from innkeeper_apps.egress import EgressPolicy
+from innkeeper_engine.store.connection import Address
 
 PREFIX = "INNKEEPER_"
 

@@ -7,9 +7,9 @@ from typing import Literal, Protocol, TextIO
 import msgspec
 import structlog
 
-from .discovery import News
-from .durability import Durability
-from .logs import TERMINAL_LOGGER
+from innkeeper_cli.discovery import News
+from innkeeper_cli.logs import TERMINAL_LOGGER
+from innkeeper_engine.store.durability import Durability
 
 BUSY_LINES = 200
 """Lines that wait for a slow terminal at most; more are counted instead of shown."""

@@ -7,7 +7,6 @@ from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.fetches import fetched
 from innkeeper_engine.model.effects import Effect
 from innkeeper_engine.model.state import Lease
-
 from innkeeper_executor.surroundings import Surroundings
 
 

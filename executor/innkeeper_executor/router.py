@@ -3,12 +3,12 @@
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
+
 from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.route import Arrival, batch_of, start_effects, waiter_effects, waiter_queries
 from innkeeper_engine.model.effects import MAX_EFFECTS, CursorGuard, Effect, Guard
 from innkeeper_engine.model.state import Applied, Peeked, Waiter, WaiterQuery
 from innkeeper_engine.store.store import Store
-
 from innkeeper_executor.surroundings import Surroundings
 
 Apply = Callable[[Guard, Sequence[Effect]], Awaitable[Applied]]

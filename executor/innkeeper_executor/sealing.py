@@ -1,7 +1,5 @@
 """Requests of `step.fetch` and `step.ai`, as they lie in Redis: encrypted, since they carry keys of others."""
 
-import base64
-import binascii
 import secrets
 
 from cryptography.exceptions import InvalidTag
@@ -38,22 +36,3 @@ class Sealer:
             return self._cipher.decrypt(nonce, text, _VERSION)
         except InvalidTag:
             raise ValueError("the sealed request does not open with this encryption key") from None
-
-
-def parse_key(text: str) -> bytes:
-    """An encryption key given as 64 hex digits or as base64 of 32 bytes.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    text = text.strip()
-    try:
-        key = bytes.fromhex(text) if len(text) == 2 * _KEY_BYTES else base64.b64decode(text, validate=True)
-    except (ValueError, binascii.Error):
-        key = b""
-    if len(key) != _KEY_BYTES:
-        raise ValueError(
-            "an encryption key is 32 bytes as 64 hex digits (`openssl rand -hex 32`) or as base64 "
-            "(`openssl rand -base64 32`)"
-        )
-    return key

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
+
 from innkeeper_apps.driver import Driver
 from innkeeper_apps.egress import EgressPolicy
 from innkeeper_engine.decide.crons import fire
@@ -12,7 +13,6 @@ from innkeeper_engine.model.clock import Clock, Ids, RandomIds, SystemClock
 from innkeeper_engine.model.effects import CronGuard
 from innkeeper_engine.store.connection import Address, StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import Greeter, Store, StoreSettings
-
 from innkeeper_executor.fetching import Fetcher
 from innkeeper_executor.recorder import Recorder
 from innkeeper_executor.router import Router

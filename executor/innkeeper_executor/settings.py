@@ -1,6 +1,7 @@
 """What one executor process may be told."""
 
 import msgspec
+
 from innkeeper_engine.decide.context import Limits
 from innkeeper_engine.decide.retries import RetryPolicy
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 import orjson
 import structlog
+
 from innkeeper_apps.driver import Driver
 from innkeeper_engine.decide.respond import attempts_of, respond
 from innkeeper_engine.model.calls import DISCOVER, Answer, Call, Target
@@ -22,7 +23,6 @@ from innkeeper_engine.model.effects import (
 from innkeeper_engine.model.state import FETCH, PLANNED, Applied, Lease
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import Store
-
 from innkeeper_executor.fetching import Fetcher
 from innkeeper_executor.surroundings import Surroundings
 

@@ -1,9 +1,9 @@
 """`/v0/runs`: state that was too large for a request, fetched by the SDK itself."""
 
 from fastapi import APIRouter
-from innkeeper_engine.model.clock import is_ulid
 from starlette.responses import Response
 
+from innkeeper_engine.model.clock import is_ulid
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError
 from innkeeper_gateway.requests import AUTHENTICATED, CoreOf

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
 from innkeeper_apps.wire.canonical import canonical_parsed
 from innkeeper_engine.compiled import Registry
 from innkeeper_engine.decide.notes import cancel_note
 from innkeeper_engine.model.effects import Cancel, Effect, LiveGuard, Note, Resolve
 from innkeeper_engine.model.state import RunSummary
-from starlette.responses import Response
-
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.reading import folded_so_far, history_end, position

@@ -7,12 +7,12 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from innkeeper_engine.model.clock import Clock, Ids
-from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
-from innkeeper_engine.store.store import Store
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from innkeeper_engine.model.clock import Clock, Ids
+from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
+from innkeeper_engine.store.store import Store
 from innkeeper_gateway import api_v0, api_v1, health, invoke, register
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Receive
 from innkeeper_gateway.checkpoint import CheckpointRoute, run_of

@@ -8,13 +8,13 @@ import re
 from typing import Any, Final
 
 import orjson
+from starlette.responses import Response
+
 from innkeeper_apps.wire.keys import bearer_accepted
 from innkeeper_apps.wire.response import Checkpoint, CheckpointError, read_checkpoint
 from innkeeper_engine.model.calls import Op, OpKind
 from innkeeper_engine.model.effects import MAX_EFFECTS, Effect, KeepGuard, Note, Save, Touch
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
-from starlette.responses import Response
-
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Header, Receive, read_body
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, error_response, store_trouble, trouble_response

@@ -11,7 +11,6 @@ from innkeeper_engine.model.clock import Clock, Ids
 from innkeeper_engine.model.effects import Ids2
 from innkeeper_engine.store.notices import Notices
 from innkeeper_engine.store.store import Store
-
 from innkeeper_gateway.ingest import Seed
 from innkeeper_gateway.settings import GatewaySettings
 

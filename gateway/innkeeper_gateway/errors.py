@@ -3,8 +3,9 @@
 from typing import Any
 
 import orjson
-from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from starlette.responses import Response
+
+from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 
 RETRY_AFTER_S = 2
 """What a client is told to wait when Redis is away or full."""

@@ -7,8 +7,8 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 import structlog
-from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 
+from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Header, Receive, read_body
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import RETRY_AFTER_S, store_trouble

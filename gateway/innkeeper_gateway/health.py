@@ -4,10 +4,11 @@ import asyncio
 from typing import Any
 
 from fastapi import APIRouter
-from innkeeper_engine.store import scripts
-from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from starlette.responses import Response
 
+from innkeeper_engine.store import scripts
+from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
+from innkeeper_engine.store.durability import measure
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, json_response, store_trouble
 from innkeeper_gateway.requests import CoreOf
@@ -35,13 +36,13 @@ async def ready(core: CoreOf) -> Response:
     `{"status": 200|503, "checks": {name: "ok" | what is wrong}, "durability": "fsync"|"memory"|"unknown"}`.
     """
     checks = {"draining": "the server is about to stop" if core.draining else "ok"}
-    durability = "unknown"
+    durability: str = "unknown"
     try:
         async with asyncio.timeout(min(core.settings.store_timeout_s, 2.0)):
             checks["redis"] = await _redis(core)
             checks["scripts"] = await _scripts(core)
             checks["registry"] = await _registry(core)
-            durability = await _durability(core)
+            durability = (await measure(core.store)).mode
     except (StoreError, StoreUnavailableError, TimeoutError) as error:
         why = store_trouble(error) or f"Redis refused: {str(error).partition(' ')[0]}"
         checks["redis"] = f"{why} ({core.store.address}; {core.store.last_error or 'no answer in time'})"
@@ -73,14 +74,3 @@ async def _scripts(core: Core) -> str:
 async def _registry(core: Core) -> str:
     await core.registries.current(core.settings.env)
     return "ok"
-
-
-async def _durability(core: Core) -> str:
-    """`fsync` where Redis answers only what is on disk; `memory` for any other, or where it may not be asked."""
-    try:
-        flat = await core.store.command("CONFIG", "GET", "append*")
-    except StoreError:
-        return "memory"
-    config = {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
-    on_disk = config.get("appendonly") == "yes" and config.get("appendfsync") == "always"
-    return "fsync" if on_disk else "memory"

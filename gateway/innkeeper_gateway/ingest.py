@@ -19,7 +19,6 @@ from typing import Any, Final, NamedTuple
 from innkeeper_apps.wire.canonical import NotJsonError, canonical_parsed, parse
 from innkeeper_engine.model.clock import encode_ulid
 from innkeeper_engine.store.store import NewEvent
-
 from innkeeper_gateway.settings import Limits
 
 EARLIEST_MS: Final = 315_532_800_000

@@ -1,9 +1,9 @@
 """`POST /invoke/{slug}`: start one function, whatever its triggers."""
 
 from fastapi import APIRouter, Request
-from innkeeper_apps.wire.canonical import NotJsonError, canonical_parsed
 from starlette.responses import Response
 
+from innkeeper_apps.wire.canonical import NotJsonError, canonical_parsed
 from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.ingest import IngestError, normalise
 from innkeeper_gateway.requests import AUTHENTICATED, CoreOf, json_of

@@ -5,12 +5,12 @@ from typing import Any
 
 import structlog
 from fastapi import APIRouter, Request
+from starlette.responses import Response
+
 from innkeeper_apps.wire.fields import Problem
 from innkeeper_apps.wire.register import Registration, RegistrationError, parse_registration
 from innkeeper_engine.compiled import app_uuid
 from innkeeper_engine.registering import register_app
-from starlette.responses import Response
-
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.requests import AUTHENTICATED, CoreOf, body_of
@@ -75,10 +75,12 @@ async def _check_policy(core: Core, registration: Registration) -> None:
 
 
 def _tell(registration: Registration, *, modified: bool) -> None:
-    for warning in registration.warnings:
+    # Apps register again and again: what is odd is said once.
+    for warning in registration.warnings if modified else ():
         function, field, message = warning.function, warning.field, warning.message
         _log.warning("odd registration", app=registration.app_id, function=function, field=field, why=message)
-    _log.info(
+    say = _log.info if modified else _log.debug
+    say(
         "app registered",
         app=registration.app_id,
         url=registration.url,

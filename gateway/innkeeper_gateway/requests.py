@@ -3,10 +3,10 @@
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
+
 from innkeeper_apps.wire.canonical import NotJsonError, parse
 from innkeeper_apps.wire.keys import bearer_accepted
 from innkeeper_engine.model.clock import is_ulid
-
 from innkeeper_gateway.bodies import read_body
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError

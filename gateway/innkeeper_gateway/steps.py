@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 import orjson
+
 from innkeeper_engine.model.times import rfc3339
 
 _TYPES: Final = frozenset({"step", "attempt", "plan"})

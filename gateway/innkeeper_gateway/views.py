@@ -4,6 +4,7 @@ import uuid
 from typing import Any, Final
 
 import orjson
+
 from innkeeper_apps.wire.canonical import canonical_parsed, parse
 from innkeeper_engine.compiled import FunctionEntry, Registry, app_uuid, function_uuid
 from innkeeper_engine.model.state import RunSummary, StoredEvent

@@ -8,6 +8,7 @@ import pytest
 import rfc8785
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from innkeeper_apps.wire.canonical import NotJsonError, canonical, canonical_json, parse
 
 EXACT = 2**53 - 1

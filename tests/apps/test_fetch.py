@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from innkeeper_apps.egress import EgressPolicy, Resolver
 from innkeeper_apps.fetch import (
     FetchOutcome,
@@ -18,7 +19,6 @@ from innkeeper_apps.fetch import (
 )
 from innkeeper_apps.transport import Transport
 from innkeeper_engine.model.calls import Op, OpKind
-
 from tests.apps.rawserver import http, replies, serving
 
 SECRET = "sk-very-secret"

@@ -14,11 +14,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
 from innkeeper_apps.egress import EgressPolicy, Resolver
 from innkeeper_apps.http_driver import HttpDriver
 from innkeeper_apps.wire.keys import verify
 from innkeeper_engine.model.calls import Answer, Call, Target
-
 from tests.apps.rawserver import RawServer, Seen, http, replies, serving
 
 KEY = "signkey-prod-0123456789abcdef0123456789abcdef"

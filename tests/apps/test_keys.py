@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from innkeeper_apps.wire.canonical import canonical
 from innkeeper_apps.wire.keys import bearer_accepted, bearer_hash, normalise, sign, verify
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from innkeeper_apps.wire.fields import Problem
 from innkeeper_apps.wire.register import (
     Registration,

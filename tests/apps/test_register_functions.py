@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+
 from innkeeper_apps.wire.fields import Problem
 from innkeeper_apps.wire.register import Registration, RegistrationError, parse_registration
 from innkeeper_engine.model.functions import Cancel, Concurrency, FunctionConfig, Trigger

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from innkeeper_apps.wire.canonical import canonical, canonical_json
 from innkeeper_apps.wire.keys import verify
 from innkeeper_apps.wire.request import (

@@ -9,6 +9,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from innkeeper_apps.wire.canonical import canonical
 from innkeeper_apps.wire.response import (
     MAX_OUTPUT_BYTES,

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from innkeeper_apps.egress import EgressPolicy, Resolver
 from innkeeper_apps.sync import Syncer, SyncError
 from innkeeper_apps.transport import Transport
 from innkeeper_apps.wire.keys import sign, verify
-
 from tests.apps.rawserver import RawServer, Seen, http, replies, serving
 
 KEY = "signkey-prod-0123456789abcdef0123456789abcdef"

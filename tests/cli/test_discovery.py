@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from innkeeper_apps.transport import TransportError
 from innkeeper_cli.discovery import (
     Keeper,

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from innkeeper_cli import datadir, durability
+
+from innkeeper_cli import datadir
 from innkeeper_cli.embedded import (
     EmbeddedServerError,
     EmbeddedValkey,
@@ -19,6 +20,7 @@ from innkeeper_cli.embedded import (
     config_text,
     find_binary,
 )
+from innkeeper_engine.store import durability
 from innkeeper_engine.store.connection import Address, Connection, StoreError, StoreUnavailableError
 
 

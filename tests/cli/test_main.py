@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 from click.testing import CliRunner, Result
+
 from innkeeper_cli.main import main
 
 BIN = Path(sys.executable).parent / "innkeeper"

@@ -5,6 +5,7 @@ import json
 
 import httpx
 import pytest
+
 from innkeeper_cli.errors import RoleError
 from innkeeper_cli.probes import Probes, answer
 

@@ -4,6 +4,7 @@ import base64
 from pathlib import Path
 
 import pytest
+
 from innkeeper_cli.settings import DevRole, ExecutorRole, GatewayRole, Role, SettingsError, load
 
 SIGNING = "ab" * 32

@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+
 from innkeeper_cli.stopping import Stop, StoppedEarlyError
 
 

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 import structlog
+
 from innkeeper_cli import logs
 from innkeeper_cli.discovery import News
-from innkeeper_cli.durability import Durability
 from innkeeper_cli.terminal import BUSY_LINES, Banner, Console, Lines, duration
+from innkeeper_engine.store.durability import Durability
 
 
 class Ended(msgspec.Struct):

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from innkeeper_engine.cel import Bound, ExpressionError, bind, compile_expression, index_value
 
+from innkeeper_engine.cel import Bound, ExpressionError, bind, compile_expression, index_value
 from tests.engine.cel_generator import EVENTS, JSON, SCALARS, expressions
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from innkeeper_engine.cel import ExpressionError, bind, compile_expression
 
 ABSENT: dict[str, Any] = {}

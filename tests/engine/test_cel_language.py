@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import pytest
+
 from innkeeper_engine.cel import EvaluationError, compile_expression
 
 DATA: dict[str, Any] = {

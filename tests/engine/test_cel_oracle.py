@@ -9,7 +9,6 @@ from hypothesis import assume, example, given, settings
 cel = pytest.importorskip("cel_expr_python.cel", reason="no wheel of cel-expr-python for this platform")
 
 from innkeeper_engine.cel import EvaluationError, compile_expression  # noqa: E402
-
 from tests.engine.cel_generator import EVENTS, arithmetic, expressions  # noqa: E402
 
 ENV = cel.NewEnv(variables={"event": cel.Type.DYN, "async": cel.Type.DYN})

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from innkeeper_engine.cron import CronError, CronLine, jitter_ms
 
 DAY_MS = 86_400_000

@@ -6,6 +6,7 @@ from email.utils import format_datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from innkeeper_engine.durations import (
     DurationError,
     format_duration,

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from innkeeper_engine.triggers import (
     event_name_problem,
     event_name_warning,

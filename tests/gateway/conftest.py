@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
 import pytest
+
 from innkeeper_engine.store.store import Store
 from innkeeper_gateway.settings import GatewaySettings
-
 from tests.gateway.world import World
 
 MakeWorld = Callable[..., Awaitable[World]]

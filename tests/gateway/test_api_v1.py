@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import orjson
 import pytest
+
 from innkeeper_engine.decide.notes import step_note
 from innkeeper_engine.model.calls import Op, OpKind
 from innkeeper_engine.model.effects import LeaseGuard, Wait
 from innkeeper_gateway.settings import GatewaySettings
-
 from tests.conftest import OpenStore, ValkeyProcess
 from tests.gateway.conftest import MakeWorld
 from tests.gateway.world import World, function

@@ -5,8 +5,8 @@ from typing import Any
 
 import orjson
 import pytest
-from innkeeper_gateway.settings import GatewaySettings
 
+from innkeeper_gateway.settings import GatewaySettings
 from tests.gateway.conftest import SIGNING_KEY, MakeWorld
 from tests.gateway.world import APP_URL, World, function, registration
 

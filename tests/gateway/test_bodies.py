@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Header, Receive, read_body, unpack
 
 

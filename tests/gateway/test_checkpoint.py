@@ -4,11 +4,11 @@ from typing import Any
 
 import httpx
 import pytest
+
 from innkeeper_apps.wire.request import encode_item_id
 from innkeeper_engine.model.effects import KeepGuard, NoGuard, Save
 from innkeeper_engine.model.state import Lease
 from innkeeper_gateway.settings import GatewaySettings, Limits
-
 from tests.gateway.conftest import MakeWorld
 from tests.gateway.world import World, function
 

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import orjson
 import pytest
+
 from innkeeper_engine.model.clock import is_ulid
 from innkeeper_engine.store.store import Store
 from innkeeper_gateway.settings import GatewaySettings, Limits
-
 from tests.conftest import OpenStore, ValkeyProcess
 from tests.gateway.conftest import MakeWorld
 from tests.gateway.world import World

@@ -7,6 +7,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from innkeeper_apps.wire.canonical import canonical_json
 from innkeeper_engine.model.clock import is_ulid, ulid_ms
 from innkeeper_gateway.ingest import IngestError, Seed, event_ids, parse_events, read_seed

@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+
 from innkeeper_engine.store.connection import StoreError
 from innkeeper_engine.store.store import Store
 from innkeeper_gateway.server import GatewayServer, GatewayStartError
-
 from tests.conftest import OpenStore, ValkeyProcess
 from tests.gateway.conftest import MakeWorld
 from tests.gateway.world import World, function

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 from hypothesis import given
 from hypothesis import strategies as st
+
 from innkeeper_gateway.steps import StepTrace, fold_steps, step_view, step_views
 
 A, B = "a" * 40, "b" * 40

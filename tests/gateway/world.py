@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import httpx
 import orjson
+
 from innkeeper_engine.decide.runs import start_effect
 from innkeeper_engine.model.clock import RandomIds, SystemClock, derived_ulid
 from innkeeper_engine.model.effects import CursorGuard, Effect, Finish, HistoryGuard, LeaseGuard, NoGuard

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from innkeeper_apps.wire.keys import bearer_hash, sign, verify
 from innkeeper_apps.wire.register import parse_in_band
-
 from tests.sdk.harness import ALL, Api, App, make_app
 
 pytestmark = pytest.mark.sdk

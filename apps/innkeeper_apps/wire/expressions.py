@@ -4,9 +4,8 @@ import re
 from collections.abc import Collection
 from typing import Final, Protocol
 
-from innkeeper_engine.cel import ExpressionError
-
 from innkeeper_apps.wire.fields import Fields
+from innkeeper_engine.cel import ExpressionError
 
 EVENT: Final = frozenset({"event"})
 EVENT_AND_ASYNC: Final = frozenset({"event", "async"})

@@ -11,6 +11,7 @@ as absent.
 from typing import Any
 
 import msgspec
+
 from innkeeper_engine.durations import DurationError, format_duration, parse_duration_ms
 
 

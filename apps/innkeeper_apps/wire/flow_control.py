@@ -7,11 +7,10 @@ warning.
 
 from typing import Any, Final, Literal, TypeVar
 
-from innkeeper_engine.durations import DAY_MS, MINUTE_MS, SECOND_MS
-from innkeeper_engine.model.functions import Concurrency, Scope
-
 from innkeeper_apps.wire.expressions import EVENT, CheckExpression, condition, value_expression
 from innkeeper_apps.wire.fields import Fields, kind, whole_number
+from innkeeper_engine.durations import DAY_MS, MINUTE_MS, SECOND_MS
+from innkeeper_engine.model.functions import Concurrency, Scope
 
 _Text = TypeVar("_Text", bound=str)
 

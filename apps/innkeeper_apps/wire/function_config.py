@@ -4,6 +4,11 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
+
+from innkeeper_apps.wire.canonical import canonical_parsed
+from innkeeper_apps.wire.expressions import EVENT, EVENT_AND_ASYNC, CheckExpression, condition
+from innkeeper_apps.wire.fields import Fields, Findings, kind
+from innkeeper_apps.wire.flow_control import check_flow_control, limits_whole_runs, read_concurrency
 from innkeeper_engine.cron import CronError, CronLine
 from innkeeper_engine.durations import DAY_MS, MINUTE_MS, SECOND_MS
 from innkeeper_engine.model.functions import (
@@ -15,11 +20,6 @@ from innkeeper_engine.model.functions import (
     Trigger,
 )
 from innkeeper_engine.triggers import event_name_problem, event_name_warning
-
-from innkeeper_apps.wire.canonical import canonical_parsed
-from innkeeper_apps.wire.expressions import EVENT, EVENT_AND_ASYNC, CheckExpression, condition
-from innkeeper_apps.wire.fields import Fields, Findings, kind
-from innkeeper_apps.wire.flow_control import check_flow_control, limits_whole_runs, read_concurrency
 
 MAX_TRIGGERS: Final = 10
 MAX_CANCELS: Final = 5

@@ -11,13 +11,13 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
-from innkeeper_engine.cel import compile_expression
-from innkeeper_engine.model.functions import App, FunctionConfig
 
 from innkeeper_apps.wire.canonical import NotJsonError, canonical_parsed, parse
 from innkeeper_apps.wire.expressions import CheckExpression
 from innkeeper_apps.wire.fields import Fields, Findings, Problem, fold, kind
 from innkeeper_apps.wire.function_config import read_function, url_problem
+from innkeeper_engine.cel import compile_expression
+from innkeeper_engine.model.functions import App, FunctionConfig
 
 _SDK = re.compile(r"(?:inngest-)?(?P<language>[^:]+):v?(?P<version>.+)")
 _DEFAULT_PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}

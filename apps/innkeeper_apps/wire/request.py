@@ -10,9 +10,9 @@ from functools import lru_cache
 from urllib.parse import quote, unquote_plus
 
 import orjson
-from innkeeper_engine.model.calls import DISCOVER, Call
 
 from innkeeper_apps.wire.keys import sign
+from innkeeper_engine.model.calls import DISCOVER, Call
 
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 """Beyond this a request goes out with `use_api`, and the SDK fetches the state."""

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from innkeeper_engine.durations import parse_retry_after_ms
-from innkeeper_engine.model.calls import Answer, Op, OpKind
 
 from innkeeper_apps.wire.canonical import NotJsonError, canonical_parsed, parse, plain
 from innkeeper_apps.wire.request import decode_item_id
+from innkeeper_engine.durations import parse_retry_after_ms
+from innkeeper_engine.model.calls import Answer, Op, OpKind
 
 MAX_RESPONSE_BYTES = 8 * 1024 * 1024
 MAX_OUTPUT_BYTES = 4 * 1024 * 1024

@@ -30,6 +30,13 @@ local function hash(key)
   return t
 end
 
+-- The members of a set in an order that does not depend on the server: what follows from it can be repeated.
+local function members(key)
+  local found = call('SMEMBERS', key)
+  table.sort(found)
+  return found
+end
+
 -- Turns order who joined a ring when: the time, and strictly increasing inside one millisecond.
 local turn
 local function next_turn()

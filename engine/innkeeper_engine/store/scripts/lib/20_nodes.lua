@@ -247,7 +247,7 @@ local function visit()
   end
   if left_blocked then
     -- Scouts inside a lane that leaves the ring would be lost to the other lanes that wait for the same limits.
-    for _, limit in ipairs(call('SMEMBERS', P .. 'ws:' .. lane)) do settled[#settled + 1] = limit end
+    for _, limit in ipairs(members(P .. 'ws:' .. lane)) do settled[#settled + 1] = limit end
   end
   settle_all(settled)
   return leased

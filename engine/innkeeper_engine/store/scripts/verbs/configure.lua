@@ -17,14 +17,14 @@ local function set_caps(fn, caps)
   for i = 1, #caps, 2 do new[caps[i]] = caps[i + 1] end
   for def, cap in pairs(new) do
     call('HSET', key, def, cap)
-    if old[def] and old[def] ~= cap then
-      for _, limit in ipairs(call('SMEMBERS', P .. 'wd:' .. def)) do settle(limit) end
+    if old[def] and old[def] ~= tostring(cap) then
+      for _, limit in ipairs(members(P .. 'wd:' .. def)) do settle(limit) end
     end
   end
   for def, _ in pairs(old) do
     if def ~= 'held' and not new[def] then
       call('HDEL', key, def)
-      for _, limit in ipairs(call('SMEMBERS', P .. 'wd:' .. def)) do let_out(limit, fn) end
+      for _, limit in ipairs(members(P .. 'wd:' .. def)) do let_out(limit, fn) end
     end
   end
 end
@@ -34,7 +34,7 @@ local function set_held(fn, held)
   if held then
     call('HSET', key, 'held', 1)
   elseif call('HDEL', key, 'held') == 1 then
-    for _, lane in ipairs(call('SMEMBERS', P .. 'hl:' .. fn)) do
+    for _, lane in ipairs(members(P .. 'hl:' .. fn)) do
       set_idle('l' .. lane)
       if call('EXISTS', P .. 'lr:' .. lane) == 1 then ready_lane(lane) end
     end

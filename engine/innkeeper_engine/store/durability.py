@@ -3,6 +3,7 @@
 from typing import Literal, Protocol
 
 import msgspec
+
 from innkeeper_engine.store.connection import Argument, Reply, StoreError
 
 Mode = Literal["memory", "fsync"]
