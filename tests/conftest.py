@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
