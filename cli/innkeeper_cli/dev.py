@@ -12,22 +12,21 @@ from typing import Any
 import msgspec
 
 from innkeeper_apps.egress import Resolver
-from innkeeper_apps.sync import Syncer, SyncError
+from innkeeper_apps.sync import Syncer
 from innkeeper_apps.transport import Transport
-from innkeeper_apps.wire.register import RegistrationError, parse_in_band
 from innkeeper_cli import datadir
-from innkeeper_cli.discovery import Keeper, Outcome, Scanner, candidates
+from innkeeper_cli.discovery import Keeper, Scanner, candidates
 from innkeeper_cli.embedded import EmbeddedValkey
-from innkeeper_cli.executor_role import dev_egress, make_executor, store_settings
-from innkeeper_cli.gateway_role import listen, make_app, reveal, until_it_ends
+from innkeeper_cli.executor_role import dev_egress, make_executor
+from innkeeper_cli.gateway_role import listen, make_app, reveal, store_settings, until_it_ends
 from innkeeper_cli.settings import DevRole
 from innkeeper_cli.stopping import Stop
+from innkeeper_cli.syncing import AppSync
 from innkeeper_cli.terminal import Banner, Console, Lines, Terminal
 from innkeeper_cli.version import VERSION
 from innkeeper_engine.model.clock import SystemClock
-from innkeeper_engine.registering import register_app
 from innkeeper_engine.store import durability
-from innkeeper_engine.store.connection import Address, StoreError, StoreUnavailableError
+from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.service import Executor
 from innkeeper_gateway.app import GatewayApp
@@ -152,22 +151,7 @@ class DevServer:
         transport = Transport(Resolver(dev_egress(role)))
         stack.push_async_callback(transport.close)
         keys = [key for key in (reveal(role.signing_key), reveal(role.signing_key_fallback)) if key]
-        clock = SystemClock()
-        syncer = Syncer(transport, clock, server_kind="dev")
-
-        async def sync(url: str) -> Outcome:
-            try:
-                synced = await syncer.sync_app(url, keys=keys)
-                if not synced.in_band:
-                    return Outcome(ok=True, modified=bool(synced.modified))
-                app = parse_in_band(synced.body).as_app(clock.now_ms(), 1)
-                done = await register_app(store, GatewaySettings().env, app, now_ms=clock.now_ms())
-            except SyncError as error:
-                return Outcome(ok=False, reason=str(error), reachable=error.code != "unreachable")
-            except (RegistrationError, StoreError, StoreUnavailableError) as error:
-                return Outcome(ok=False, reason=f"{url}: {error}")
-            return Outcome(ok=True, modified=done.modified)
-
+        sync = AppSync(store, Syncer(transport, SystemClock(), server_kind="dev"), keys)
         scanner = Scanner(transport, candidates(own_port=role.port)) if options.discovery else None
         return Keeper(
             options.urls,

@@ -7,16 +7,15 @@ import structlog
 
 from innkeeper_apps.egress import EgressPolicy
 from innkeeper_apps.http_driver import HttpDriver
-from innkeeper_cli.gateway_role import reveal
+from innkeeper_cli.gateway_role import reveal, store_settings
 from innkeeper_cli.probes import Checks, Probes
-from innkeeper_cli.settings import DevRole, ExecutorRole
+from innkeeper_cli.settings import DevRole, ExecutorRole, SyncRole
 from innkeeper_cli.stopping import Stop
 from innkeeper_engine.decide.retries import RetryPolicy
 from innkeeper_engine.model.calls import Target
 from innkeeper_engine.model.clock import SystemClock
 from innkeeper_engine.store import durability
 from innkeeper_engine.store.connection import Address
-from innkeeper_engine.store.store import StoreSettings
 from innkeeper_executor.service import Executor
 from innkeeper_executor.settings import ExecutorSettings
 from innkeeper_executor.worker import RunLine
@@ -37,12 +36,7 @@ def executor_settings(role: ExecutorRole | DevRole) -> ExecutorSettings:
     )
 
 
-def store_settings(role: ExecutorRole | DevRole) -> StoreSettings:
-    """The store's own settings from the role's."""
-    return StoreSettings(lease_ms=round(role.lease_s * 1000))
-
-
-def app_egress(role: ExecutorRole) -> EgressPolicy:
+def app_egress(role: ExecutorRole | SyncRole) -> EgressPolicy:
     """Where apps may be in a cluster: private addresses too, and what the operator of the platform allows."""
     return dataclasses.replace(EgressPolicy.users(role.egress_allow), allow_private=True)
 

@@ -4,14 +4,14 @@ import structlog
 from pydantic import SecretStr
 
 from innkeeper_cli.errors import RoleError
-from innkeeper_cli.settings import GatewayRole
+from innkeeper_cli.settings import DevRole, ExecutorRole, GatewayRole
 from innkeeper_cli.stopping import Stop
 from innkeeper_cli.version import VERSION
 from innkeeper_engine.model.clock import RandomIds, SystemClock
 from innkeeper_engine.registry import Registries
 from innkeeper_engine.store import durability
 from innkeeper_engine.store.connection import Address
-from innkeeper_engine.store.store import Store
+from innkeeper_engine.store.store import Store, StoreSettings
 from innkeeper_gateway.app import GatewayApp, create_app
 from innkeeper_gateway.server import GatewayServer, GatewayStartError
 from innkeeper_gateway.settings import GatewaySettings
@@ -22,6 +22,11 @@ _log = structlog.stdlib.get_logger(__name__)
 def reveal(secret: SecretStr | None) -> str | None:
     """The text of a secret, for the one that needs it."""
     return None if secret is None else secret.get_secret_value()
+
+
+def store_settings(role: ExecutorRole | DevRole | GatewayRole) -> StoreSettings:
+    """The store's own settings from the role's."""
+    return StoreSettings(lease_ms=round(role.lease_s * 1000))
 
 
 def gateway_settings(role: GatewayRole) -> GatewaySettings:
@@ -71,7 +76,8 @@ async def serve(role: GatewayRole) -> None:
     """
     stop = Stop()
     stop.listen()
-    store = Store(Address.parse(role.redis_url.get_secret_value()), name="innkeeper-gateway")
+    address = Address.parse(role.redis_url.get_secret_value())
+    store = Store(address, store_settings(role), name="innkeeper-gateway")
     server = GatewayServer(make_app(gateway_settings(role), store), host=role.host, port=role.port)
 
     async def start() -> None:

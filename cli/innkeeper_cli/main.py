@@ -15,7 +15,16 @@ import uvloop
 from innkeeper_cli import logs
 from innkeeper_cli.discovery import check_url
 from innkeeper_cli.errors import RoleError
-from innkeeper_cli.settings import LOG_FORMATS, DevRole, ExecutorRole, GatewayRole, Role, SettingsError, load
+from innkeeper_cli.settings import (
+    LOG_FORMATS,
+    DevRole,
+    ExecutorRole,
+    GatewayRole,
+    Role,
+    SettingsError,
+    SyncRole,
+    load,
+)
 from innkeeper_cli.stopping import StoppedEarlyError
 from innkeeper_cli.version import VERSION
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
@@ -185,6 +194,29 @@ def executor(host: str | None, port: int | None, log_format: str | None) -> None
         await executor_role.serve(role)
 
     _run("executor", serve)
+
+
+@main.command()
+@click.argument("urls", nargs=-1, required=True, metavar="URL...")
+@_FORMAT
+def sync(urls: tuple[str, ...], log_format: str | None) -> None:
+    """Register the apps at these URLs, once, for example after a deployment.
+
+    Needs INNKEEPER_REDIS_URL and INNKEEPER_SIGNING_KEY. An app that has the signing key answers with its functions;
+    one that does not is asked to register at the gateway by itself. Ends with 1 if one of them did not register.
+    """
+    role = _load(SyncRole, log_format=log_format or "console", log_level="warning")
+    try:
+        checked = tuple(check_url(url) for url in urls)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="URL") from None
+
+    async def once() -> None:
+        from innkeeper_cli import syncing  # noqa: PLC0415
+
+        await syncing.sync_all(role, checked)
+
+    _run("sync", once)
 
 
 @main.command()

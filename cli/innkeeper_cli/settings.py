@@ -198,10 +198,14 @@ class _Listens(Role):
     port: Annotated[int, Field(ge=1, le=65_535)] = 8288
 
 
-class _Works(Role):
+class _Leases(Role):
+    lease_s: Seconds = 30.0
+    """How long a request may go without a heartbeat of its executor. The same for gateways and executors."""
+
+
+class _Works(_Leases):
     capacity: Annotated[int, Field(ge=1, le=100_000)] = 256
     """Requests to apps at the same time."""
-    lease_s: Seconds = 30.0
     beat_s: Seconds = 10.0
     retry_backoff_s: Backoff = (15, 30, 60, 120, 300, 600, 1200, 2400, 3600, 7200)
     """The wait before each retry; the last one holds for all further ones."""
@@ -218,11 +222,18 @@ class _Works(Role):
         return self
 
 
-class GatewayRole(_Listens):
+class GatewayRole(_Listens, _Leases):
     """`innkeeper gateway`: it does not start without its keys. What is sealed is for executors alone to open."""
 
     redis_url: RedisUrl
     event_key: EventKeys
+    signing_key: SigningKey
+
+
+class SyncRole(Role):
+    """`innkeeper sync`: what it takes to reach apps and the registry."""
+
+    redis_url: RedisUrl
     signing_key: SigningKey
 
 

@@ -349,11 +349,17 @@ class Cluster:
         self._valkey = Proc("valkey", valkey, env=clean_env(), log=folder / "valkey.log")
         self._gateway = self.role("gateway", clean_env(FAST | keys | {"INNKEEPER_PORT": str(self.port)}))
         self._executor = self.role("executor", clean_env(FAST | keys))
+        self._env = clean_env(keys)
         self.procs = (self._valkey, self._gateway, self._executor)
 
     def role(self, name: str, env: Mapping[str, str]) -> Proc:
         """A role as a process that is not started yet."""
         return Proc(name, [str(BIN / "innkeeper"), name], env=env, log=self.folder / f"{name}.log")
+
+    def sync(self, *urls: str) -> subprocess.CompletedProcess[str]:
+        """`innkeeper sync`, to its end."""
+        command = [str(BIN / "innkeeper"), "sync", *urls]
+        return subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=60, check=False)
 
     def start(self) -> None:
         """Start all and wait until the gateway is ready."""

@@ -58,6 +58,24 @@ def test_signed_calls_are_accepted_and_unsigned_ones_are_not(
         app.stop()
 
 
+@pytest.mark.parametrize("sdk", ALL)
+def test_the_sync_command_registers_an_app_in_band(sdk: str, cluster: Cluster, tmp_path: Path) -> None:
+    """The app answers with its functions, signed; it need not reach the server itself."""
+    app = in_production(sdk, tmp_path, cluster.api, f"{sdk}-in-band", MAIN)
+    url = app.url
+    try:
+        app.start()
+        for word in ("registered", "nothing has changed"):
+            done = cluster.sync(url)
+            assert (done.returncode, done.stdout) == (0, f"{url}: {word}\n"), done.stderr
+        assert app.trigger("two-step").end()["output"] == {"sum": 42}
+    finally:
+        app.stop()
+    gone = cluster.sync(url)
+    assert gone.returncode == 1
+    assert "refused" in gone.stderr
+
+
 @pytest.mark.parametrize("sdk", [PY05, JS4])
 def test_state_is_fetched_with_the_key(sdk: str, cluster: Cluster, tmp_path: Path) -> None:
     """What is too large for a request is asked for by the SDK, which must show its key."""

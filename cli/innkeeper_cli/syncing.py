@@ -1,0 +1,71 @@
+"""Asks an app to register: in band where keys are shared, else by making it call back."""
+
+import sys
+
+import click
+
+from innkeeper_apps.egress import Resolver
+from innkeeper_apps.sync import Syncer, SyncError
+from innkeeper_apps.transport import Transport
+from innkeeper_apps.wire.register import RegistrationError, parse_in_band
+from innkeeper_cli.discovery import Outcome
+from innkeeper_cli.executor_role import app_egress
+from innkeeper_cli.gateway_role import reveal
+from innkeeper_cli.settings import SyncRole
+from innkeeper_engine.model.clock import SystemClock
+from innkeeper_engine.registering import register_app
+from innkeeper_engine.store.connection import Address, StoreError, StoreUnavailableError
+from innkeeper_engine.store.store import Store
+from innkeeper_gateway.settings import GatewaySettings
+
+
+class AppSync:
+    """Registers the app at a URL; never raises for what the app did."""
+
+    def __init__(self, store: Store, syncer: Syncer, keys: list[str]) -> None:
+        self._store = store
+        self._syncer = syncer
+        self._keys = keys
+        self._clock = SystemClock()
+
+    async def __call__(self, url: str) -> Outcome:
+        """Ask one app. What it answers in band is checked and registered here; otherwise the gateway did so."""
+        try:
+            synced = await self._syncer.sync_app(url, keys=self._keys)
+            if not synced.in_band:
+                return Outcome(ok=True, modified=bool(synced.modified))
+            now_ms = self._clock.now_ms()
+            app = parse_in_band(synced.body).as_app(now_ms, 1)
+            done = await register_app(self._store, GatewaySettings().env, app, now_ms=now_ms)
+        except SyncError as error:
+            return Outcome(ok=False, reason=str(error), reachable=error.code != "unreachable")
+        except (RegistrationError, StoreError, StoreUnavailableError) as error:
+            return Outcome(ok=False, reason=f"{url}: {error}")
+        return Outcome(ok=True, modified=done.modified)
+
+
+async def sync_all(role: SyncRole, urls: tuple[str, ...]) -> None:
+    """Ask each app once and print what came of it; ends the process with 1 if one did not register.
+
+    Raises:
+        StoreUnavailableError: no Redis or Valkey.
+    """
+    store = Store(Address.parse(role.redis_url.get_secret_value()), name="innkeeper-sync")
+    transport = Transport(Resolver(app_egress(role)))
+    keys = [key for key in (reveal(role.signing_key), reveal(role.signing_key_fallback)) if key]
+    failed = False
+    try:
+        await store.open()
+        sync = AppSync(store, Syncer(transport, SystemClock(), server_kind="cloud"), keys)
+        for url in urls:
+            outcome = await sync(url)
+            failed |= not outcome.ok
+            if outcome.ok:
+                click.echo(f"{url}: {'registered' if outcome.modified else 'nothing has changed'}")
+            else:
+                click.echo(f"innkeeper sync: {outcome.reason}", err=True)
+    finally:
+        await transport.close()
+        await store.close()
+    if failed:
+        sys.exit(1)
