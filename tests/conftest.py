@@ -72,7 +72,7 @@ class ValkeyProcess:
     def _read(self, out: IO[str]) -> None:
         for line in out:
             self._log.append(line)
-            if "Ready to accept connections" in line:
+            if "ready to accept connections" in line.lower():
                 self._ready.set()
         self._ready.set()
 

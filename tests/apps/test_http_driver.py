@@ -196,7 +196,11 @@ async def test_a_stream_with_keep_alive_spaces_is_read_to_its_end(driver: HttpDr
             "switches protocols",
         ),
         (http(200, b"notgzip", content_encoding="gzip"), "BadResponse", "not the gzip"),
-        (http(200, gzip.compress(b"cut" * 50)[:-9], content_encoding="gzip"), "BadResponse", "is cut off"),
+        (
+            http(200, gzip.compress(b"cut" * 50, mtime=0)[:-9], content_encoding="gzip"),
+            "BadResponse",
+            "is cut off",
+        ),
         (http(200, b"x", content_encoding="br"), "BadResponse", "content-encoding 'br' is not gzip"),
         (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 600_000, "BadResponse", "headers exceed"),
     ],

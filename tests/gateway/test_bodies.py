@@ -80,7 +80,8 @@ async def test_an_encoding_that_is_not_known_is_refused_with_those_that_are() ->
 
 
 @pytest.mark.parametrize(
-    "packed", [b"not packed", gzip.compress(b"hello", mtime=0)[:-9], gzip.compress(b"hello", mtime=0) + b"rest"]
+    "packed",
+    [b"not packed", gzip.compress(b"hello", mtime=0)[:-9], gzip.compress(b"hello", mtime=0) + b"rest"],
 )
 async def test_a_body_that_does_not_unpack_is_refused(packed: bytes) -> None:
     error = await refusal([(b"content-encoding", b"gzip")], receiver(packed), 100)

@@ -84,7 +84,7 @@ async def test_a_request_over_the_limit_is_refused(make_world: MakeWorld) -> Non
     world = await make_world(GatewaySettings(dev=True, limits=Limits(request_bytes=1000)))
     for content, headers in (
         (b"[" + b" " * 1000 + b"]", {}),
-        (gzip.compress(b"[" + b" " * 1000 + b"]"), {"content-encoding": "gzip"}),
+        (gzip.compress(b"[" + b" " * 1000 + b"]", mtime=0), {"content-encoding": "gzip"}),
     ):
         reply = await world.http.post("/e/test", content=content, headers=headers)
         assert reply.status_code == 413

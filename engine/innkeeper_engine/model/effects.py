@@ -252,7 +252,10 @@ class LeaseGuard(NamedTuple):
 
 
 class KeepGuard(NamedTuple):
-    """This lease is the item's, and stays (extended by `extend_ms`; 0 leaves it). `generation` 0: not asked."""
+    """This lease is the item's, and stays. `generation` 0: not asked.
+
+    It is extended to `extend_ms` from now, or to the length that its executor asked for where that is less; 0 leaves it.
+    """
 
     item: str
     token: str

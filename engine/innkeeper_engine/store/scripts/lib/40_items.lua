@@ -1,6 +1,6 @@
 -- Queue items, i:<item>: r run, k kind (s start, d discovery, p planned step, f fetch), s step id, p partition,
 -- o order, a attempt, g generation, x expiries, v checkpoints seen, st state (q queued, t timer, l leased),
--- tk token, ex executor, d sealed request of a fetch, c cancelled while leased.
+-- tk token, ex executor, lm how long a lease lasts (ms), d sealed request of a fetch, c cancelled while leased.
 -- ri:<run> holds what goes with the run: i<item>, w<pause>.
 
 local function enqueue(id, partition, order, due)
@@ -48,7 +48,7 @@ local function lease_item(id, executor, token, lease_ms, inline_bytes)
   for i = 1, #item, 2 do
     if item[i] == 'r' then run = item[i + 1] elseif item[i] == 'g' then generation = item[i + 1] + 1 end
   end
-  call('HSET', ikey, 'st', 'l', 'tk', token, 'ex', executor, 'g', generation)
+  call('HSET', ikey, 'st', 'l', 'tk', token, 'ex', executor, 'g', generation, 'lm', lease_ms)
   call('SADD', P .. 'x:' .. executor, id)
   set_timer('L' .. id, now + lease_ms)
   local skey = P .. 'st:' .. run
