@@ -10,6 +10,8 @@ Header: TypeAlias = tuple[bytes, bytes]
 _AUTO_HEADER = 47
 """zlib's window bits for: 15 bits, find out whether it is gzip or zlib."""
 _RAW = -15
+_MOST_MEMBERS = 64
+"""Of a gzip body. What follows a member is copied, so a body of a million empty ones would take minutes."""
 
 
 class BodyError(Exception):
@@ -73,7 +75,9 @@ def unpack(raw: bytes, limit: int) -> bytes:
 
 def _unpack(raw: bytes, limit: int, window_bits: int) -> bytes:
     out = bytearray()
-    while raw:
+    for _ in range(_MOST_MEMBERS):
+        if not raw:
+            break
         member = zlib.decompressobj(window_bits)
         out += member.decompress(raw, limit + 1 - len(out))
         if len(out) > limit:
@@ -81,6 +85,8 @@ def _unpack(raw: bytes, limit: int, window_bits: int) -> bytes:
         if not member.eof:
             raise BodyError("the body cannot be unpacked: it ends too early", 400)
         raw = member.unused_data
+    if raw:
+        raise BodyError(f"the body cannot be unpacked: it has more than {_MOST_MEMBERS} gzip members", 400)
     return bytes(out)
 
 

@@ -12,7 +12,9 @@ from starlette.responses import Response
 
 from innkeeper_apps.wire.keys import bearer_accepted
 from innkeeper_apps.wire.response import Checkpoint, CheckpointError, read_checkpoint
+from innkeeper_engine.decide.notes import MOST_NAME
 from innkeeper_engine.model.calls import Op, OpKind
+from innkeeper_engine.model.decoding import shown
 from innkeeper_engine.model.effects import MAX_EFFECTS, Effect, KeepGuard, Note, Save, Touch
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Header, Receive, read_body
@@ -135,7 +137,7 @@ def _note(op: Op, now_ms: int) -> bytes:
         "t": now_ms,
         "type": "step",
         "id": op.id,
-        "name": op.display_name or op.name,
+        "name": shown(op.display_name or op.name, MOST_NAME),
         "op": op.kind.value,
         "status": "Waiting" if op.kind is OpKind.STEP_PLANNED else "Completed",
         "attempt": 0,

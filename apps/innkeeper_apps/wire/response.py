@@ -165,6 +165,7 @@ def _read_op(item: Any, index: int) -> Op:
         if not isinstance(value, wanted):
             expected = "text" if wanted is str else "an object"
             raise _BadResponseError(f"operation {index} ({_text(op)}): `{key}` must be {expected}")
+    name, display_name = _whole(name), _whole(display_name)
     step = display_name or id_ or f"number {index}"
     if kind is None:
         raise _unknown_op(op, step)
@@ -172,7 +173,7 @@ def _read_op(item: Any, index: int) -> Op:
         raise _BadResponseError(f"operation {index} ({op}) has no `id`")
     error = item.get("error")
     try:
-        options = plain({key: value for key, value in opts.items() if value is not None})
+        options = plain({key: _whole(value) for key, value in opts.items() if value is not None})
     except NotJsonError as e:
         raise _BadResponseError(f"options of step {step}: {e}") from None
     return Op(
@@ -184,6 +185,11 @@ def _read_op(item: Any, index: int) -> Op:
         data=_read_data(item.get("data"), kind, step),
         error=_step_error(error) if kind in (OpKind.STEP_ERROR, OpKind.STEP_FAILED) else None,
     )
+
+
+def _whole(value: Any) -> Any:
+    """A text without half characters (lone surrogates), which no key and no note can hold; others as they are."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value
 
 
 def _unknown_op(op: Any, step: str) -> _BadResponseError:

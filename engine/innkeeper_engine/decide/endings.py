@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import orjson
-
 from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.notes import attempt_note
 from innkeeper_engine.model.calls import Answer
+from innkeeper_engine.model.decoding import decoded
 from innkeeper_engine.model.effects import Effect, Finish, Retry
 from innkeeper_engine.model.state import Lease
 
@@ -72,7 +71,7 @@ def failed_request(lease: Lease, answer: Answer, max_attempts: int, context: Con
 
 def _error_of(answer: Answer) -> dict[str, Any]:
     raw = answer.error if answer.error is not None else answer.output
-    error = orjson.loads(raw) if raw else None
+    error = decoded(raw) if raw else None
     if not isinstance(error, dict):
         error = {"name": "Error", "message": error if isinstance(error, str) and error else answer.reason}
     if not error.get("message"):

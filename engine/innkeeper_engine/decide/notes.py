@@ -5,8 +5,13 @@ from typing import Any
 import orjson
 
 from innkeeper_engine.model.calls import Op
+from innkeeper_engine.model.decoding import shown
 from innkeeper_engine.model.effects import Note
 from innkeeper_engine.model.state import Lease
+
+MOST_NAME = 500
+_MOST_MESSAGE = 2_000
+"""Characters of a name and of a message in a note: the whole of them is in the payload."""
 
 
 def step_note(lease: Lease, op: Op, status: str, now_ms: int, error: dict[str, Any] | None = None) -> Note:
@@ -15,13 +20,13 @@ def step_note(lease: Lease, op: Op, status: str, now_ms: int, error: dict[str, A
         "t": now_ms,
         "type": "step",
         "id": op.id,
-        "name": op.display_name or op.name,
+        "name": shown(op.display_name or op.name, MOST_NAME),
         "op": op.kind.value,
         "status": status,
         "attempt": lease.attempt,
     }
     if error:
-        line["error"] = {"name": error.get("name"), "message": error.get("message")}
+        line["error"] = _brief(error)
     return Note(lease.run, orjson.dumps(line))
 
 
@@ -31,8 +36,8 @@ def attempt_note(lease: Lease, reason: str, now_ms: int, error: dict[str, Any], 
         "t": now_ms,
         "type": "attempt",
         "attempt": lease.attempt,
-        "reason": reason,
-        "error": {"name": error.get("name"), "message": error.get("message")},
+        "reason": shown(reason, _MOST_MESSAGE),
+        "error": _brief(error),
         "retry": retry_ms,
     }
     return Note(lease.run, orjson.dumps(line))
@@ -41,3 +46,9 @@ def attempt_note(lease: Lease, reason: str, now_ms: int, error: dict[str, Any], 
 def cancel_note(why: str, now_ms: int, **details: str) -> bytes:
     """Why a run was cancelled."""
     return orjson.dumps({"t": now_ms, "type": "cancelled", "why": why, **details})
+
+
+def _brief(error: dict[str, Any]) -> dict[str, str]:
+    """An error's name and message."""
+    name, message = str(error.get("name") or "Error"), str(error.get("message") or "")
+    return {"name": shown(name, MOST_NAME), "message": shown(message, _MOST_MESSAGE)}

@@ -4,13 +4,13 @@ The rules are those of the SDK protocol as the published SDKs speak it; a run's 
 """
 
 import msgspec
-import orjson
 
 from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.endings import complete, failed_request
 from innkeeper_engine.decide.notes import step_note
 from innkeeper_engine.decide.steps import NEW_RESULTS, op_effects, over_limits, unusable_id
 from innkeeper_engine.model.calls import Answer, Op, OpKind
+from innkeeper_engine.model.decoding import decoded
 from innkeeper_engine.model.effects import Discover, Effect, Finish, Mode, Pending, Retry, Save
 from innkeeper_engine.model.state import Lease
 
@@ -115,7 +115,7 @@ def _retry_step(lease: Lease, failed: Op, done: list[Op], answer: Answer, contex
         effects += [effect._replace(go=False) if isinstance(effect, Save) else effect for effect in made]
         if any(isinstance(effect, Finish) for effect in made):
             return effects
-    error = orjson.loads(failed.error) if failed.error else {}
+    error = decoded(failed.error) if failed.error else {}
     effects.append(step_note(lease, failed, "Retrying", context.now_ms, error))
     effects.append(Retry(lease.item, lease.attempt + 1, at_ms))
     return effects

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import orjson
 
 from innkeeper_engine.cel import Bound, index_value
 from innkeeper_engine.compiled import FunctionEntry, Registry
@@ -15,6 +14,7 @@ from innkeeper_engine.decide.notes import cancel_note
 from innkeeper_engine.decide.runs import start_effect
 from innkeeper_engine.decide.steps import find_function
 from innkeeper_engine.model.clock import derived_ulid
+from innkeeper_engine.model.decoding import decoded
 from innkeeper_engine.model.effects import Cancel, Effect, Resolve, Resume, Start
 from innkeeper_engine.model.state import QueuedEvent, Waiter, WaiterQuery
 
@@ -33,10 +33,10 @@ class Arrival:
         """The event as decoded JSON; empty where it is none, so that no event can stop the cursor."""
         if self._decoded is None:
             try:
-                decoded = orjson.loads(self.queued.body)
-            except orjson.JSONDecodeError:
-                decoded = {}
-            self._decoded = decoded if isinstance(decoded, dict) else {}
+                event = decoded(self.queued.body)
+            except ValueError:
+                event = {}
+            self._decoded = event if isinstance(event, dict) else {}
         return self._decoded
 
     @property

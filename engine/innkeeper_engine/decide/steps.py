@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
-import orjson
 
 from innkeeper_engine.cel import ExpressionError, bind, compile_expression
 from innkeeper_engine.compiled import FunctionEntry
@@ -14,6 +13,7 @@ from innkeeper_engine.decide.endings import complete, fail_early
 from innkeeper_engine.decide.notes import step_note
 from innkeeper_engine.durations import DurationError, parse_time_or_duration_ms
 from innkeeper_engine.model.calls import DISCOVER, Op, OpKind
+from innkeeper_engine.model.decoding import decoded
 from innkeeper_engine.model.effects import Discover, Effect, Emit, Plan, Save, Wait
 from innkeeper_engine.model.state import Lease
 
@@ -63,7 +63,7 @@ def step_error(lease: Lease, op: Op, name: str, message: str, context: Context) 
 
 def _result(lease: Lease, op: Op, context: Context, go: bool) -> list[Effect]:
     failed = op.kind in (OpKind.STEP_ERROR, OpKind.STEP_FAILED)
-    error = orjson.loads(op.error) if failed and op.error else None
+    error = decoded(op.error) if failed and op.error else None
     return [
         Save(lease.run, op.id, _memo(op), go),
         step_note(lease, op, "Failed" if failed else "Completed", context.now_ms, error),
@@ -190,7 +190,7 @@ def _wait_for_event(lease: Lease, op: Op, context: Context) -> list[Effect]:
 
 def first_event(lease: Lease) -> dict[str, Any]:
     """The run's first event, decoded; the executor reads it where it did not come along with the lease."""
-    event: dict[str, Any] = orjson.loads((lease.payload or {}).get("e:0", b"{}"))
+    event: dict[str, Any] = decoded((lease.payload or {}).get("e:0", b"{}"))
     return event
 
 

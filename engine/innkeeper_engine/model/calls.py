@@ -110,3 +110,13 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     signing_key: str | None = None
     signing_key_fallback: str | None = None
+
+    def __repr__(self) -> str:
+        """How many keys there are, never a key."""
+        keys = sum(key is not None for key in (self.signing_key, self.signing_key_fallback))
+        return f"Target(keys={keys})"
+
+    __str__ = __repr__
+
+    def __rich_repr__(self) -> Any:
+        yield repr(self)

@@ -100,6 +100,13 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         """The address without the login."""
         return self.path or f"{self.host}:{self.port}"
 
+    def __repr__(self) -> str:
+        """The address, and never the password."""
+        return f"Address({self}, database={self.database}, tls={self.tls})"
+
+    def __rich_repr__(self) -> Any:
+        yield repr(self)
+
 
 class Connection:
     """A connection that comes back by itself.
