@@ -94,15 +94,6 @@ local function announce(run, state, status, a)
   end
 end
 
--- The index of runs by time loses what the retention has taken, two for each that ends: never a scan.
-local function forget_old(env)
-  local gone = call('ZRANGEBYSCORE', P .. 'ended:' .. env, '-inf', now - request.keep * 1000, 'LIMIT', 0, 2)
-  if #gone > 0 then
-    call('ZREM', P .. 'ended:' .. env, unpack(gone))
-    call('ZREM', P .. 'runs:' .. env, unpack(gone))
-  end
-end
-
 local CANCELLED_REPLY = '{"error":{"message":"invoked function was cancelled","name":"Error"}}'
 local CANCELLED_ERROR = '{"error":"function cancelled","message":"function cancelled","name":"Error"}'
 
@@ -148,8 +139,6 @@ local function end_run(run, status, a, current)
   if a.result or a.error then call('HSET', P .. 'pl:' .. run, 'x', a.result or a.error) end
   announce(run, state, status, a)
   for _, key in ipairs({'run:', 'pl:', 'h:'}) do call('EXPIRE', P .. key .. run, request.keep) end
-  forget_old(state.e)
-  call('ZADD', P .. 'ended:' .. state.e, now, run)
   call('DEL', P .. 'st:' .. run, P .. 'sk:' .. run, P .. 'pd:' .. run, P .. 'ri:' .. run)
   call('ZADD', P .. 'ended:' .. state.e, now, run)
   forget_runs(state.e)
