@@ -1,6 +1,6 @@
 """What the gateway is told: its mode, its keys, its limits."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -74,3 +74,6 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
             f"GatewaySettings(dev={self.dev}, env={self.env!r}, event_keys={len(self.event_keys)}, "
             f"signing_keys={len(self.signing_keys)}, auto_register={self.auto_register!r})"
         )
+
+    def __rich_repr__(self) -> Any:
+        yield repr(self)
