@@ -60,7 +60,7 @@ if status == 'ok' then
     end
   elseif kind == 'keep' then
     -- Who asks may not know how long this executor's leases are; one that died must not be waited for longer.
-    if guard[4] > 0 then set_timer('L' .. guard[2], now + guard[4]) end
+    if guard[4] > 0 then set_timer('L' .. guard[2], now + math.min(guard[4], tonumber(item.lm or guard[4]))) end
   elseif kind == 'cursor' then
     cursor_moves()
   elseif kind == 'history' then
