@@ -13,7 +13,7 @@ from innkeeper_cli.executor_role import app_egress
 from innkeeper_cli.gateway_role import reveal
 from innkeeper_cli.settings import SyncRole
 from innkeeper_engine.model.clock import SystemClock
-from innkeeper_engine.registering import register_app
+from innkeeper_engine.registering import FunctionTakenError, register_app
 from innkeeper_engine.store.connection import Address, StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import Store
 from innkeeper_gateway.settings import GatewaySettings
@@ -39,7 +39,7 @@ class AppSync:
             done = await register_app(self._store, GatewaySettings().env, app, now_ms=now_ms)
         except SyncError as error:
             return Outcome(ok=False, reason=str(error), reachable=error.code != "unreachable")
-        except (RegistrationError, StoreError, StoreUnavailableError) as error:
+        except (RegistrationError, FunctionTakenError, StoreError, StoreUnavailableError) as error:
             return Outcome(ok=False, reason=f"{url}: {error}")
         return Outcome(ok=True, modified=done.modified)
 

@@ -145,7 +145,7 @@ async def _resolve(core: Core, signal: str, result: bytes) -> str | None:
     return run_id if stored == result else None
 
 
-@router.get("/apps/{app_id}/functions")
+@router.get("/apps/{app_id:path}/functions")
 async def get_app_functions(app_id: str, core: CoreOf) -> Response:
     """The functions of an app, as a bare array; `[]` for an app that is not known."""
     registry = await core.registry()

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from innkeeper_apps.wire.fields import Problem
 from innkeeper_apps.wire.register import Registration, RegistrationError, parse_registration
 from innkeeper_engine.compiled import app_uuid
-from innkeeper_engine.registering import register_app
+from innkeeper_engine.registering import FunctionTakenError, register_app
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.requests import AUTHENTICATED, CoreOf, body_of
@@ -39,13 +39,15 @@ async def register(request: Request, core: CoreOf) -> Response:
     try:
         registration = parse_registration(body)
     except RegistrationError as error:
-        _log.warning("refused a registration", why=str(error))
-        content = {"error": str(error), "problems": _shown(error.problems), "data": None, "status": 400}
-        return json_response(content, 400)
+        return _refused(str(error), error.problems)
     await _check_policy(core, registration)
     env = core.settings.env
     async with core.in_time():
-        done = await register_app(core.store, env, registration.as_app(now_ms, 1), now_ms=now_ms)
+        try:
+            done = await register_app(core.store, env, registration.as_app(now_ms, 1), now_ms=now_ms)
+        except FunctionTakenError as error:
+            problem = Problem(error.slug, "id", str(error))
+            return _refused(f"At least one function is invalid: {problem}", (problem,))
     _tell(registration, modified=done.modified)
     app_id = app_uuid(env, registration.app_id)
     reply: dict[str, Any] = {
@@ -58,6 +60,11 @@ async def register(request: Request, core: CoreOf) -> Response:
     if registration.warnings:
         reply["warnings"] = _shown(registration.warnings)
     return json_response(reply)
+
+
+def _refused(why: str, problems: tuple[Problem, ...]) -> Response:
+    _log.warning("refused a registration", why=why)
+    return json_response({"error": why, "problems": _shown(problems), "data": None, "status": 400}, 400)
 
 
 async def _check_policy(core: Core, registration: Registration) -> None:

@@ -64,6 +64,33 @@ async def test_a_bad_registration_is_refused_with_every_problem(world: World) ->
     assert list((await world.registries.current("default")).functions) == ["app-old"]
 
 
+async def test_a_slug_that_another_app_has_is_refused(world: World) -> None:
+    """App `a-b` with function `c` and app `a` with function `b-c`: calls of one would go to the other."""
+    await world.register(function("a-b-c"), appName="a-b")
+    body = registration(function("a-b-c"), function("a-d"), appName="a")
+    reply = await world.http.post("/fn/register", json=body)
+    assert reply.status_code == 400
+    (problem,) = reply.json()["problems"]
+    assert (problem["function"], problem["field"]) == ("a-b-c", "id")
+    assert "the app 'a-b'" in problem["message"]
+    assert list((await world.registries.current("default")).apps) == ["a-b"]
+    await world.register(appName="a-b")
+    await world.register(function("a-b-c"), appName="a")
+
+
+async def test_a_limit_beyond_all_numbers_is_refused(world: World) -> None:
+    body = registration(function("app-fn", concurrency=2**53))
+    reply = await world.http.post("/fn/register", json=body)
+    assert reply.status_code == 400
+    assert "too large" in reply.json()["problems"][0]["message"]
+
+
+async def test_the_functions_of_an_app_with_a_slash_in_its_id(world: World) -> None:
+    await world.register(function("team/shop-fn"), appName="team/shop")
+    reply = await world.http.get("/v1/apps/team%2Fshop/functions")
+    assert [found["id"] for found in reply.json()] == ["team/shop-fn"]
+
+
 @pytest.mark.parametrize(
     ("body", "error"),
     [

@@ -14,6 +14,9 @@ import msgspec
 
 from innkeeper_engine.durations import DurationError, format_duration, parse_duration_ms
 
+_LARGEST = 2**53 - 1
+"""Larger numbers lose digits in JavaScript, and where a script of the store calculates with doubles."""
+
 
 class Problem(msgspec.Struct, frozen=True):
     """Something wrong, or odd, in what an app declared."""
@@ -177,8 +180,9 @@ def whole_number(value: Any, field: str, findings: Findings, low: int, high: int
     if not isinstance(value, int) or isinstance(value, bool):
         findings.problem(field, f"is {kind(value)}, a whole number is wanted")
         return None
-    if value < low or (high is not None and value > high):
-        wanted = f"{low} to {high}" if high is not None else f"{low} or more"
+    most = _LARGEST if high is None else high
+    if not low <= value <= most:
+        wanted = f"{low} to {most}" if high is not None or value > most else f"{low} or more"
         findings.problem(field, f"{value} is too {'small' if value < low else 'large'}: write {wanted}")
         return None
     return value

@@ -197,12 +197,14 @@ class Store:
         crons: Sequence[tuple[str, int, int]] = (),
         crons_gone: Sequence[str] = (),
         heard: Sequence[str] | None = None,
+        expect: int | None = None,
     ) -> int:
         """Write one app's registration and tell the scheduler of its functions; returns the registry's version.
 
         `functions`: (fn, held, [def, cap, ...]); `crons`: (id, first slot, when it is due), armed ones keep theirs.
+        Where the registry is not at version `expect` any more, nothing is done and 0 returned.
         """
-        request = {
+        request: dict[str, Any] = {
             "env": env,
             "app": app,
             "blob": blob,
@@ -213,6 +215,8 @@ class Store:
         }
         if heard is not None:
             request["heard"] = heard
+        if expect is not None:
+            request["expect"] = expect
         version: int = await self._script(self._connection, "configure", request)
         return version
 

@@ -1,7 +1,9 @@
 -- configure: one app's registration and what the scheduler must know of its functions.
 -- app, blob (or '' to remove the app), functions {fn, held, {def, cap, ...}}, gone {fn}, crons {id, slot, due},
--- crons_gone {id}, heard {internal event names}. Reply: the registry's new version.
+-- crons_gone {id}, heard {internal event names}, expect: the version that this was decided on. Reply: the registry's new
+-- version; 0 where it is another one than expected, and nothing was done.
 local env = request.env
+if request.expect and tonumber(call('GET', P .. 'regver') or '0') ~= request.expect then return 0 end
 
 local function let_out(limit, fn)
   for _, lane in ipairs(call('ZRANGE', P .. 'wl:' .. limit, 0, -1)) do

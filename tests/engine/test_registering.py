@@ -1,0 +1,32 @@
+"""Apps that register at the same time: no registration is decided on a picture that another one has changed."""
+
+import asyncio
+
+from innkeeper_engine.model.functions import App, FunctionConfig, Trigger
+from innkeeper_engine.registering import register_app
+from innkeeper_engine.store.store import Store
+
+
+def app(app_id: str, function: str, *triggers: Trigger) -> App:
+    config = FunctionConfig(slug=f"{app_id}-{function}", name=function, url="http://app/", triggers=triggers)
+    return App(id=app_id, url="http://app/", functions=(config,), checksum=function)
+
+
+async def test_two_apps_at_once_both_hear_what_they_listen_to(store: Store) -> None:
+    """What the engine announces is asked for by all apps together: the later one must not forget the earlier one."""
+    finished = Trigger(event="inngest/function.finished")
+    apps = [app("a", "f", finished), *(app(each, "f", Trigger(event="x")) for each in "bcdefg")]
+    await asyncio.gather(*(register_app(store, "default", each, now_ms=1) for each in apps))
+    assert len(await store.registrations("default")) == len(apps)
+    assert await store.command("SMEMBERS", store.key("lis:default")) == [b"inngest/function.finished"]
+
+
+async def test_two_versions_of_an_app_at_once_leave_one_set_of_crons(store: Store) -> None:
+    """A cron of the one that lost would come up for ever, with no function behind it."""
+    cron = Trigger(cron="* * * * *")
+    done = await asyncio.gather(
+        *(register_app(store, "default", app("a", each, cron), now_ms=1) for each in "fg")
+    )
+    assert sorted(each.app_version for each in done) == [1, 2]
+    assert len(await store.command("KEYS", store.key("cron:*"))) == 1
+    assert await store.command("ZCARD", store.key("timers")) == 1
