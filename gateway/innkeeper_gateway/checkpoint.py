@@ -5,17 +5,15 @@ so with 409, on which SDKs stop. Nothing is queued, because the call goes on by 
 """
 
 import re
-from typing import Any, Final
+from typing import Final
 
-import orjson
 from starlette.responses import Response
 
 from innkeeper_apps.wire.keys import bearer_accepted
 from innkeeper_apps.wire.response import Checkpoint, CheckpointError, read_checkpoint
-from innkeeper_engine.decide.notes import MOST_NAME
+from innkeeper_engine.decide.notes import step_line
 from innkeeper_engine.model.calls import Op, OpKind
-from innkeeper_engine.model.decoding import shown
-from innkeeper_engine.model.effects import MAX_EFFECTS, Effect, KeepGuard, Note, Save, Touch
+from innkeeper_engine.model.effects import MAX_EFFECTS, Effect, KeepGuard, Save, Touch
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Header, Receive, read_body
 from innkeeper_gateway.core import Core
@@ -121,7 +119,8 @@ def _chunks(given: Checkpoint, now_ms: int) -> list[list[Effect]]:
         for op in given.steps[first : first + _STEPS_AT_ONCE]:
             if op.kind in (OpKind.STEP_RUN, OpKind.STEP):
                 effects.append(Save(given.run_id, op.id, _result(op), False))
-            effects.append(Note(given.run_id, _note(op, now_ms)))
+            status = "Waiting" if op.kind is OpKind.STEP_PLANNED else "Completed"
+            effects.append(step_line(given.run_id, op, status, now_ms))
         effects.append(Touch(given.item_id))
         chunks.append(effects)
     return chunks
@@ -130,19 +129,6 @@ def _chunks(given: Checkpoint, now_ms: int) -> list[list[Effect]]:
 def _result(op: Op) -> bytes:
     data = op.data if op.data is not None else b"null"
     return data if op.kind is OpKind.STEP else b'{"data":%b}' % data
-
-
-def _note(op: Op, now_ms: int) -> bytes:
-    line: dict[str, Any] = {
-        "t": now_ms,
-        "type": "step",
-        "id": op.id,
-        "name": shown(op.display_name or op.name, MOST_NAME),
-        "op": op.kind.value,
-        "status": "Waiting" if op.kind is OpKind.STEP_PLANNED else "Completed",
-        "attempt": 0,
-    }
-    return orjson.dumps(line)
 
 
 async def _refusal(core: Core, run_id: str, status: str) -> ApiError:

@@ -9,25 +9,32 @@ from innkeeper_engine.model.decoding import shown
 from innkeeper_engine.model.effects import Note
 from innkeeper_engine.model.state import Lease
 
-MOST_NAME = 500
+_MOST_NAME = 500
 _MOST_MESSAGE = 2_000
 """Characters of a name and of a message in a note: the whole of them is in the payload."""
 
 
 def step_note(lease: Lease, op: Op, status: str, now_ms: int, error: dict[str, Any] | None = None) -> Note:
-    """What became of one step: Completed, Failed, Retrying or Waiting."""
+    """What became of one step of a leased item: Completed, Failed, Retrying or Waiting."""
+    return step_line(lease.run, op, status, now_ms, attempt=lease.attempt, error=error)
+
+
+def step_line(
+    run: str, op: Op, status: str, now_ms: int, *, attempt: int = 0, error: dict[str, Any] | None = None
+) -> Note:
+    """What became of one step, where there is no lease to tell the run and the attempt."""
     line: dict[str, Any] = {
         "t": now_ms,
         "type": "step",
         "id": op.id,
-        "name": shown(op.display_name or op.name, MOST_NAME),
+        "name": shown(op.display_name or op.name, _MOST_NAME),
         "op": op.kind.value,
         "status": status,
-        "attempt": lease.attempt,
+        "attempt": attempt,
     }
     if error:
         line["error"] = _brief(error)
-    return Note(lease.run, orjson.dumps(line))
+    return Note(run, orjson.dumps(line))
 
 
 def attempt_note(lease: Lease, reason: str, now_ms: int, error: dict[str, Any], retry_ms: int | None) -> Note:
@@ -51,4 +58,4 @@ def cancel_note(why: str, now_ms: int, **details: str) -> bytes:
 def _brief(error: dict[str, Any]) -> dict[str, str]:
     """An error's name and message."""
     name, message = str(error.get("name") or "Error"), str(error.get("message") or "")
-    return {"name": shown(name, MOST_NAME), "message": shown(message, _MOST_MESSAGE)}
+    return {"name": shown(name, _MOST_NAME), "message": shown(message, _MOST_MESSAGE)}
