@@ -171,7 +171,7 @@ class Executor:
             await self._fire(cron_id, slot_ms)
         if due.next_ms is None:
             return MAX_WAIT_S
-        return max(0.001, min((due.next_ms - self._clock.now_ms()) / 1000, MAX_WAIT_S))
+        return max(0.001, min((due.next_ms - due.clock_ms) / 1000, MAX_WAIT_S))
 
     async def _fire(self, cron_id: str, slot_ms: int) -> None:
         context = await self._surroundings.context(cron_id.partition("/")[0])

@@ -62,6 +62,8 @@ class Due(NamedTuple):
     leases: list[Lease]
     crons: list[tuple[str, int]]
     expired: int
+    clock_ms: int
+    """The server's own clock, by which the next timer is due; that of another machine may be seconds off."""
 
 
 class QueuedEvent(NamedTuple):

@@ -135,13 +135,16 @@ class Store:
         request: dict[str, Any] = {"n": n}
         if tokens:
             request["want"] = self._want(executor, tokens)
-        registry, first, leased, crons, expired = await self._script(self._connection, "due", request)
+        registry, first, leased, crons, expired, clock_ms = await self._script(
+            self._connection, "due", request
+        )
         return Due(
             int(registry),
             float(first) if first else None,
             [read_lease(raw) for raw in leased],
             [(name.decode(), int(float(slot))) for name, slot in crons],
             expired,
+            int(clock_ms),
         )
 
     async def peek(self, n: int) -> Peeked | None:

@@ -17,6 +17,7 @@ else
   local t = call('TIME')
   now = t[1] * 1000 + math.floor(t[2] / 1000)
 end
+local clock_now = now
 local clock = call('HMGET', P .. 'clock', 'now', 'turn')
 local last_now, last_turn = tonumber(clock[1] or '0'), tonumber(clock[2] or '0')
 if now < last_now then now = last_now end

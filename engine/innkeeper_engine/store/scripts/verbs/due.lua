@@ -1,5 +1,5 @@
 -- due(n, want): move what is due, then lease.
--- Reply: {registry version, next timer ms or '', leased, crons {id, slot}, expired leases}.
+-- Reply: {registry version, next timer ms or '', leased, crons {id, slot}, expired leases, the server's clock ms}.
 local crons, expired = {}, 0
 local due = call('ZRANGEBYSCORE', P .. 'timers', '-inf', now, 'LIMIT', 0, request.n)
 local CRON_RETRY_MS = 5000
@@ -45,4 +45,4 @@ local leased = {}
 if request.want then leased = lease_some(request.want) end
 close_shard()
 local first = call('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')
-return {call('GET', P .. 'regver') or '0', first[2] or '', leased, crons, expired}
+return {call('GET', P .. 'regver') or '0', first[2] or '', leased, crons, expired, digits(clock_now)}

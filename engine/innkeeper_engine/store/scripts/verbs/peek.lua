@@ -1,11 +1,16 @@
 -- peek: the next events of an environment that has some, and by which paths its waits are indexed. Writes nothing but
--- the clock. Reply: {registry version, env, cursor, position within the first event, {{id, name, value, {paths}}}}.
+-- the clock. Their bodies together have about MOST_BYTES at most, so that no reply holds the server up.
+-- Reply: {registry version, env, cursor, position within the first event, {{id, name, value, {paths}}}}.
 local env = call('ZRANGE', P .. 'routes', 0, 0)[1]
 if not env then return {call('GET', P .. 'regver') or '0'} end
-local events = {}
+local MOST_BYTES = 4 * 1024 * 1024
+local events, size = {}, 0
 for n, entry in ipairs(call('LRANGE', P .. 'es:' .. env, 0, request.n - 1)) do
   local id, name = string.sub(entry, 1, ID_LENGTH), string.sub(entry, ID_LENGTH + 1)
-  events[n] = {id, name, call('GET', P .. 'ev:' .. env .. ':' .. id), call('HKEYS', P .. 'wp:' .. env .. ':' .. name)}
+  local body = call('GET', P .. 'ev:' .. env .. ':' .. id)
+  events[n] = {id, name, body, call('HKEYS', P .. 'wp:' .. env .. ':' .. name)}
+  size = size + (body and #body or 0)
+  if size > MOST_BYTES then break end
 end
 close_shard()
 return {call('GET', P .. 'regver') or '0', env, tonumber(call('GET', P .. 'ec:' .. env) or '0'),
