@@ -3,10 +3,12 @@
 import asyncio
 import ssl
 
+import msgspec
+
 from innkeeper_apps.egress import EgressPolicy, Resolver
 from innkeeper_apps.http1 import Reply
 from innkeeper_apps.transport import Transport, TransportError
-from innkeeper_apps.wire.request import call_body, call_headers, call_url
+from innkeeper_apps.wire.request import call_body, call_headers, call_url, needs_api
 from innkeeper_apps.wire.response import MAX_RESPONSE_BYTES, OUTPUT_TOO_LARGE, failure, read_answer
 from innkeeper_engine.model.calls import Answer, Call, Target
 from innkeeper_engine.model.clock import Clock
@@ -39,10 +41,13 @@ class HttpDriver:
         Never raises for what the app or the network did: that comes back as an `Answer` of kind `error`, its
         `reason` a sentence, its error's `name` one word such as `ConnectionRefused`. Cancelling the task closes
         the connection. The call is sent once; only where the app refuses the signature (401, before anything
-        runs), and there is a second key, it is sent again signed with that.
+        runs), and there is a second key, it is sent again signed with that. Where its state is too large to send,
+        it goes out with `use_api`.
         """
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + timeout_s
+        if not call.use_api and needs_api(call):
+            call = msgspec.structs.replace(call, use_api=True)
         url, body = call_url(call), call_body(call)
         try:
             reply = await self._post(call, url, body, target.signing_key, timeout_s)

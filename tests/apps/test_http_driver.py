@@ -90,6 +90,22 @@ async def test_calls_reuse_one_connection(driver: HttpDriver) -> None:
         assert json.loads(request.body)["ctx"]["run_id"] == "01M81CTARKW5SKMYZB787D66VA"
 
 
+async def test_state_that_is_too_large_only_with_what_is_around_it_is_left_to_the_api(
+    driver: HttpDriver,
+) -> None:
+    """The first event goes out twice: 3.6 MiB of results and 0.5 MiB of event are more than 4 MiB together."""
+    event = b'{"data":{"x":"%b"},"id":"01","name":"a","ts":1,"user":{}}' % (b"x" * 500_000)
+    result = b'{"data":"%b"}' % (b"x" * 3_600_000)
+    async with serving(replies(DONE)) as server:
+        url = f"http://127.0.0.1:{server.port}/x"
+        call = call_to(url, events=(event,), steps={"a" * 40: result}, stack=("a" * 40,))
+        await driver.call(call, Target(), timeout_s=5)
+        body = json.loads(server.seen[0].body)
+        assert len(server.seen[0].body) < 4 * 1024 * 1024
+    assert (body["use_api"], body["ctx"]["use_api"], body["steps"]) == (True, True, {})
+    assert body["ctx"]["stack"]["stack"] == ["a" * 40]
+
+
 async def test_parallel_calls_get_connections_of_their_own(driver: HttpDriver) -> None:
     """No call waits for another."""
     all_in = asyncio.Event()
