@@ -64,5 +64,11 @@ class Surroundings:
         return self._sealer.seal(msgspec.json.encode(prepare(op)))
 
     def unseal(self, sealed: bytes, kind: type[Any]) -> Any:
-        """A request that `seal` made. Raises ValueError when it does not open."""
-        return msgspec.json.decode(self._sealer.unseal(sealed), type=kind)
+        """A request that `seal` made. Raises ValueError when it does not open, or is of another shape."""
+        plain = self._sealer.unseal(sealed)
+        try:
+            return msgspec.json.decode(plain, type=kind)
+        except msgspec.MsgspecError:
+            raise ValueError(
+                "the sealed request has an unknown shape; was it written by a newer version?"
+            ) from None

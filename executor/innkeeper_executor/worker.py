@@ -9,6 +9,8 @@ import orjson
 import structlog
 
 from innkeeper_apps.driver import Driver
+from innkeeper_engine.decide.context import Context
+from innkeeper_engine.decide.fetches import fetched
 from innkeeper_engine.decide.respond import attempts_of, respond
 from innkeeper_engine.model.calls import DISCOVER, Answer, Call, Target
 from innkeeper_engine.model.effects import (
@@ -32,6 +34,18 @@ MAX_SENT_BYTES = 4 * 1024 * 1024 - 1024
 TOKENS_A_COMMIT = 4
 """How many items one commit may bring: its own successor, and some more while there is room."""
 
+_PASSING = (
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "MISCONF",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "OOM",
+    "BUSY",
+)
+
 log = structlog.get_logger("innkeeper.worker")
 
 
@@ -48,13 +62,28 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
 class _Work:
     """One leased item under way."""
 
-    __slots__ = ("ended", "lease", "task")
+    __slots__ = ("asking", "ended", "lease", "lost", "task")
 
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
         self.task: asyncio.Task[None] | None = None
+        self.asking = False
+        """The request is under way, and may be aborted. A commit never is: its reply may bring leases."""
         self.ended = False
-        """Its run has ended: the request is aborted, nothing it says counts."""
+        """Its run has ended: nothing that the app says counts."""
+        self.lost = False
+        """The lease is another's."""
+
+    @property
+    def called_off(self) -> bool:
+        """Whether there is no point in asking."""
+        return self.ended or self.lost
+
+    def call_off(self) -> None:
+        """Abort the request, if it is under way."""
+        if self.asking and self.task is not None:
+            self.asking = False
+            self.task.cancel()
 
 
 class Worker:
@@ -81,6 +110,7 @@ class Worker:
         self._reserved = 0
         self._spare: deque[str] = deque()
         self._accepting = True
+        self._aborting = False
         self._changed = asyncio.Event()
 
     # ---- capacity
@@ -128,6 +158,7 @@ class Worker:
     def settle_tokens(self, tokens: Sequence[str], leases: Iterable[Lease] | None) -> None:
         """Begin what was leased under these tokens. None: no answer came, so no token may be used again."""
         self._reserved -= len(tokens)
+        self._changed.set()
         if leases is None:
             return
         used = set()
@@ -156,18 +187,20 @@ class Worker:
     def run_ended(self, token: str) -> None:
         """The run of this lease has ended: abort the request, then give the slot back."""
         work = self._working.get(token)
-        if work is not None and not work.ended and work.task is not None:
+        if work is not None:
             work.ended = True
-            work.task.cancel()
+            work.call_off()
 
     def lease_lost(self, token: str) -> None:
         """The lease is another's now: abort the request and forget it."""
         work = self._working.get(token)
-        if work is not None and work.task is not None:
-            work.task.cancel()
+        if work is not None:
+            work.lost = True
+            work.call_off()
 
     async def abort_all(self) -> None:
-        """Abort every request; the leases are not given back here."""
+        """Abort everything, for good; the leases are not given back here."""
+        self._aborting = True
         tasks = [work.task for work in self._working.values() if work.task is not None]
         for task in tasks:
             task.cancel()
@@ -179,31 +212,42 @@ class Worker:
         work = _Work(lease)
         self._working[lease.token] = work
         work.task = asyncio.create_task(self._work(work))
+        work.task.add_done_callback(lambda _: self._forget(lease))
+
+    def _forget(self, lease: Lease) -> None:
+        self._working.pop(lease.token, None)
+        self._changed.set()
 
     async def _work(self, work: _Work) -> None:
         lease = work.lease
         try:
-            answer = await self._perform(lease)
-            await self._commit(lease, answer)
-        except asyncio.CancelledError:
-            if work.ended:
-                # In a task of its own: this one is being cancelled.
-                releasing = asyncio.create_task(self._give_back(lease))
-                releasing.add_done_callback(_log_failure)
+            answer = await self._ask(work)
+            if answer is not None:
+                await self._commit(lease, answer)
+            elif work.ended:
+                await self._patiently(LeaseGuard(lease.item, lease.token, lease.seen), [])
         except Exception:
             # The lease runs out by itself and the item is tried again, three times at most per attempt.
             log.exception("an item could not be worked", run=lease.run, function=lease.slug, item=lease.item)
-        finally:
-            self._working.pop(lease.token, None)
-            self._changed.set()
 
-    async def _give_back(self, lease: Lease) -> None:
-        await self._patiently(LeaseGuard(lease.item, lease.token, lease.seen), [])
+    async def _ask(self, work: _Work) -> "Answer | list[Effect] | None":
+        """What the app says; None when the request was called off."""
+        if work.called_off:
+            return None
+        work.asking = True
+        try:
+            return await self._perform(work.lease)
+        except asyncio.CancelledError:
+            if self._aborting or not work.called_off:
+                raise
+            return None
+        finally:
+            work.asking = False
 
     async def _perform(self, lease: Lease) -> "Answer | list[Effect]":
         context = await self._surroundings.context(lease.env)
         if lease.expiries >= self._surroundings.settings.lost_leases:
-            return _error(f"the executor that made this request was lost {lease.expiries} times in a row")
+            return _lost_too_often(lease, context)
         if lease.kind == FETCH:
             return await self._fetcher.fetch(lease, context, attempts_of(lease, context))
         entry = context.registry.functions.get(lease.slug)
@@ -272,6 +316,7 @@ class Worker:
 
     async def _patiently(self, guard: Guard, effects: Sequence[Effect]) -> Applied:
         """Until there is an answer. A commit that took effect already is refused the second time by its guard."""
+        delay_s = 0.02
         while True:
             try:
                 return await self.apply(guard, effects)
@@ -280,7 +325,9 @@ class Worker:
             except StoreError as error:
                 if not _passing(error):
                     raise
-                await asyncio.sleep(0.5)
+                log.warning("the store refused a commit for now; it is sent again", reason=str(error))
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, 1.0)
 
     def _tell(self, lease: Lease, effects: Sequence[Effect]) -> None:
         if self._on_run is None:
@@ -308,16 +355,18 @@ def _last_piece(effects: Sequence[Effect]) -> int:
 
 
 def _passing(error: StoreError) -> bool:
-    """Whether the server refuses for now only (starting, failing over, out of memory)."""
-    return str(error).startswith(
-        ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "OOM", "BUSY")
-    )
+    """Whether the server refuses for now only (starting, failing over, without replicas, memory or disk)."""
+    return str(error).startswith(_PASSING)
+
+
+def _lost_too_often(lease: Lease, context: Context) -> "Answer | list[Effect]":
+    """A request that seems to end executors has used up an attempt; it is not made this time."""
+    reason = f"the executor that made this request was lost {lease.expiries} times in a row"
+    if lease.kind != FETCH:
+        return _error(reason)
+    memo = context.canonical({"error": {"message": reason, "name": "Error"}})
+    return fetched(lease, None, memo, reason, attempts_of(lease, context), context)
 
 
 def _error(reason: str) -> Answer:
     return Answer(kind="error", error=orjson.dumps({"message": reason, "name": "Error"}), reason=reason)
-
-
-def _log_failure(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.error("a lease could not be given back; it runs out by itself", exc_info=task.exception())
