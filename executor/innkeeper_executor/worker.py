@@ -293,6 +293,7 @@ class Worker:
                 return
             # Checkpoints of this request came in between: decide again on what is true now.
             lease.seen, lease.attempt = status.seen, status.attempt
+            lease.step_count, lease.state_bytes = status.step_count, status.state_bytes
 
     async def _apply_all(self, lease: Lease, effects: list[Effect]) -> Applied | None:
         """Commit in pieces of what one script may do; the lease ends with the last. Returns the answer if stale."""

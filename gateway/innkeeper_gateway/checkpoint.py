@@ -12,18 +12,19 @@ from starlette.responses import Response
 from innkeeper_apps.wire.keys import bearer_accepted
 from innkeeper_apps.wire.response import Checkpoint, CheckpointError, read_checkpoint
 from innkeeper_engine.decide.notes import step_line
+from innkeeper_engine.decide.steps import unusable_id
 from innkeeper_engine.model.calls import Op, OpKind
 from innkeeper_engine.model.effects import MAX_EFFECTS, Effect, KeepGuard, Save, Touch
+from innkeeper_engine.model.state import Applied
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Header, Receive, read_body
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, error_response, store_trouble, trouble_response
+from innkeeper_gateway.settings import Limits
 
 _PATH: Final = re.compile(r"/v1/checkpoint/([^/]+)/async")
 _STEPS_AT_ONCE: Final = (MAX_EFFECTS - 1) // 2
 """A step is two effects, its result and its note; the touch is one more."""
-_LARGE_BYTES: Final = 256 * 1024
-"""From this size on, a checkpoint is held against the limit of the run's state before it is stored."""
 
 
 def run_of(path: str) -> str | None:
@@ -45,7 +46,7 @@ class CheckpointRoute:
 
         400: not a checkpoint, an operation that cannot be checkpointed, or a run that is not known. 401: no key. 409:
         the call is not the run's current one any more (it was sent again, or the run has ended). 413: a result of
-        more than 4 MiB, or more than a run may hold. 503: the store is away.
+        more than 4 MiB, or more steps or state than a run may have. 503: the store is away.
         """
         try:
             self._check_key(headers)
@@ -82,15 +83,17 @@ class CheckpointRoute:
             _check_names(run_id, given)
         except CheckpointError as error:
             raise ApiError(error.status, str(error), data={"run_id": run_id}) from None
-        if len(body) > _LARGE_BYTES:
-            await _check_size(core, given)
         lease_ms = core.store.settings.lease_ms
         guard = KeepGuard(given.item_id, given.request_id, lease_ms, given.generation_id)
+        limits = core.settings.limits
+        most = (limits.steps, limits.state_bytes)
         async with core.in_time():
             for effects in _chunks(given, core.clock.now_ms()):
-                status = (await core.store.apply(guard, effects)).status
-                if status != "ok":
-                    raise await _refusal(core, run_id, status)
+                applied = await core.store.apply(guard, effects, most=most)
+                if applied.status == "full":
+                    raise _too_much(run_id, applied, limits)
+                if applied.status != "ok":
+                    raise await _refusal(core, run_id, applied.status)
 
 
 def _check_names(run_id: str, given: Checkpoint) -> None:
@@ -99,16 +102,9 @@ def _check_names(run_id: str, given: Checkpoint) -> None:
     # An item is named after its run. The guard only knows the item: results must not end up in another run.
     if not given.item_id.startswith((f"{run_id}.", f"{run_id}:")):
         raise CheckpointError("checkpoint: `qi_id` belongs to another run")
-
-
-async def _check_size(core: Core, given: Checkpoint) -> None:
-    store, most = core.store, core.settings.limits.state_bytes
-    async with core.in_time():
-        held = int(await store.command("HGET", store.key(f"st:{given.run_id}"), "sz") or 0)
-    size = held + sum(len(step.data or b"") for step in given.steps)
-    if size > most:
-        data = {"run_id": given.run_id}
-        raise ApiError(413, f"the run's state would have {size} bytes: at most {most} are allowed", data=data)
+    bad_id = unusable_id(given.steps)
+    if bad_id is not None:
+        raise CheckpointError(f"checkpoint: {bad_id[:100]!r} is no id of a step: write 40 hex digits")
 
 
 def _chunks(given: Checkpoint, now_ms: int) -> list[list[Effect]]:
@@ -129,6 +125,14 @@ def _chunks(given: Checkpoint, now_ms: int) -> list[list[Effect]]:
 def _result(op: Op) -> bytes:
     data = op.data if op.data is not None else b"null"
     return data if op.kind is OpKind.STEP else b'{"data":%b}' % data
+
+
+def _too_much(run_id: str, applied: Applied, limits: Limits) -> ApiError:
+    if applied.step_count > limits.steps:
+        what = f"the run would have {applied.step_count} steps: at most {limits.steps} are allowed"
+    else:
+        what = f"the run's state would have {applied.state_bytes} bytes: at most {limits.state_bytes} are allowed"
+    return ApiError(413, what, data={"run_id": run_id})
 
 
 async def _refusal(core: Core, run_id: str, status: str) -> ApiError:

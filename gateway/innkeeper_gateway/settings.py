@@ -28,6 +28,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """A checkpoint: single step outputs are limited to 4 MiB, together they may be as large as a run's state."""
     state_bytes: int = 32 * MIB
     """What a run may hold in all."""
+    steps: int = 1_000
+    """How many steps a run may have."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.event_bytes <= MAX_EVENT_BYTES:

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from innkeeper_apps.wire.request import encode_item_id
-from innkeeper_engine.model.effects import KeepGuard, NoGuard, Save
+from innkeeper_engine.model.effects import KeepGuard, LeaseGuard, NoGuard, Save
 from innkeeper_engine.model.state import Lease
 from innkeeper_gateway.settings import GatewaySettings, Limits
 from tests.gateway.conftest import MakeWorld
@@ -159,6 +159,48 @@ async def test_a_checkpoint_that_overfills_the_run_is_a_413(make_world: MakeWorl
     reply = await send(world, lease, step(2, "x" * 600_000))
     assert reply.status_code == 413
     assert "at most 1000000 are allowed" in reply.json()["error"]
+
+
+async def test_small_checkpoints_overfill_the_run_as_well(make_world: MakeWorld) -> None:
+    """SDKs send one for every step: what counts is what the run would have, not what one of them brings."""
+    world = await make_world(GatewaySettings(dev=True, limits=Limits(steps=3, state_bytes=3_000)))
+    await world.register(function("app-fn"))
+    await world.start()
+    lease = await world.lease()
+    for n in range(3):
+        assert (await send(world, lease, step(n))).status_code == 200
+    again = await send(world, lease, step(2), step(1))
+    assert again.status_code == 200, "results that are there already take no room"
+    reply = await send(world, lease, step(4))
+    assert reply.status_code == 413
+    assert "would have 4 steps: at most 3 are allowed" in reply.json()["error"]
+
+    await world.start()
+    lease = await world.lease()
+    assert (await send(world, lease, step(1, "x" * 1_500))).status_code == 200
+    reply = await send(world, lease, step(2, "x" * 1_500))
+    assert reply.status_code == 413
+    assert "bytes: at most 3000 are allowed" in reply.json()["error"]
+    assert (await world.store.run_payload(lease.run, step(2)["id"])) == [None]
+
+
+async def test_what_was_checkpointed_counts_when_the_request_ends(world: World, lease: Lease) -> None:
+    """Or each request of a run could bring as many steps as a run may have in all."""
+    for n in range(3):
+        assert (await send(world, lease, step(n, "x" * 100))).status_code == 200
+    guard = LeaseGuard(lease.item, lease.token, lease.seen)
+    applied = await world.store.apply(guard, [])
+    assert (applied.status, applied.seen, applied.step_count) == ("stale", 3, 3)
+    assert applied.state_bytes > lease.state_bytes + 300
+
+
+@pytest.mark.parametrize("step_id", ["o", "x", "e:1", 'a"b', "a b", "a" * 129])
+async def test_a_step_cannot_be_called_like_what_is_kept_beside_it(
+    world: World, lease: Lease, step_id: str
+) -> None:
+    reply = await send(world, lease, {**step(1), "id": step_id})
+    assert reply.status_code == 400
+    assert "is no id of a step" in reply.json()["error"]
 
 
 async def test_an_sdk_fetches_events_and_results(world: World) -> None:

@@ -45,13 +45,16 @@ class Lease(msgspec.Struct, kw_only=True):
 class Applied(NamedTuple):
     """The answer of `apply`."""
 
-    status: Literal["ok", "lost", "ended", "stale", "moved"]
+    status: Literal["ok", "lost", "ended", "stale", "moved", "full"]
     registry: int
     seen: int
     """For `stale`: checkpoints seen now."""
     attempt: int
     """For `stale`: the attempt now."""
     leases: list[Lease]
+    step_count: int = 0
+    """For `stale`: steps with a result now. For `full`: what the run would have."""
+    state_bytes: int = 0
 
 
 class Due(NamedTuple):

@@ -112,8 +112,11 @@ class Store:
         *,
         executor: str = "",
         tokens: Sequence[str] = (),
+        most: tuple[int, int] | None = None,
     ) -> Applied:
         """Check the guard, apply the effects in order, then lease up to one item per token. All or nothing.
+
+        `most`: steps and bytes of state that the run of a kept lease may have; beyond that nothing is done.
 
         Raises:
             ValueError: more effects than one script may do.
@@ -126,9 +129,13 @@ class Store:
         }
         if tokens:
             request["want"] = self._want(executor, tokens)
+        if most is not None:
+            request["most"] = most
         status, registry, detail, leased = await self._script(self._connection, "apply", request)
-        seen, attempt = detail or (0, 0)
-        return Applied(status.decode(), int(registry), seen, attempt, [read_lease(raw) for raw in leased])
+        *checkpoints, steps, state_bytes = detail or (0, 0)
+        seen, attempt = checkpoints or (0, 0)
+        leases = [read_lease(raw) for raw in leased]
+        return Applied(status.decode(), int(registry), seen, attempt, leases, steps, state_bytes)
 
     async def due(self, *, n: int = 256, executor: str = "", tokens: Sequence[str] = ()) -> Due:
         """Move what is due (items, expired leases, deadlines, throttles, crons), at most `n`, then lease."""

@@ -1,10 +1,24 @@
 -- apply(guard, effects, want): the one place where decisions come true.
 -- Reply: {status, registry version, detail, leased}. status: ok, or why nothing was done: lost (the lease is another's),
--- ended (the run has), stale (checkpoints came meanwhile: detail is {v, attempt}), moved (the cursor has).
+-- ended (the run has), stale (checkpoints came meanwhile: detail is {v, attempt, steps, bytes of state}), moved (the
+-- cursor has), full (the results would take the run beyond `most` {steps, bytes of state}: detail is {steps, bytes}).
 local guard = request.guard
 local kind = guard[1]
 local status, detail = 'ok', {}
 local item
+
+-- What the run would have with the results that are to be saved.
+local function with_results(run)
+  local steps = call('LLEN', P .. 'sk:' .. run)
+  local size = tonumber(call('HGET', P .. 'st:' .. run, 'sz'))
+  for _, e in ipairs(request.effects) do
+    if e[1] == 'save' and call('HEXISTS', P .. 'pl:' .. run, e[3]) == 0 then
+      steps = steps + 1
+      size = size + #e[4]
+    end
+  end
+  return steps, size
+end
 
 local function cursor_moves()
   local env, count = guard[2], guard[5]
@@ -33,9 +47,13 @@ if kind == 'lease' or kind == 'keep' then
       drop_item(guard[2], item.r)
     end
   elseif kind == 'lease' and tonumber(item.v) > guard[4] then
-    status, detail = 'stale', {tonumber(item.v), tonumber(item.a)}
+    status, detail = 'stale', {tonumber(item.v), tonumber(item.a), call('LLEN', P .. 'sk:' .. item.r),
+      tonumber(call('HGET', P .. 'st:' .. item.r, 'sz'))}
   elseif kind == 'keep' and guard[5] > 0 and tonumber(item.g) ~= guard[5] then
     status = 'lost'
+  elseif request.most then
+    local steps, size = with_results(item.r)
+    if steps > request.most[1] or size > request.most[2] then status, detail = 'full', {steps, size} end
   end
 elseif kind == 'cursor' then
   local at = tonumber(call('GET', P .. 'ec:' .. guard[2]) or '0')
