@@ -16,6 +16,8 @@ Apply = Callable[[Guard, Sequence[Effect]], Awaitable[Applied]]
 
 WAITERS_AT_ONCE = 200
 
+FROM_THE_START = "w::"
+
 log = structlog.get_logger("innkeeper.router")
 
 
@@ -50,7 +52,7 @@ class Router:
                     break
                 found[n].append(waiters)
             if not arrivals:
-                await self._route_large(peeked, Arrival(peeked.events[0]), context, "w:0:")
+                await self._route_large(peeked, Arrival(peeked.events[0]), context, FROM_THE_START)
                 return True
         await self._route_batch(peeked, arrivals, found, context)
         return True
@@ -69,39 +71,59 @@ class Router:
                 at, routed, effects = at + routed, 0, []
                 if len(own) > MAX_EFFECTS:
                     pieces = Peeked(peeked.registry, peeked.env, at, "", [arrival.queued])
-                    await self._route_large(pieces, arrival, context, "w:0:")
+                    await self._route_large(pieces, arrival, context, FROM_THE_START)
                     return
             effects += own
             routed += 1
         await self._move(peeked.env, at, "", routed, "", effects)
 
     async def _route_large(self, peeked: Peeked, arrival: Arrival, context: Context, position: str) -> None:
-        """One event in pieces. The position is `w:<query>:<last pause that did not match>` or `s:<next start>`."""
+        """One event in pieces, from a position on that another router may have left.
+
+        It is `w:<path>:<last pause of this index that did not match>`, then `s:<next start>:<registry version>`. Paths
+        and not their numbers, since an index whose waiters are all resumed is no more. Starts are numbered in the
+        order of one version of the registry: under another all are decided again, and those that are there stay.
+        """
         env, at, within = peeked.env, peeked.cursor, peeked.within
-        queries = waiter_queries(arrival)
+        version = context.registry.version
         phase, _, rest = position.partition(":")
-        index, _, after = rest.partition(":")
-        n = int(index)
-        while phase == "w" and n < len(queries):
-            waiters = (await self._store.waiters(env, [_page(queries[n], after)]))[0]
-            effects = waiter_effects(arrival, waiters, context)
-            touched = {getattr(effect, "pause", "") for effect in effects}
-            kept = [waiter.pause for waiter in waiters if waiter.pause not in touched]
-            after = kept[-1] if kept else after
-            if len(waiters) < WAITERS_AT_ONCE:
-                n, after = n + 1, ""
-            then = f"w:{n}:{after}"
-            if not await self._move(env, at, within, 0, then, effects):
-                return
-            within = then
+        where, _, after = rest.rpartition(":")
+        if phase == "w":
+            queries = [query for query in waiter_queries(arrival) if query.path >= where]
+            for n, query in enumerate(queries):
+                then = f"w:{queries[n + 1].path}:" if n + 1 < len(queries) else f"s:0:{version}"
+                reached = await self._meet_waiters(
+                    peeked, within, arrival, context, _page(query, after if query.path == where else ""), then
+                )
+                if reached is None:
+                    return
+                within = reached
         starts = start_effects(arrival, context)
-        first = n if phase == "s" else 0
+        first = int(where) if phase == "s" and after == str(version) else 0
         while len(starts) - first > MAX_EFFECTS:
-            then = f"s:{first + MAX_EFFECTS}:"
+            then = f"s:{first + MAX_EFFECTS}:{version}"
             if not await self._move(env, at, within, 0, then, starts[first : first + MAX_EFFECTS]):
                 return
             first, within = first + MAX_EFFECTS, then
         await self._move(env, at, within, 1, "", starts[first:])
+
+    async def _meet_waiters(
+        self, peeked: Peeked, within: str, arrival: Arrival, context: Context, query: WaiterQuery, done: str
+    ) -> str | None:
+        """Cancel and resume who waits under one index; returns the position after it, None if the guard refused."""
+        while True:
+            waiters = (await self._store.waiters(peeked.env, [query]))[0]
+            effects = waiter_effects(arrival, waiters, context)
+            touched = {getattr(effect, "pause", "") for effect in effects}
+            kept = [waiter.pause for waiter in waiters if waiter.pause not in touched]
+            query = _page(query, kept[-1] if kept else query.after)
+            is_last = len(waiters) < WAITERS_AT_ONCE
+            then = done if is_last else f"w:{query.path}:{query.after}"
+            if not await self._move(peeked.env, peeked.cursor, within, 0, then, effects):
+                return None
+            if is_last:
+                return then
+            within = then
 
     async def _move(
         self, env: str, at: int, within: str, routed: int, then: str, effects: Sequence[Effect]

@@ -106,6 +106,9 @@ class Request:
         self.call = call
         self.answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.aborted = asyncio.Event()
+        self.may_stop = asyncio.Event()
+        """An aborted request has not stopped before this is set."""
+        self.may_stop.set()
 
     def answer(self, answer: Answer) -> None:
         """Answer it."""
@@ -146,6 +149,7 @@ class ScriptedDriver:
             return await request.answered
         except asyncio.CancelledError:
             request.aborted.set()
+            await request.may_stop.wait()
             raise
 
     async def arrival(self, seconds: float = 5.0) -> Request:
