@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from innkeeper_apps.wire.fields import Problem
-from innkeeper_apps.wire.register import Registration, RegistrationError, parse_registration
+from innkeeper_apps.wire.register import Registration, RegistrationError, parse_registration, shown_url
 from innkeeper_engine.compiled import app_uuid
 from innkeeper_engine.registering import FunctionTakenError, register_app
 from innkeeper_gateway.core import Core
@@ -90,7 +90,7 @@ def _tell(registration: Registration, *, modified: bool) -> None:
     say(
         "app registered",
         app=registration.app_id,
-        url=registration.url,
+        url=shown_url(registration.url),
         functions=len(registration.functions),
         sdk=f"{registration.sdk_language} {registration.sdk_version}",
         modified=modified,

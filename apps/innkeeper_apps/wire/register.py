@@ -185,6 +185,12 @@ def app_url(url: str) -> str:
     return _rewritten(url, _CALL_PARAMS)
 
 
+def shown_url(url: str) -> str:
+    """A valid URL as logs may show it: a login in it and what a query holds may open doors."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 def app_url_key(url: str) -> str:
     """What is equal for all URLs of one endpoint: `app_url`, with one name for all hosts that are local."""
     return _with_one_local_host(app_url(url))
