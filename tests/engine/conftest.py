@@ -1,0 +1,28 @@
+"""The store's tests run on every server that is at hand: Valkey always, Debian's Redis 7.0 where it is installed."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from innkeeper_engine.store.connection import Address
+from tests.conftest import ValkeyProcess
+
+REDIS = shutil.which("redis-server")
+
+
+@pytest.fixture(scope="session", params=["valkey", *(["redis"] if REDIS else [])])
+def valkey(request: pytest.FixtureRequest) -> Iterator[Address]:
+    """The address of a server that lives as long as the test session."""
+    # Not pytest's own folder: the path of a Unix socket has 107 characters at most.
+    directory = Path(tempfile.mkdtemp(prefix="ik-"))
+    try:
+        server = ValkeyProcess(directory, binary=REDIS if request.param == "redis" else None)
+        try:
+            yield server.address
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

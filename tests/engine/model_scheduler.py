@@ -1,0 +1,471 @@
+"""The scheduler's rules in plain Python: the judge of the Lua that follows them.
+
+A *lane* is a function's starts or its steps, a *partition* a lane plus the evaluated keys of its limits; both are
+*nodes*. A node waits at one full limit at most ("parked"), and room that comes to a limit wakes one node, its *scout*,
+whose visit must pass the wake on if it cannot use it: otherwise the others sleep for ever beside free slots.
+
+Names are the store's, so that pictures of the two can be compared: `fn \\x01 s|t [\\x01 limit]*` a lane,
+`lane [\\x02 limit]*` a partition, `def|value` a limit, a throttle when it begins with `t`.
+
+`left_out` switches rules off one by one: each is there because of a counter-example, which the tests keep.
+"""
+
+import copy
+import enum
+from collections.abc import Iterable
+from typing import NamedTuple, TypeAlias
+
+
+class Throttle(NamedTuple):
+    """Starts come `emission_ms` apart, `burst` of them at once."""
+
+    emission_ms: int
+    burst: int
+
+
+Cap: TypeAlias = int | Throttle
+Cut: TypeAlias = dict[str, object]
+
+
+class Rule(enum.StrEnum):
+    """What a visit, or whatever makes room, must do so that nobody is forgotten."""
+
+    PASS_ON_WHEN_FULL = "a visit that finds a limit full passes the wake on"
+    PASS_ON_WHEN_EMPTY = "a visit that finds no item passes the wake on"
+    PASS_ON_WHEN_THROTTLED = "a visit that finds a throttle closed passes the wake on"
+    PASS_ON_WHEN_PAUSED = "a visit that finds its function paused passes the wake on"
+    PASS_ON_AFTER_A_LEASE = "a visit that leases passes the wake on, there may be more room"
+    EMPTY_NODES_STAY = "an emptied partition stays where it is until its visit"
+    LANE_PASSES_ON_ITS_SCOUTS = "a lane that leaves the ring passes on the wakes of the scouts inside it"
+    SETTLE_ON_EXPIRY = "a lease that runs out makes room as any other end does"
+    SETTLE_ON_RAISE = "a raised cap makes room"
+    LET_OUT_ON_REMOVAL = "who waits for a limit that is removed is let out, nobody will ever release it"
+    SKIP_LANES_THAT_CANNOT_BE_SERVED = "waking goes on until it has woken a lane that can be served"
+    LOOK_AT_THE_OWN_CAP = "who is woken must have room under the cap of its own function"
+    REARM_THE_THROTTLE = "while anybody waits for a throttle it has a timer"
+
+
+Op: TypeAlias = tuple[str | int | None, ...]
+"""An operation: ("add", partition), ("lease",), ("done"|"expire"|"cancel", n-th item), ("pause"|"resume", fn),
+("cap", fn, def, value or None [, burst of a throttle]), ("tick", ms)."""
+
+
+class BrokenError(AssertionError):
+    """A promise of the scheduler does not hold."""
+
+
+def item_name(number: int) -> str:
+    """The n-th item that was added: the first one of the n-th run."""
+    return f"R{number:03}.0"
+
+
+def number_of(item: str) -> int:
+    """The reverse of `item_name`."""
+    return int(item[1:-2])
+
+
+def lane_of(partition: str) -> str:
+    """The lane of a partition."""
+    return partition.partition("\x02")[0]
+
+
+def fn_of(lane: str) -> str:
+    """The function of a lane."""
+    return lane.partition("\x01")[0]
+
+
+def lane_limits(lane: str) -> list[str]:
+    """The limits that hold for everything in a lane; two come without being named."""
+    fn, kind, *named = lane.split("\x01")
+    return [f"c|{fn}", *([f"t|{fn}"] if kind == "s" else []), *named]
+
+
+def partition_limits(partition: str) -> list[str]:
+    """The limits of one partition alone."""
+    return partition.split("\x02")[1:]
+
+
+def all_limits(partition: str) -> list[str]:
+    """Every limit under which an item of a partition is leased."""
+    return lane_limits(lane_of(partition)) + partition_limits(partition)
+
+
+def def_of(limit: str) -> str:
+    """The name under which a function has its cap for a limit."""
+    return limit.partition("|")[0]
+
+
+def is_throttle(limit: str) -> bool:
+    """Whether a limit is about starts in time rather than about items at once."""
+    return limit.startswith("t")
+
+
+class Scheduler:
+    """The state, and the events that change it."""
+
+    def __init__(
+        self, caps: dict[tuple[str, str], Cap], now_ms: int = 0, left_out: Iterable[Rule] = ()
+    ) -> None:
+        self.left_out = frozenset(left_out)
+        self.now_ms = now_ms
+        self.caps = dict(caps)
+        self.held: set[str] = set()
+        self.ready: list[str] = []
+        self.rings: dict[str, list[str]] = {}
+        self.places: dict[str, str] = {}
+        """Nodes that are not idle: r ready, h held, @<limit> parked. A node is l<lane> or p<partition>."""
+        self.queues: dict[str, list[tuple[int, str]]] = {}
+        self.slots: dict[str, set[str]] = {}
+        self.waiting: dict[str, list[tuple[str, str]]] = {}
+        """Limit -> (lane, node), oldest first."""
+        self.woken: dict[str, dict[str, str]] = {}
+        """Limit -> lane -> its scout, until that is visited."""
+        self.tats: dict[str, int] = {}
+        self.timers: dict[str, int] = {}
+        self.leased: dict[str, tuple[str, int]] = {}
+        """Item -> partition and order."""
+        self.doomed: set[str] = set()
+        """Leased items of cancelled runs."""
+        self.added = 0
+
+    def do(self, op: Op) -> str | None:
+        """Do an operation; returns the item that a lease gave."""
+        match op:
+            case ("add", str() as partition):
+                self.add(partition, item_name(self.added), self.added)
+            case ("lease",):
+                return self.lease()
+            case ("done", int() as number):
+                self.done(item_name(number))
+            case ("expire", int() as number):
+                self.expire(item_name(number))
+            case ("cancel", int() as number):
+                self.cancel(item_name(number))
+            case ("pause", str() as fn):
+                self.pause(fn)
+            case ("resume", str() as fn):
+                self.resume(fn)
+            case ("cap", str() as fn, str() as definition, int() | None as value):
+                self.set_cap(fn, definition, value)
+            case ("cap", str() as fn, str() as definition, int() as emission_ms, int() as burst):
+                self.set_cap(fn, definition, Throttle(emission_ms, burst))
+            case ("tick", int() as ms):
+                self.tick(ms)
+            case _:
+                raise ValueError(f"no operation: {op}")
+        return None
+
+    # ---- events
+
+    def add(self, partition: str, item: str, order: int) -> None:
+        """An item joins its partition, by its order."""
+        self.added = max(self.added, order + 1)
+        queue = self.queues.setdefault(partition, [])
+        queue.append((order, item))
+        queue.sort()
+        if f"p{partition}" not in self.places:
+            self._enter(partition)
+
+    def lease(self, visits: int = 64) -> str | None:
+        """Visits until an item is leased; None when nothing can be, or after so many visits."""
+        for _ in range(visits):
+            if not self.ready:
+                return None
+            item = self.visit()
+            if item is not None:
+                return item
+        return None
+
+    def done(self, item: str) -> None:
+        """A lease ends, the item with it."""
+        self._release(item, settle=True)
+        self.doomed.discard(item)
+
+    def expire(self, item: str) -> None:
+        """A lease runs out: the item goes back to where it was, unless its run has ended."""
+        partition, order = self._release(item, settle=Rule.SETTLE_ON_EXPIRY not in self.left_out)
+        if item in self.doomed:
+            self.doomed.discard(item)
+        else:
+            self.add(partition, item, order)
+
+    def cancel(self, item: str) -> None:
+        """The run of an item ends. Where it is leased, the slot comes back when the lease ends."""
+        if item in self.leased:
+            self.doomed.add(item)
+            return
+        partition, queue = next(
+            (partition, queue)
+            for partition, queue in self.queues.items()
+            if any(item == each for _, each in queue)
+        )
+        queue[:] = [entry for entry in queue if entry[1] != item]
+        if not queue and Rule.EMPTY_NODES_STAY in self.left_out and self.places[f"p{partition}"] == "r":
+            lane = lane_of(partition)
+            self.rings[lane].remove(partition)
+            del self.places[f"p{partition}"]
+            self._unscout(lane, f"p{partition}")
+
+    def pause(self, fn: str) -> None:
+        """Nothing of this function is leased from now on."""
+        self.held.add(fn)
+
+    def resume(self, fn: str) -> None:
+        """The function goes on."""
+        self.held.discard(fn)
+        for node in sorted(node for node, place in self.places.items() if place == "h"):
+            lane = node[1:]
+            if fn_of(lane) == fn:
+                del self.places[node]
+                if self.rings.get(lane):
+                    self._ready_lane(lane)
+
+    def set_cap(self, fn: str, definition: str, cap: Cap | None) -> None:
+        """A function's own cap changes; None: its entry is removed."""
+        old = self.caps.pop((fn, definition), None)
+        if cap is not None:
+            self.caps[fn, definition] = cap
+        if old is None or old == cap:
+            return
+        for limit in sorted(
+            limit for limit, found in self.waiting.items() if found and def_of(limit) == definition
+        ):
+            if cap is None and Rule.LET_OUT_ON_REMOVAL not in self.left_out:
+                self._let_out(limit, fn)
+            elif cap is not None and Rule.SETTLE_ON_RAISE not in self.left_out:
+                self._settle(limit)
+
+    def tick(self, ms: int) -> None:
+        """Time passes; throttles whose time has come make room."""
+        self.now_ms += ms
+        for at, limit in sorted((at, limit) for limit, at in self.timers.items()):
+            if at <= self.now_ms:
+                del self.timers[limit]
+                self._settle(limit)
+
+    # ---- the rules
+
+    def visit(self) -> str | None:
+        """Visit the first lane of the ring: the only thing that takes a node out of it. Returns what it leased."""
+        lane = self.ready.pop(0)
+        fn, node = fn_of(lane), f"l{lane}"
+        settle = self._unscout(lane, node)
+        left_blocked = False
+        leased = None
+        if fn in self.held:
+            self.places[node] = "h"
+            left_blocked = True
+            if Rule.PASS_ON_WHEN_PAUSED in self.left_out:
+                settle = []
+        elif not self.rings.get(lane):
+            del self.places[node]
+            settle = self._after_empty(settle)
+        elif (limit := self._blocked(fn, lane_limits(lane))) is not None:
+            self._park(limit, lane, node)
+            left_blocked = True
+            settle = self._after_full(settle, limit)
+        else:
+            leased, settle = self._visit_partition(lane, settle)
+            if self.rings[lane]:
+                self.ready.append(lane)
+            else:
+                del self.places[node]
+        if left_blocked and Rule.LANE_PASSES_ON_ITS_SCOUTS not in self.left_out:
+            settle = settle + sorted(limit for limit, lanes in self.woken.items() if lane in lanes)
+        for limit in dict.fromkeys(settle):
+            self._settle(limit)
+        return leased
+
+    def _visit_partition(self, lane: str, settle: list[str]) -> tuple[str | None, list[str]]:
+        fn, partition = fn_of(lane), self.rings[lane].pop(0)
+        node, queue = f"p{partition}", self.queues.get(partition, [])
+        settle = settle + self._unscout(lane, node)
+        if not queue:
+            del self.places[node]
+            return None, self._after_empty(settle)
+        limit = self._blocked(fn, partition_limits(partition))
+        if limit is not None:
+            self._park(limit, lane, node)
+            return None, self._after_full(settle, limit)
+        order, item = queue.pop(0)
+        self._take(fn, partition, item, order)
+        if queue:
+            self.rings[lane].append(partition)
+        else:
+            del self.places[node]
+        return item, [] if Rule.PASS_ON_AFTER_A_LEASE in self.left_out else settle
+
+    def _after_empty(self, settle: list[str]) -> list[str]:
+        return [] if Rule.PASS_ON_WHEN_EMPTY in self.left_out else settle
+
+    def _after_full(self, settle: list[str], limit: str) -> list[str]:
+        if Rule.PASS_ON_WHEN_FULL in self.left_out:
+            return []
+        if is_throttle(limit) and Rule.PASS_ON_WHEN_THROTTLED in self.left_out:
+            return []
+        return settle
+
+    def _settle(self, limit: str) -> None:
+        """Room may have come: wake, lane by lane, until one that is woken can be served."""
+        waiting = self.waiting.get(limit, [])
+        if Rule.LOOK_AT_THE_OWN_CAP in self.left_out:
+            if waiting:
+                self._wake(limit, *waiting.pop(0))
+            return
+        rearm: list[int] = []
+        for lane in dict.fromkeys(lane for lane, _ in waiting):
+            if not self._has_room(fn_of(lane), limit):
+                if is_throttle(limit):
+                    rearm.append(self._open_at(fn_of(lane), limit))
+                continue
+            if lane not in self.woken.get(limit, {}):
+                entry = next(entry for entry in waiting if entry[0] == lane)
+                waiting.remove(entry)
+                self._wake(limit, *entry)
+                if Rule.SKIP_LANES_THAT_CANNOT_BE_SERVED in self.left_out:
+                    break
+            if self.places.get(f"l{lane}") == "r":
+                break
+        if rearm and Rule.REARM_THE_THROTTLE not in self.left_out:
+            self.timers[limit] = min(rearm)
+
+    def _wake(self, limit: str, lane: str, node: str) -> None:
+        self.woken.setdefault(limit, {})[lane] = node
+        self._let_go(lane, node)
+
+    def _let_go(self, lane: str, node: str) -> None:
+        if node == f"l{lane}":
+            self._ready_lane(lane)
+        else:
+            self._enter(node[1:])
+
+    def _let_out(self, limit: str, fn: str) -> None:
+        waiting = self.waiting[limit]
+        for lane in dict.fromkeys(lane for lane, _ in waiting if fn_of(lane) == fn):
+            for entry in [entry for entry in waiting if entry[0] == lane]:
+                waiting.remove(entry)
+                self._let_go(*entry)
+
+    def _unscout(self, lane: str, node: str) -> list[str]:
+        found = [limit for limit, lanes in self.woken.items() if lanes.get(lane) == node]
+        for limit in found:
+            del self.woken[limit][lane]
+        return found
+
+    def _enter(self, partition: str) -> None:
+        lane = lane_of(partition)
+        self.places[f"p{partition}"] = "r"
+        self.rings.setdefault(lane, []).append(partition)
+        if f"l{lane}" not in self.places:
+            self._ready_lane(lane)
+
+    def _ready_lane(self, lane: str) -> None:
+        self.places[f"l{lane}"] = "r"
+        self.ready.append(lane)
+
+    def _park(self, limit: str, lane: str, node: str) -> None:
+        self.places[node] = f"@{limit}"
+        self.waiting.setdefault(limit, []).append((lane, node))
+        if is_throttle(limit):
+            at = self._open_at(fn_of(lane), limit)
+            self.timers[limit] = min(at, self.timers.get(limit, at))
+
+    def _take(self, fn: str, partition: str, item: str, order: int) -> None:
+        for limit in all_limits(partition):
+            cap = self.caps.get((fn, def_of(limit)))
+            if cap is not None and not self._has_room(fn, limit):
+                raise BrokenError(f"{limit!r} was exceeded")
+            if not is_throttle(limit):
+                self.slots.setdefault(limit, set()).add(item)
+            elif isinstance(cap, Throttle):
+                self.tats[limit] = max(self.now_ms, self.tats.get(limit, 0)) + cap.emission_ms
+        self.leased[item] = (partition, order)
+
+    def _release(self, item: str, settle: bool) -> tuple[str, int]:
+        partition, order = self.leased.pop(item)
+        counted = [limit for limit in all_limits(partition) if not is_throttle(limit)]
+        for limit in counted:
+            self.slots[limit].discard(item)
+        if settle:
+            for limit in dict.fromkeys(counted):
+                self._settle(limit)
+        return partition, order
+
+    def _blocked(self, fn: str, limits: Iterable[str]) -> str | None:
+        return next((limit for limit in limits if not self._has_room(fn, limit)), None)
+
+    def _has_room(self, fn: str, limit: str) -> bool:
+        cap = self.caps.get((fn, def_of(limit)))
+        if cap is None:
+            return True
+        if isinstance(cap, Throttle):
+            return self.now_ms >= self._open_at(fn, limit)
+        return len(self.slots.get(limit, ())) < cap
+
+    def _open_at(self, fn: str, limit: str) -> int:
+        cap = self.caps.get((fn, def_of(limit)))
+        assert isinstance(cap, Throttle)
+        return self.tats.get(limit, 0) - (cap.burst - 1) * cap.emission_ms
+
+    # ---- the promises
+
+    def check(self) -> "Scheduler":
+        """What must hold after every event. Returns the state after leasing until nothing comes.
+
+        Raises:
+            BrokenError: it does not; the text says what and for whom.
+        """
+        expected: dict[str, set[str]] = {}
+        for item, (partition, _) in self.leased.items():
+            for limit in all_limits(partition):
+                if not is_throttle(limit):
+                    expected.setdefault(limit, set()).add(item)
+        if expected != {limit: items for limit, items in self.slots.items() if items}:
+            raise BrokenError("slots are not the leases")
+        drained = copy.deepcopy(self)
+        for _ in range(300):
+            if not drained.ready:
+                break
+            drained.visit()
+        else:
+            raise BrokenError("visits do not come to an end")
+        drained.check_nobody_forgotten()
+        return drained
+
+    def check_nobody_forgotten(self) -> None:
+        """With an empty ring: who has an item is paused, or waits for a limit that is full.
+
+        Raises:
+            BrokenError: somebody could be served and will not be.
+        """
+        for partition, queue in self.queues.items():
+            fn = fn_of(partition)
+            if not queue or fn in self.held:
+                continue
+            full = [limit for limit in dict.fromkeys(all_limits(partition)) if not self._has_room(fn, limit)]
+            if not full:
+                raise BrokenError(f"{partition!r} is forgotten: it has an item and all its limits have room")
+            if all(map(is_throttle, full)) and not any(limit in self.timers for limit in full):
+                raise BrokenError(f"{partition!r} waits for a throttle that has no timer")
+
+    def cut(self) -> Cut:
+        """What there is to compare with the store, without what is empty."""
+        return {
+            "ready": list(self.ready),
+            "rings": {lane: list(ring) for lane, ring in self.rings.items() if ring},
+            "places": dict(self.places),
+            "queues": {p: [item for _, item in queue] for p, queue in self.queues.items() if queue},
+            "slots": {limit: set(items) for limit, items in self.slots.items() if items},
+            "waiting": {limit: _by_lane(found) for limit, found in self.waiting.items() if found},
+            "woken": {limit: dict(lanes) for limit, lanes in self.woken.items() if lanes},
+            "tats": dict(self.tats),
+            "timers": dict(self.timers),
+        }
+
+
+def _by_lane(waiting: list[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    """Lanes by their oldest waiter, each with its waiters by age."""
+    lanes: dict[str, list[str]] = {}
+    for lane, node in waiting:
+        lanes.setdefault(lane, []).append(node)
+    return list(lanes.items())

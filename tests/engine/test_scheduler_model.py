@@ -1,0 +1,233 @@
+"""The store's scheduler does what its model does, and the model keeps its promises, whatever happens in which order."""
+
+import asyncio
+import random
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from innkeeper_engine.store.connection import Address
+from innkeeper_engine.store.store import Store, StoreSettings
+from tests.engine.model_driver import Lockstep, TestClock
+from tests.engine.model_scheduler import Cap, Op, Scheduler, Throttle, fn_of, number_of
+
+A, B, N, T = "A|x", "B|x", "N|x", "tT|x"
+
+
+class Setup(NamedTuple):
+    """Partitions of some functions, and the functions' own caps."""
+
+    partitions: Sequence[str]
+    caps: Mapping[tuple[str, str], Cap]
+
+
+def part(fn: str, kind: str, lane: Sequence[str] = (), keyed: Sequence[str] = ()) -> str:
+    """The name of a partition."""
+    return "\x02".join(["\x01".join([fn, kind, *lane]), *keyed])
+
+
+SETUPS = {
+    "two shared limits": Setup(
+        [part("f", "t", (), (A, B)), part("g", "t", (), (A,)), part("g", "t", ("C|x",), (B,))],
+        {("f", "A"): 1, ("f", "B"): 1, ("g", "A"): 1, ("g", "B"): 1},
+    ),
+    "one counter, own caps 1 and 2": Setup(
+        [part("f", "t", (), (A,)), part("g", "t", (), (A,))],
+        {("f", "A"): 1, ("g", "A"): 2},
+    ),
+    "starts and steps, unkeyed limit and throttle, keys": Setup(
+        [part("f", "s", (N, T), (A,)), part("f", "s", (N, T), (B,)), part("f", "t", (N,), (A,))],
+        {("f", "N"): 1, ("f", "A"): 1, ("f", "B"): 1, ("f", "tT"): Throttle(2, 1)},
+    ),
+    "a lane's limit, a key shared with another function": Setup(
+        [part("f", "t", (N,), (A,)), part("f", "t", (N,), (A, B)), part("g", "t", (), (A,))],
+        {("f", "N"): 1, ("f", "A"): 1, ("f", "B"): 1, ("g", "A"): 1},
+    ),
+    "a shared throttle and a shared limit": Setup(
+        [part("f", "s", (), (A, T)), part("g", "s", (), (A, T)), part("g", "t", (), (A,))],
+        {("f", "A"): 1, ("g", "A"): 1, ("f", "tT"): Throttle(2, 1), ("g", "tT"): Throttle(3, 2)},
+    ),
+    "the limits that every function has": Setup(
+        [part("f", "s"), part("f", "t"), part("g", "s"), part("g", "t")],
+        {("f", "c"): 2, ("f", "t"): Throttle(2, 2), ("g", "c"): 1},
+    ),
+}
+
+
+def random_setup(seed: int) -> Setup:
+    """Three functions, six lanes, up to eighteen partitions; four counters and two throttles shared at random."""
+    choice = random.Random(seed)
+    partitions: list[str] = []
+    caps: dict[tuple[str, str], Cap] = {}
+    counters, throttles = ["A|x", "B|x", "C|x", "D|x"], ["tT|x", "tU|x"]
+    for fn in ("f", "g", "h"):
+        unkeyed = choice.sample(counters, choice.choice([0, 0, 1]))
+        throttle = choice.sample(throttles, choice.choice([0, 0, 1]))
+        other = [limit for limit in counters if limit not in unkeyed]
+        for _ in range(choice.choice([1, 2, 3])):
+            keyed = choice.sample(other, choice.choice([0, 1, 2]))
+            slow = choice.sample([t for t in throttles if t not in throttle], choice.choice([0, 0, 1]))
+            partitions.append(part(fn, "s", unkeyed + throttle, keyed + slow))
+            partitions.append(part(fn, "t", unkeyed, keyed))
+        for limit in counters:
+            caps[fn, limit[0]] = choice.choice([1, 1, 2, 3])
+        for limit in throttles:
+            caps[fn, limit[:2]] = Throttle(choice.choice([2, 2, 3]), choice.choice([1, 1, 2]))
+    return Setup(list(dict.fromkeys(partitions)), caps)
+
+
+async def open_lockstep(address: Address, setup: Setup) -> tuple[Lockstep, list[Store]]:
+    """A store and its model, and the connections to close afterwards."""
+    clock = TestClock()
+    prefix = f"{{test-{secrets.token_hex(6)}}}"
+    stores = []
+    for part_of_key in ("a:", "b:"):
+        # Leases end when a test ends them.
+        settings = StoreSettings(prefix=prefix + part_of_key, lease_ms=10**9)
+        stores.append(Store(address, settings, clock_ms=clock))
+        await stores[-1].open()
+    lockstep = Lockstep(stores[0], stores[1], clock, setup.caps)
+    await lockstep.open()
+    return lockstep, stores
+
+
+def possible(model: Scheduler, setup: Setup) -> list[tuple[float, Op]]:
+    """What can happen next, and how often it should."""
+    found: list[tuple[float, Op]] = [(4 / len(setup.partitions), ("add", p)) for p in setup.partitions]
+    found += [(6, ("lease",))] * bool(model.ready)
+    for item in model.leased:
+        found += [
+            (5 / len(model.leased), ("done", number_of(item))),
+            (1 / len(model.leased), ("expire", number_of(item))),
+        ]
+    queued = [item for queue in model.queues.values() for _, item in queue]
+    cancellable = queued + [item for item in model.leased if item not in model.doomed]
+    found += [(1 / len(cancellable), ("cancel", number_of(item))) for item in cancellable]
+    for fn in sorted({fn_of(p) for p in setup.partitions}):
+        found.append((1.5, ("resume", fn)) if fn in model.held else (0.3, ("pause", fn)))
+    for (fn, definition), cap in setup.caps.items():
+        now = model.caps.get((fn, definition))
+        weight = 0.6 / len(setup.caps)
+        if isinstance(cap, Throttle):
+            other = cap if now != cap else Throttle(cap.emission_ms + 1, cap.burst)
+            found.append((weight, ("cap", fn, definition, other.emission_ms, other.burst)))
+        elif now == cap:
+            found += [(weight, ("cap", fn, definition, cap + 1)), (weight, ("cap", fn, definition, None))]
+        else:
+            found.append((2 * weight, ("cap", fn, definition, cap)))
+    found += [(2, ("tick", 1))] * bool(model.timers)
+    return found
+
+
+async def walk(address: Address, setup: Setup, seed: int, steps: int) -> None:
+    """A random walk, each step of which is checked; then everything is brought to its end."""
+    choice = random.Random(seed)
+    lockstep, stores = await open_lockstep(address, setup)
+    trace: list[Op] = []
+    try:
+        for _ in range(steps):
+            weights, ops = zip(*possible(lockstep.model, setup), strict=True)
+            trace.append(choice.choices(ops, weights)[0])
+            await lockstep.do(trace[-1])
+        await lockstep.finish_everything()
+    except Exception as error:
+        error.add_note(f"seed {seed}, after {trace[-40:]}")
+        raise
+    finally:
+        for store in stores:
+            await store.close()
+
+
+@pytest.mark.parametrize("name", SETUPS)
+async def test_a_walk_through_a_small_setup_keeps_every_promise(valkey: Address, name: str) -> None:
+    """Slots are the leases, no limit is exceeded, draining ends, nobody is forgotten, all ends in the end."""
+    await walk(valkey, SETUPS[name], seed=1, steps=60)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_walk_through_a_random_setup_keeps_every_promise(valkey: Address, seed: int) -> None:
+    """The same with three functions, several lanes and limits shared at random."""
+    await walk(valkey, random_setup(seed), seed, steps=60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 112))
+async def test_a_long_walk_keeps_every_promise(valkey: Address, seed: int) -> None:
+    """Thousands of steps in all, from many seeds."""
+    await walk(valkey, random_setup(seed), seed, steps=300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SETUPS)
+@pytest.mark.parametrize("seed", range(10, 12))
+async def test_a_long_walk_through_a_small_setup_keeps_every_promise(
+    valkey: Address, name: str, seed: int
+) -> None:
+    """In small setups the same few nodes meet in every combination."""
+    await walk(valkey, SETUPS[name], seed, steps=300)
+
+
+def test_a_state_machine_finds_no_order_of_events_that_breaks_a_promise(valkey: Address) -> None:
+    """Hypothesis chooses what happens, and would shrink what breaks."""
+    loop = asyncio.Runner()
+
+    class Machine(RuleBasedStateMachine):
+        @initialize(name=st.sampled_from(sorted(SETUPS)))
+        def begin(self, name: str) -> None:
+            self.setup_of = SETUPS[name]
+            self.lockstep, self.stores = loop.run(open_lockstep(valkey, self.setup_of))
+
+        def do(self, choice: int, *names: str) -> None:
+            ops = [op for _, op in possible(self.lockstep.model, self.setup_of) if op[0] in names]
+            if ops:
+                loop.run(self.lockstep.do(ops[choice % len(ops)]))
+
+        @rule(choice=st.integers(0, 5))
+        def add(self, choice: int) -> None:
+            self.do(choice, "add")
+
+        @precondition(lambda self: bool(self.lockstep.model.ready))
+        @rule()
+        def lease(self) -> None:
+            self.do(0, "lease")
+
+        @rule(choice=st.integers(0, 9), kind=st.sampled_from(["done", "done", "expire", "cancel"]))
+        def end(self, choice: int, kind: str) -> None:
+            self.do(choice, kind)
+
+        @rule(choice=st.integers(0, 9), kind=st.sampled_from(["pause", "resume", "cap", "tick", "tick"]))
+        def change(self, choice: int, kind: str) -> None:
+            self.do(choice, kind)
+
+        def teardown(self) -> None:
+            if hasattr(self, "stores"):
+                loop.run(self.end_all())
+
+        async def end_all(self) -> None:
+            try:
+                await self.lockstep.finish_everything()
+            finally:
+                for store in self.stores:
+                    await store.close()
+
+    with loop:
+        run_state_machine_as_test(
+            Machine,
+            settings=settings(
+                max_examples=12,
+                stateful_step_count=25,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )

@@ -1,0 +1,187 @@
+"""Every rule of the scheduler has a counter-example: what goes wrong without it. Kept against the real store."""
+
+from typing import NamedTuple
+
+import pytest
+
+from innkeeper_engine.store.connection import Address
+from tests.engine.model_scheduler import BrokenError, Op, Rule, Scheduler, Throttle
+from tests.engine.test_scheduler_model import SETUPS, A, B, N, Setup, T, open_lockstep, part
+
+TWO_SHARED = SETUPS["two shared limits"]
+OWN_CAPS = SETUPS["one counter, own caps 1 and 2"]
+STARTS_AND_STEPS = SETUPS["starts and steps, unkeyed limit and throttle, keys"]
+LANE_AND_KEY = SETUPS["a lane's limit, a key shared with another function"]
+SHARED_THROTTLE = SETUPS["a shared throttle and a shared limit"]
+
+F_AB = part("f", "t", (), (A, B))
+G_A = part("g", "t", (), (A,))
+F_A = part("f", "t", (), (A,))
+START_A = part("f", "s", (N, T), (A,))
+START_B = part("f", "s", (N, T), (B,))
+STEP_A = part("f", "t", (N,), (A,))
+STEP_AB = part("f", "t", (N,), (A, B))
+F_THROTTLED = part("f", "s", (), (A, T))
+G_THROTTLED = part("g", "s", (), (A, T))
+LEASE: Op = ("lease",)
+
+
+class Case(NamedTuple):
+    """What happens, and the rule without which it ends badly."""
+
+    rule: Rule
+    setup: Setup
+    ops: list[Op]
+
+
+CASES = {
+    "the woken one finds another limit full": Case(
+        Rule.PASS_ON_WHEN_FULL,
+        STARTS_AND_STEPS,
+        [("add", START_A), ("add", START_B), LEASE, ("add", STEP_A), LEASE, ("done", 0)],
+    ),
+    "the woken one was emptied by a cancellation": Case(
+        Rule.PASS_ON_WHEN_EMPTY,
+        LANE_AND_KEY,
+        [("add", G_A), ("add", STEP_A), ("add", STEP_AB), LEASE, LEASE, ("cancel", 1), ("done", 0)],
+    ),
+    "an emptied one is taken out of the ring at once": Case(
+        Rule.EMPTY_NODES_STAY,
+        SHARED_THROTTLE,
+        [("add", G_A), ("add", F_THROTTLED), ("add", G_THROTTLED), LEASE, LEASE, ("done", 0), ("cancel", 1)],
+    ),
+    "the woken one is throttled": Case(
+        Rule.PASS_ON_WHEN_THROTTLED,
+        STARTS_AND_STEPS,
+        [("add", START_A), ("add", START_B), LEASE, ("add", STEP_A), LEASE, ("done", 0)],
+    ),
+    "the function of the woken one was paused": Case(
+        Rule.PASS_ON_WHEN_PAUSED,
+        STARTS_AND_STEPS,
+        [
+            *[("add", START_A), LEASE, ("add", START_A), ("add", STEP_A), LEASE, ("expire", 0)],
+            *[("pause", "f"), LEASE, ("resume", "f")],
+        ],
+    ),
+    "a slot comes back by expiry": Case(
+        Rule.SETTLE_ON_EXPIRY, TWO_SHARED, [("add", F_AB), ("add", F_AB), LEASE, LEASE, ("expire", 0)]
+    ),
+    "a cap is raised": Case(
+        Rule.SETTLE_ON_RAISE, TWO_SHARED, [("add", F_AB), ("add", G_A), LEASE, LEASE, ("cap", "g", "A", 2)]
+    ),
+    "a limit is removed": Case(
+        Rule.LET_OUT_ON_REMOVAL,
+        TWO_SHARED,
+        [("add", F_AB), ("add", G_A), LEASE, LEASE, ("cap", "g", "A", None)],
+    ),
+    "one counter, two caps: the oldest waiter has none of the room": Case(
+        Rule.LOOK_AT_THE_OWN_CAP,
+        OWN_CAPS,
+        [("add", F_A), ("add", F_A), ("add", G_A), ("add", G_A), LEASE, LEASE, LEASE, ("done", 0)],
+    ),
+    "one counter, two caps: the blind wake goes round in circles": Case(
+        Rule.LOOK_AT_THE_OWN_CAP,
+        TWO_SHARED,
+        [
+            ("add", F_AB),
+            ("add", F_AB),
+            LEASE,
+            LEASE,
+            ("cap", "g", "A", 2),
+            ("cap", "f", "A", 2),
+            ("cap", "f", "A", 1),
+        ],
+    ),
+    "a lane with a scout inside is paused": Case(
+        Rule.LANE_PASSES_ON_ITS_SCOUTS,
+        TWO_SHARED,
+        [("add", F_AB), ("add", F_AB), ("add", G_A), LEASE, LEASE, ("pause", "g"), ("done", 0)],
+    ),
+    "the first that is woken sits in a lane that cannot be served": Case(
+        Rule.SKIP_LANES_THAT_CANNOT_BE_SERVED,
+        LANE_AND_KEY,
+        [
+            *[("add", STEP_AB), ("cap", "f", "N", None), ("add", STEP_AB), LEASE, ("add", G_A), LEASE],
+            *[("add", STEP_A), ("pause", "f"), LEASE, ("done", 0)],
+        ],
+    ),
+    "there is more room than the one who was woken takes": Case(
+        Rule.PASS_ON_AFTER_A_LEASE,
+        LANE_AND_KEY,
+        [
+            *[("add", G_A), ("add", STEP_AB), LEASE, ("add", STEP_A), LEASE],
+            *[("cap", "f", "N", None), ("done", 0), ("cap", "f", "A", 2)],
+        ],
+    ),
+    "somebody else used the throttle's turn": Case(
+        Rule.REARM_THE_THROTTLE,
+        SHARED_THROTTLE,
+        [
+            *[("add", F_THROTTLED), LEASE, ("expire", 0), ("cap", "f", "A", None), ("add", G_THROTTLED)],
+            *[LEASE, ("tick", 1), ("tick", 1)],
+        ],
+    ),
+    "a throttle gets slower while somebody waits": Case(
+        Rule.REARM_THE_THROTTLE,
+        SETUPS["the limits that every function has"],
+        [
+            *[("cap", "f", "c", None), ("add", "f\x01s"), ("add", "f\x01s"), ("add", "f\x01s")],
+            *[LEASE, LEASE, LEASE, ("cap", "f", "t", 3, 2), ("tick", 1)],
+        ],
+    ),
+}
+
+
+def run_model(case: Case, left_out: list[Rule]) -> None:
+    """The case on the model alone, checked after each event."""
+    scheduler = Scheduler(dict(case.setup.caps), left_out=left_out)
+    for op in case.ops:
+        scheduler.do(op)
+        scheduler.check()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_without_its_rule_the_case_ends_badly(name: str) -> None:
+    """Otherwise the case would prove nothing about the store."""
+    run_model(CASES[name], [])
+    with pytest.raises(BrokenError):
+        run_model(CASES[name], [CASES[name].rule])
+
+
+@pytest.mark.parametrize("name", CASES)
+async def test_the_store_serves_everybody(valkey: Address, name: str) -> None:
+    """The same events on the real store: after each, nobody is forgotten; in the end all runs have ended."""
+    case = CASES[name]
+    lockstep, stores = await open_lockstep(valkey, case.setup)
+    try:
+        for op in case.ops:
+            await lockstep.do(op)
+        await lockstep.finish_everything()
+    finally:
+        for store in stores:
+            await store.close()
+
+
+def test_every_rule_has_a_case() -> None:
+    """A rule without a counter-example could be left out."""
+    assert {case.rule for case in CASES.values()} == set(Rule)
+
+
+async def test_a_shared_throttle_wakes_whoever_has_room_first(valkey: Address) -> None:
+    """A function with a slower pace of its own does not put off the timer of one with a faster."""
+    setup = Setup(
+        [part("f", "s", (), (T,)), part("g", "s", (), (T,))],
+        {("f", "tT"): Throttle(10, 3), ("g", "tT"): Throttle(10, 1)},
+    )
+    lockstep, stores = await open_lockstep(valkey, setup)
+    try:
+        for op in [("add", setup.partitions[0])] * 4 + [LEASE] * 4 + [("add", setup.partitions[1]), LEASE]:
+            await lockstep.do(op)
+        # Three at once, the fourth of f after 10 ms, the first of g after 30.
+        assert lockstep.model.timers == {T: lockstep.model.now_ms + 10}
+        await lockstep.do(("tick", 10))
+        await lockstep.do(LEASE)
+        assert len(lockstep.model.leased) == 4
+    finally:
+        for store in stores:
+            await store.close()
