@@ -8,6 +8,7 @@ import msgspec
 from innkeeper_apps.egress import EgressPolicy, Resolver
 from innkeeper_apps.http1 import Reply
 from innkeeper_apps.transport import Transport, TransportError
+from innkeeper_apps.wire.keys import verify_response
 from innkeeper_apps.wire.request import call_body, call_headers, call_url, needs_api
 from innkeeper_apps.wire.response import MAX_RESPONSE_BYTES, OUTPUT_TOO_LARGE, failure, read_answer
 from innkeeper_engine.model.calls import Answer, Call, Target
@@ -58,7 +59,22 @@ class HttpDriver:
             if e.code == "ResponseTooLarge":
                 return failure(f"{OUTPUT_TOO_LARGE}: {e}", name=OUTPUT_TOO_LARGE)
             return failure(str(e), name=e.code)
+        if not self._trusted(reply, target):
+            return failure(
+                "the response is signed, but not with this app's signing key: something between changed or made it",
+                name="BadSignature",
+            )
         return read_answer(reply.status, dict(reply.headers), reply.body, self._clock.now_ms())
+
+    def _trusted(self, reply: Reply, target: Target) -> bool:
+        """Whether a signature, where there is one, is the app's. What comes before an SDK (proxies) signs nothing."""
+        header = dict(reply.headers).get("x-inngest-signature")
+        keys = [key for key in (target.signing_key, target.signing_key_fallback) if key]
+        # A streamed reply is signed, if at all, before its body is known. Its age says nothing: a call may be long.
+        if header is None or not keys or reply.status == 201:
+            return True
+        now_s = self._clock.now_ms() // 1000
+        return verify_response(header, reply.body, keys, now_s, max_skew_s=now_s)
 
     async def _post(self, call: Call, url: str, body: bytes, key: str | None, timeout_s: float) -> Reply:
         headers = call_headers(call, body, key, self._clock.now_ms() // 1000)

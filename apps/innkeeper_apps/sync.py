@@ -13,8 +13,8 @@ import msgspec
 
 from innkeeper_apps.http1 import Reply
 from innkeeper_apps.transport import Transport, TransportError
-from innkeeper_apps.wire.canonical import NotJsonError, canonical, canonical_json, parse
-from innkeeper_apps.wire.keys import bearer_hash, sign, verify
+from innkeeper_apps.wire.canonical import NotJsonError, canonical, parse
+from innkeeper_apps.wire.keys import MAX_SKEW_S, bearer_hash, sign, verify_response
 from innkeeper_apps.wire.request import USER_AGENT
 from innkeeper_engine.model.clock import Clock
 
@@ -182,14 +182,7 @@ class Syncer:
 
     def _verified(self, reply: Reply, keys: Sequence[str]) -> bool:
         header = dict(reply.headers).get("x-inngest-signature")
-        now_s = self._clock.now_ms() // 1000
-        if verify(header, reply.body, keys, now_s) is not None:
-            return True
-        try:
-            # SDKs that only see a parsed body sign its canonical form.
-            return verify(header, canonical_json(reply.body), keys, now_s) is not None
-        except NotJsonError:
-            return False
+        return verify_response(header, reply.body, keys, self._clock.now_ms() // 1000, MAX_SKEW_S)
 
 
 def _where(url: str) -> str:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from innkeeper_apps.egress import EgressPolicy, Resolver
 from innkeeper_apps.http_driver import HttpDriver
-from innkeeper_apps.wire.keys import verify
+from innkeeper_apps.wire.keys import sign, verify
 from innkeeper_engine.model.calls import Answer, Call, Target
 from tests.apps.rawserver import RawServer, Seen, http, replies, serving
 
@@ -141,6 +141,30 @@ async def test_calls_are_signed_and_repeated_with_the_fallback_on_401(driver: Ht
         assert len(server.seen) == 1
         assert answer.status == 401
         assert "signing key" in answer.reason
+
+
+@pytest.mark.parametrize(
+    ("signed_with", "body", "kind"),
+    [
+        (KEY, b'{"ok":true}', "output"),
+        (OLD, b'{"ok":true}', "output"),
+        (KEY, b'{ "ok": true }', "output"),
+        ("signkey-prod-" + "cd" * 16, b'{"ok":true}', "error"),
+    ],
+    ids=["key", "fallback", "canonical form", "stranger"],
+)
+async def test_a_signature_of_the_response_must_be_the_apps(
+    driver: HttpDriver, signed_with: str, body: bytes, kind: str
+) -> None:
+    """The signature is of the canonical form; it may be hours old, since a call may take that long."""
+    signature = sign(b'{"ok":true}', signed_with, FixedClock().now_ms() // 1000 - 7000)
+    async with serving(replies(http(200, body, x_inngest_signature=signature, **SDK))) as server:
+        call = call_to(f"http://127.0.0.1:{server.port}/x")
+        answer = await driver.call(call, Target(signing_key=KEY, signing_key_fallback=OLD), timeout_s=5)
+    assert answer.kind == kind
+    if kind == "error":
+        assert "signing key" in answer.reason
+        assert answer.no_retry is None
 
 
 async def test_cancelling_closes_the_connection_at_once(driver: HttpDriver) -> None:

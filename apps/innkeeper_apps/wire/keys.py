@@ -11,6 +11,8 @@ import hmac
 import re
 from collections.abc import Sequence
 
+from innkeeper_apps.wire.canonical import NotJsonError, canonical_json
+
 _PREFIX = re.compile(r"^signkey-\w+-")
 _SIGNATURE = re.compile(r"(?:t=(?P<t>\d{1,15})&s=(?P<s>[0-9a-fA-F]{64}))")
 
@@ -81,6 +83,21 @@ def verify(
         if good and found is None and normalise(key):
             found = key
     return found
+
+
+def verify_response(
+    header: str | None, body: bytes, keys: Sequence[str], now_s: int, max_skew_s: int
+) -> bool:
+    """Whether one of `keys` signed this response body: as it is, or its canonical form.
+
+    SDKs that only see a parsed body sign that form.
+    """
+    if verify(header, body, keys, now_s, max_skew_s) is not None:
+        return True
+    try:
+        return verify(header, canonical_json(body), keys, now_s, max_skew_s) is not None
+    except NotJsonError:
+        return False
 
 
 def _mac(body: bytes, key: str, t: str) -> str:
