@@ -4,7 +4,9 @@ import asyncio
 
 from innkeeper_engine.model.functions import App, FunctionConfig, Trigger
 from innkeeper_engine.registering import register_app
+from innkeeper_engine.registry import Registries
 from innkeeper_engine.store.store import Store
+from tests.conftest import OpenStore
 
 
 def app(app_id: str, function: str, *triggers: Trigger) -> App:
@@ -30,3 +32,18 @@ async def test_two_versions_of_an_app_at_once_leave_one_set_of_crons(store: Stor
     assert sorted(each.app_version for each in done) == [1, 2]
     assert len(await store.command("KEYS", store.key("cron:*"))) == 1
     assert await store.command("ZCARD", store.key("timers")) == 1
+
+
+async def test_a_server_that_lost_its_data_is_read_anew(open_store: OpenStore) -> None:
+    """Its versions must not begin again below those that executors and gateways know."""
+    clock = [1_800_000_000_000]
+    store = await open_store(clock_ms=lambda: clock[0])
+    registries = Registries(store)
+    for each in "abc":
+        await register_app(store, "default", app(each, "f"), now_ms=1)
+    assert sorted((await registries.current("default")).apps) == ["a", "b", "c"]
+    keys = await store.command("KEYS", store.key("*"))
+    await store.command("DEL", *keys)
+    clock[0] += 1_000
+    await register_app(store, "default", app("d", "f"), now_ms=1)
+    assert sorted((await registries.current("default")).apps) == ["d"]

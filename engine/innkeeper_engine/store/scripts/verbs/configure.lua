@@ -73,7 +73,9 @@ if request.heard then
   call('DEL', P .. 'lis:' .. env)
   for _, name in ipairs(request.heard) do call('SADD', P .. 'lis:' .. env, name) end
 end
-local version = call('INCR', P .. 'regver')
+-- By the time, not counted: whoever knows a version of a server that has lost its data must not take it for a later one.
+local version = math.max(now, tonumber(call('GET', P .. 'regver') or '0') + 1)
+call('SET', P .. 'regver', digits(version))
 wake_router()
 wake_wanted = true
 close_shard()
