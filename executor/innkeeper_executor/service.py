@@ -19,7 +19,7 @@ from innkeeper_executor.router import Router
 from innkeeper_executor.sealing import Sealer
 from innkeeper_executor.settings import ExecutorSettings
 from innkeeper_executor.surroundings import Surroundings
-from innkeeper_executor.waking import MAX_WAIT_S, Bell, Leadership
+from innkeeper_executor.waking import FREE_JOBS, MAX_WAIT_S, Bell, Leadership
 from innkeeper_executor.worker import RunLine, Worker
 
 log = structlog.get_logger("innkeeper.executor")
@@ -62,7 +62,7 @@ class Executor:
         self._recorder = Recorder(self.store, address)
         self._work_bell = Bell(self.store, address, "wake", name=f"{self.id}-wake")
         self._route_bell = Bell(self.store, address, "rwake", name=f"{self.id}-route")
-        self._inbox = Bell(self.store, address, f"inbox:{self.id}", name=f"{self.id}-inbox")
+        self._inbox = Bell(self.store, address, f"inbox:{self.id}", FREE_JOBS, name=f"{self.id}-inbox")
         self._waits = (self._recorder, self._work_bell, self._route_bell, self._inbox)
         self._routing = Leadership(self.store, "router", self.id)
         self._recording = Leadership(self.store, "recorder", self.id)
@@ -88,7 +88,8 @@ class Executor:
     async def drain(self) -> None:
         """Take no new lease, let requests in flight end within the grace period, hand the others back, disconnect.
 
-        What is handed back is leased to another executor at once, with no attempt counted.
+        What is handed back is leased to another executor at once, with no attempt counted; another one routes and
+        records.
         """
         self._draining = True
         self._worker.stop_accepting()
@@ -103,14 +104,16 @@ class Executor:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self._worker.abort_all()
+        # Before jobs are given up: they are not offered to this executor.
+        await asyncio.gather(*(each.close() for each in self._waits))
         try:
             async with asyncio.timeout(5):
                 await self.store.hello(self.id, [])
                 await self._routing.release()
                 await self._recording.release()
         except (StoreUnavailableError, StoreError, TimeoutError) as error:
-            log.warning("leases could not be handed back; they run out by themselves", reason=str(error))
-        await asyncio.gather(*(each.close() for each in self._waits))
+            reason = str(error) or "no answer"
+            log.warning("leases could not be handed back; they run out by themselves", reason=reason)
         await self.store.close()
         await asyncio.gather(self._driver.close(), self._fetcher.close())
 
@@ -154,6 +157,9 @@ class Executor:
 
     async def _inbox_loop(self) -> None:
         token = await self._inbox.wait(MAX_WAIT_S)
+        for leadership in (self._routing, self._recording):
+            if token == leadership.job:
+                leadership.offer()
         if token is not None:
             self._worker.run_ended(token)
 
@@ -194,7 +200,7 @@ class Executor:
     async def _route_loop(self) -> None:
         away_s = await self._routing.hold()
         if away_s:
-            await asyncio.sleep(away_s)
+            await self._routing.wait(away_s)
             return
         renew_at = asyncio.get_running_loop().time() + Leadership.RENEW_S
         while asyncio.get_running_loop().time() < renew_at:
@@ -204,7 +210,7 @@ class Executor:
     async def _record_loop(self) -> None:
         away_s = await self._recording.hold()
         if away_s:
-            await asyncio.sleep(away_s)
+            await self._recording.wait(away_s)
             return
         await self._recorder.record_once(int(Leadership.RENEW_S * 1000))
 
