@@ -391,6 +391,7 @@ def test_cancellations_are_read_with_their_time_in_milliseconds() -> None:
             "rateLimit",
             "idempotency is a rate limit itself",
         ),
+        ({"cancel": [{"event": "app/*"}]}, "cancel[0].event", "cancels nothing"),
     ],
 )
 def test_what_is_hardly_meant_is_accepted_with_a_warning(

@@ -19,7 +19,7 @@ from innkeeper_engine.model.functions import (
     FunctionConfig,
     Trigger,
 )
-from innkeeper_engine.triggers import event_name_problem, event_name_warning
+from innkeeper_engine.triggers import event_name_problem, event_name_warning, is_pattern
 
 MAX_TRIGGERS: Final = 10
 MAX_CANCELS: Final = 5
@@ -191,6 +191,10 @@ def _read_cancels(function: Fields, check: CheckExpression) -> tuple[Cancel, ...
             continue
         if _event_name(entry, event) is None:
             continue
+        if is_pattern(event):
+            entry.warn(
+                "event", f"{event!r} cancels nothing: write the whole name of an event, a * is for triggers"
+            )
         found.append(
             Cancel(
                 event=event,
