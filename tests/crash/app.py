@@ -101,7 +101,7 @@ class Call:
         if self.request.attempt > 0 or not await self._report(op):
             raise Answered([op])
         self.app.ledger.checkpoints.append(
-            Checkpoint(self.app.ledger.next(), self.request.run, hashed(name), nonce)
+            Checkpoint(self.app.ledger.next(), self.request.run, hashed(name), nonce, self.request.request_id)
         )
         return nonce
 

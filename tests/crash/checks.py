@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tests.crash.app import APP_ID, hashed
-from tests.crash.ledger import Ledger, Request
+from tests.crash.ledger import Checkpoint, Ledger, Request
 from tests.crash.shapes import SHAPES, started_by
 
 
@@ -82,21 +82,31 @@ def _check_order(requests: Iterable[Request]) -> list[str]:
 
 
 def check_checkpoints(ledger: Ledger) -> list[str]:
-    """What was acknowledged while the call went on is in every later request, and does not run again."""
-    acknowledged: dict[str, list[tuple[int, str, str]]] = defaultdict(list)
-    for c in ledger.checkpoints:
-        acknowledged[c.run].append((c.at, c.step, c.nonce))
-    breaches = []
-    for request in ledger.requests:
-        for at, step, nonce in acknowledged[request.run]:
-            if at < request.at and request.steps.get(step) != {"data": nonce}:
-                breaches.append(
-                    f"run {request.run}: checkpoint of {step} ({nonce}) is {request.steps.get(step)!r} in a later request"
-                )
+    """What was acknowledged while the call went on is in every later request, and does not run again.
+
+    Later is what comes later and under a later lease: an executor that was frozen sends what it has leased before,
+    when it wakes.
+    """
+    requests = {request.request_id: request for request in ledger.requests}
+    acknowledged: dict[str, list[Checkpoint]] = defaultdict(list)
+    for checkpoint in ledger.checkpoints:
+        acknowledged[checkpoint.run].append(checkpoint)
+
+    def before(at: int, request: Request) -> list[Checkpoint]:
+        return [
+            c for c in acknowledged[request.run] if c.at < at and requests[c.request_id].age <= request.age
+        ]
+
+    breaches = [
+        f"run {request.run}: checkpoint {c.nonce} is {request.steps.get(c.step)!r} in a later request"
+        for request in ledger.requests
+        for c in before(request.at, request)
+        if request.steps.get(c.step) != {"data": c.nonce}
+    ]
     return breaches + [
         f"run {e.run}: step {e.name} ran again after its checkpoint"
         for e in ledger.executions
-        if any(at < e.at and step == e.step for at, step, _ in acknowledged[e.run])
+        if any(c.step == e.step for c in before(e.at, requests[e.request_id]))
     ]
 
 

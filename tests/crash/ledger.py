@@ -26,6 +26,11 @@ class Request:
     answer: str = ""
     """How the app answered: `200`, `206 StepRun` and the like; empty while it has not."""
 
+    @property
+    def age(self) -> tuple[int, int]:
+        """Orders the leases of a function without parallel steps: its items are numbered, their leases too."""
+        return int(self.item.rpartition(".")[2]), self.generation
+
 
 @dataclasses.dataclass(slots=True)
 class Execution:
@@ -47,6 +52,7 @@ class Checkpoint:
     run: str
     step: str
     nonce: str
+    request_id: str
 
 
 class Ledger:

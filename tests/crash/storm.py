@@ -103,6 +103,7 @@ class Storm:
         self._tasks: set[asyncio.Task[None]] = set()
         self._resuming: set[str] = set()
         self._restarting: set[asyncio.Task[None]] = set()
+        self._failed_restart: BaseException | None = None
         self._up = set(self._fleet.procs)
         self.report = Report(plan.seed, [])
 
@@ -208,21 +209,31 @@ class Storm:
             self._say(f"kill {n} of {self.plan.kills}: {victim}, back in {away_s:.1f} s")
             restart = asyncio.create_task(self._restart(victim, away_s))
             self._restarting.add(restart)
-            restart.add_done_callback(self._restarting.discard)
+            restart.add_done_callback(self._restart_done)
             if n % 10 == 0:
                 await self._freeze()
-        await asyncio.gather(*self._restarting)
+        while self._restarting:
+            await asyncio.wait(self._restarting)
+        self._raise_what_ended()
 
     async def _victim(self, kind: str) -> str:
         """One of this kind that is up and ready; waits for one where all are away."""
         while True:
-            self._raise_failed_restart()
+            self._raise_what_ended()
             names = [name for name in self._fleet.named(kind) if name in self._up]
             if names:
                 return self._kill_draw.choice(names)
             await asyncio.sleep(0.02)
 
-    def _raise_failed_restart(self) -> None:
+    def _restart_done(self, task: asyncio.Task[None]) -> None:
+        self._restarting.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failed_restart = error
+
+    def _raise_what_ended(self) -> None:
+        """A process that ended though nobody killed it, or did not come back, ends the storm."""
+        if self._failed_restart is not None:
+            raise self._failed_restart
         for name in self._up:
             if (code := self._fleet.procs[name].ended()) is not None:
                 raise AssertionError(
@@ -264,7 +275,7 @@ class Storm:
         written, folded = await notes_written_and_folded(self._store)
         if written != folded:
             report.breaches.append(f"{written} notes were written, {folded} are in the histories")
-        self._raise_failed_restart()
+        self._raise_what_ended()
         report.breaches += [f"logged: {line}" for line in self._fleet.complaints()]
         report.events = sum(len(sent.ids) for sent in self._sent)
         report.replies = dict(self._sender.replies)

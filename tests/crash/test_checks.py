@@ -113,21 +113,39 @@ def test_steps_and_stack_must_agree() -> None:
     assert any("stack" in breach for breach in check_results(ledger))
 
 
+def checkpoint(ledger: Ledger, nonce: str, *, token: str) -> None:
+    """A checkpoint that was acknowledged."""
+    ledger.checkpoints.append(Checkpoint(ledger.next(), RUN, ONLY, nonce, token))
+
+
 @pytest.mark.parametrize("shown", [{}, {ONLY: {"data": "n2"}}])
 def test_a_checkpoint_that_is_not_in_a_later_request_is_found(shown: dict[str, Any]) -> None:
     ledger = Ledger()
-    ledger.checkpoints.append(Checkpoint(ledger.next(), RUN, ONLY, "n1"))
-    request(ledger, steps=shown)
+    request(ledger)
+    checkpoint(ledger, "n1", token="t1")
+    request(ledger, token="t2", generation=2, steps=shown)
     assert len(check_checkpoints(ledger)) == 1
 
 
 def test_a_checkpointed_step_that_ran_again_is_found() -> None:
     ledger = Ledger()
+    request(ledger)
     execution(ledger, "n1")
-    ledger.checkpoints.append(Checkpoint(ledger.next(), RUN, ONLY, "n1"))
+    checkpoint(ledger, "n1", token="t1")
+    request(ledger, token="t2", generation=2, steps={ONLY: {"data": "n1"}})
     assert check_checkpoints(ledger) == []
     execution(ledger, "n2", token="t2")
     assert len(check_checkpoints(ledger)) == 1
+
+
+def test_a_request_of_an_older_lease_may_come_late() -> None:
+    ledger = Ledger()
+    request(ledger, token="t2", generation=2)
+    execution(ledger, "n1", token="t2")
+    checkpoint(ledger, "n1", token="t2")
+    request(ledger, token="t1", generation=1)
+    execution(ledger, "n2", token="t1")
+    assert check_checkpoints(ledger) == []
 
 
 def test_an_event_without_a_run_and_one_with_two_are_found() -> None:
