@@ -34,5 +34,5 @@ class Sealer:
             raise ValueError("the sealed request has an unknown form; was it written by a newer version?")
         try:
             return self._cipher.decrypt(nonce, text, _VERSION)
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # a ValueError for what is shorter than a nonce
             raise ValueError("the sealed request does not open with this encryption key") from None

@@ -215,6 +215,7 @@ class Executor:
         await self._recorder.record_once(int(Leadership.RENEW_S * 1000))
 
     async def _say_hello(self, greeter: Greeter) -> None:
+        self._surroundings.reconnected()
         back = await greeter.hello(self.id, self._worker.tokens)
         if back:
             log.info("leases that were lost on the way went back to the queue", count=back)

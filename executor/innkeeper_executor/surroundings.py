@@ -34,7 +34,13 @@ class Surroundings:
         self.ids = ids
         self._sealer = sealer
         self._chance = chance
+        self._store = store
         self._registries = Registries(store)
+        self._version = 0
+
+    def reconnected(self) -> None:
+        """The server may be another one, or one that came back without its data: its versions begin anew."""
+        self._registries = Registries(self._store)
         self._version = 0
 
     def saw_version(self, version: int) -> None:

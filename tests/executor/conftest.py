@@ -11,6 +11,21 @@ from tests.executor.house import House, VirtualClock
 from tests.executor.proxy import Proxy
 
 MakeProxy = Callable[[Address], Awaitable[Proxy]]
+MakeHouse = Callable[[Store], House]
+
+
+@pytest.fixture
+async def make_house(make_proxy: MakeProxy) -> AsyncIterator[MakeHouse]:
+    """`make_house(store)`: a shard on any store, ended after the test."""
+    houses: list[House] = []
+
+    def make(store: Store) -> House:
+        houses.append(House(store))
+        return houses[-1]
+
+    yield make
+    for house in houses:
+        await house.close()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from innkeeper_engine.model.calls import Answer, Call
 from innkeeper_engine.model.effects import KeepGuard, Touch
 from innkeeper_engine.model.state import Applied
 from tests.conftest import OpenStore, ValkeyProcess
-from tests.executor.conftest import MakeProxy
+from tests.executor.conftest import MakeHouse, MakeProxy
 from tests.executor.house import (
     Hand,
     House,
@@ -115,12 +115,15 @@ async def test_leases_that_got_lost_on_the_way_go_back_at_once(house: House, mak
 
 
 async def test_a_refusal_for_now_is_waited_out(
-    private_valkey: Callable[..., ValkeyProcess], open_store: OpenStore, make_proxy: MakeProxy
+    private_valkey: Callable[..., ValkeyProcess],
+    open_store: OpenStore,
+    make_proxy: MakeProxy,
+    make_house: MakeHouse,
 ) -> None:
     """A primary without its replicas takes no writes; the answer of the app is kept until it does."""
     server = private_valkey()
     proxy = await make_proxy(server.address)
-    house = House(await open_store(address=server.address))
+    house = make_house(await open_store(address=server.address))
     await house.register(function("f"))
     await house.send("test/f")
     hand = house.hand(await open_store(address=proxy.address, prefix=house.store.settings.prefix))
@@ -145,7 +148,6 @@ async def test_a_refusal_for_now_is_waited_out(
     await soon(hand.worker.wait_until_idle())
     assert await house.status(request.call.run_id) == "Completed"
     assert len(hand.driver.calls) == 1
-    await house.close()
 
 
 async def test_leases_that_come_with_a_commit_are_worked_though_the_run_ends_meanwhile(
