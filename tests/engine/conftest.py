@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from innkeeper_engine.store.connection import Address
-from tests.conftest import ValkeyProcess
+from innkeeper_engine.store.store import Store
+from tests.conftest import OpenStore, ValkeyProcess
+from tests.engine.model_driver import TestClock
 
 REDIS = shutil.which("redis-server")
 
@@ -26,3 +28,15 @@ def valkey(request: pytest.FixtureRequest) -> Iterator[Address]:
             server.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def clock() -> TestClock:
+    """A clock that stands until it is moved."""
+    return TestClock()
+
+
+@pytest.fixture
+async def timed(open_store: OpenStore, clock: TestClock) -> Store:
+    """A store whose time is `clock`."""
+    return await open_store(clock_ms=clock)

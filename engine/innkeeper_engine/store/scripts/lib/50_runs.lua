@@ -136,7 +136,7 @@ local function end_run(run, status, a, current)
   end
   call('HSET', P .. 'run:' .. run, 's', status, 'z', digits(now))
   if a.output then call('HSET', P .. 'pl:' .. run, 'o', a.output) end
-  if a.result or a.error then call('HSET', P .. 'pl:' .. run, 'x', a.result or a.error) end
+  if a.error then call('HSET', P .. 'pl:' .. run, 'x', a.result or a.error) end
   announce(run, state, status, a)
   for _, key in ipairs({'run:', 'pl:', 'h:'}) do call('EXPIRE', P .. key .. run, request.keep) end
   call('DEL', P .. 'st:' .. run, P .. 'sk:' .. run, P .. 'pd:' .. run, P .. 'ri:' .. run)
