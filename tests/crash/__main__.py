@@ -7,8 +7,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import uvloop
-
 from tests.crash.storm import Plan, Report, Storm
 
 
@@ -29,8 +27,8 @@ def main() -> int:
     async def blow() -> Report:
         return await Storm(folder, plan, lambda line: print(line, flush=True)).run()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        report = runner.run(blow())
+    # asyncio's own loop: httpx fails in ways of its own on uvloop's transports when a server dies.
+    report = asyncio.run(blow())
     print(report.text())
     return 1 if report.breaches else 0
 

@@ -83,6 +83,7 @@ def test_a_body_that_ran_twice_under_one_lease_is_found() -> None:
 
 def test_a_body_may_run_again_under_another_lease() -> None:
     ledger, sent, runs = good()
+    request(ledger, token="t0", generation=2)
     execution(ledger, "n2", token="t0")
     assert check_all(ledger, sent, runs) == []
 
