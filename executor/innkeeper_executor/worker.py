@@ -254,7 +254,6 @@ class Worker:
         if entry is None:
             return _error(f"function {lease.slug!r} is not registered any more")
         state, use_api = await self._state(lease)
-        lease.payload = state
         call = Call(
             url=entry.config.url,
             slug=lease.slug,
@@ -273,6 +272,9 @@ class Worker:
             steps={} if use_api else {step: state[step] for step in lease.stack if step in state},
             events=tuple(state[f"e:{n}"] for n in range(lease.event_count) if f"e:{n}" in state),
         )
+        # All that a decision reads of it; a call may take hours, and there are many.
+        lease.payload = {"e:0": state.get("e:0", b"{}")}
+        del state
         timeout_s = self._surroundings.settings.request_timeout_s
         return await self._driver.call(call, self._target, timeout_s=timeout_s)
 
@@ -287,7 +289,7 @@ class Worker:
     async def _commit(self, lease: Lease, answer: "Answer | list[Effect]") -> None:
         while True:
             context = await self._surroundings.context(lease.env)
-            effects = respond(lease, answer, context) if isinstance(answer, Answer) else answer
+            effects = _decide(lease, answer, context) if isinstance(answer, Answer) else answer
             status = await self._apply_all(lease, effects)
             if status is None:
                 return
@@ -345,6 +347,19 @@ class Worker:
                         ended_ms=now_ms,
                     )
                 )
+
+
+def _decide(lease: Lease, answer: Answer, context: Context) -> list[Effect]:
+    """What the answer means. One that cannot be decided on costs an attempt; asked at once, the app would repeat it."""
+    try:
+        return respond(lease, answer, context)
+    except Exception:
+        log.exception(
+            "an answer could not be decided on", run=lease.run, function=lease.slug, item=lease.item
+        )
+        return respond(
+            lease, _error("the server could not process the app's answer; its log says why"), context
+        )
 
 
 def _last_piece(effects: Sequence[Effect]) -> int:

@@ -20,7 +20,8 @@ effects.start = function(e)
     payload[#payload + 1] = 'e:' .. (n - 1)
     payload[#payload + 1] = body
     call('RPUSH', P .. 'er:' .. env .. ':' .. event[1], run)
-    call('EXPIRE', P .. 'er:' .. env .. ':' .. event[1], request.keep)
+    call('PERSIST', P .. 'er:' .. env .. ':' .. event[1])
+    call('INCR', P .. 'el:' .. env .. ':' .. event[1])
   end
   call('HSET', P .. 'pl:' .. run, unpack(payload))
   call('HSET', P .. 'run:' .. run, 'e', env, 'f', string.sub(e[4], #env + 2), 'a', e[6], 's', 'Scheduled', 'q', digits(now),

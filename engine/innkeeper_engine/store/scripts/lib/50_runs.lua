@@ -108,6 +108,16 @@ local function forget_runs(env)
   end
 end
 
+-- The runs of an event are listed as long as one of them goes on, then for the retention. el:<env>:<id> counts them.
+local function release_events(env, ids)
+  for id in string.gmatch(ids, '%S+') do
+    if call('DECR', P .. 'el:' .. env .. ':' .. id) <= 0 then
+      call('DEL', P .. 'el:' .. env .. ':' .. id)
+      call('EXPIRE', P .. 'er:' .. env .. ':' .. id, request.keep)
+    end
+  end
+end
+
 -- Ends a run. `current` is the item under whose lease this happens; a: output, error, result, reply, ids.
 -- Other leases of the run stay until their executors have stopped; they are told at once.
 local function end_run(run, status, a, current)
@@ -142,6 +152,7 @@ local function end_run(run, status, a, current)
   call('DEL', P .. 'st:' .. run, P .. 'sk:' .. run, P .. 'pd:' .. run, P .. 'ri:' .. run)
   call('ZADD', P .. 'ended:' .. state.e, now, run)
   forget_runs(state.e)
+  release_events(state.e, call('HGET', P .. 'run:' .. run, 'ev'))
   if state.parent and a.reply then resolve(state.parent, a.reply) end
   return true
 end
