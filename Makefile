@@ -36,7 +36,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 
 # The SDK tests and the benchmarks run the TypeScript SDK; they install it themselves.
 node:
-	@node -e 'process.exit(+process.versions.node.split(".")[0] < 20)' 2>/dev/null || \
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null || \
 	  { echo "make: Node.js 20 or later is needed (https://nodejs.org); found: $$(node --version 2>/dev/null || echo none)" >&2; exit 1; }
 	@command -v npm >/dev/null || { echo "make: npm is needed; it comes with Node.js" >&2; exit 1; }
 
