@@ -20,7 +20,7 @@ from tests.crash.sender import Sender
 from tests.crash.shapes import EVENTS, SHAPES, declared
 from tests.crash.shard import notes_written_and_folded, wait_for_pause, wait_until_quiet
 
-QUIET_S = 90.0
+QUIET_S = 45.0
 """How long everything may take to end after the last kill."""
 
 
