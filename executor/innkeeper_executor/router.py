@@ -5,7 +5,14 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from innkeeper_engine.decide.context import Context
-from innkeeper_engine.decide.route import Arrival, batch_of, start_effects, waiter_effects, waiter_queries
+from innkeeper_engine.decide.route import (
+    Arrival,
+    Skipped,
+    batch_of,
+    start_effects,
+    waiter_effects,
+    waiter_queries,
+)
 from innkeeper_engine.model.effects import MAX_EFFECTS, CursorGuard, Effect, Guard
 from innkeeper_engine.model.state import Applied, Peeked, Waiter, WaiterQuery
 from innkeeper_engine.store.store import Store
@@ -64,7 +71,7 @@ class Router:
         routed, at = 0, peeked.cursor
         for arrival, waiters in zip(arrivals, found, strict=False):
             flat = [waiter for group in waiters for waiter in group]
-            own = waiter_effects(arrival, flat, context) + start_effects(arrival, context)
+            own = self._meets(arrival, flat, context) + self._starts(arrival, context)
             if len(effects) + len(own) > MAX_EFFECTS:
                 if routed and not await self._move(peeked.env, at, "", routed, "", effects):
                     return
@@ -98,7 +105,7 @@ class Router:
                 if reached is None:
                     return
                 within = reached
-        starts = start_effects(arrival, context)
+        starts = self._starts(arrival, context)
         first = int(where) if phase == "s" and after == str(version) else 0
         while len(starts) - first > MAX_EFFECTS:
             then = f"s:{first + MAX_EFFECTS}:{version}"
@@ -113,7 +120,7 @@ class Router:
         """Cancel and resume who waits under one index; returns the position after it, None if the guard refused."""
         while True:
             waiters = (await self._store.waiters(peeked.env, [query]))[0]
-            effects = waiter_effects(arrival, waiters, context)
+            effects = self._meets(arrival, waiters, context)
             touched = {getattr(effect, "pause", "") for effect in effects}
             kept = [waiter.pause for waiter in waiters if waiter.pause not in touched]
             query = _page(query, kept[-1] if kept else query.after)
@@ -125,6 +132,18 @@ class Router:
                 return then
             within = then
 
+    def _meets(self, arrival: Arrival, waiters: Sequence[Waiter], context: Context) -> list[Effect]:
+        skipped: list[Skipped] = []
+        effects = waiter_effects(arrival, waiters, context, skipped)
+        _tell(arrival, skipped)
+        return effects
+
+    def _starts(self, arrival: Arrival, context: Context) -> list[Effect]:
+        skipped: list[Skipped] = []
+        effects = start_effects(arrival, context, skipped)
+        _tell(arrival, skipped)
+        return effects
+
     async def _move(
         self, env: str, at: int, within: str, routed: int, then: str, effects: Sequence[Effect]
     ) -> bool:
@@ -132,6 +151,18 @@ class Router:
         if applied.status != "ok":
             log.info("another router moved the cursor", env=env, at=at)
         return applied.status == "ok"
+
+
+def _tell(arrival: Arrival, skipped: Sequence[Skipped]) -> None:
+    """One event that cannot be decided on must not hold up those behind it; what it would have done is lost, loudly."""
+    for what, error in skipped:
+        log.error(
+            "an event met something that could not be decided and was left out",
+            event=arrival.queued.id,
+            name=arrival.queued.name,
+            what=what,
+            exc_info=error,
+        )
 
 
 def _page(query: WaiterQuery, after: str) -> WaiterQuery:

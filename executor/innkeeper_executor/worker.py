@@ -118,9 +118,13 @@ class Worker:
     @property
     def free(self) -> int:
         """How many more items may be taken now."""
+        return self._room(0)
+
+    def _room(self, leaving: int) -> int:
         if not self._accepting:
             return 0
-        return max(0, self._surroundings.settings.capacity - len(self._working) - self._reserved)
+        taken = len(self._working) - leaving + self._reserved
+        return max(0, self._surroundings.settings.capacity - taken)
 
     @property
     def leases(self) -> list[tuple[str, str]]:
@@ -149,9 +153,12 @@ class Worker:
         self._accepting = False
         self._changed.set()
 
-    def take_tokens(self, most: int) -> list[str]:
-        """Reserve room for up to `most` items and give their tokens; `settle_tokens` must follow."""
-        count = min(most, self.free)
+    def take_tokens(self, most: int, *, leaving: int = 0) -> list[str]:
+        """Reserve room for up to `most` items and give their tokens; `settle_tokens` must follow.
+
+        `leaving`: how many of those under way end with the command that the tokens are for.
+        """
+        count = min(most, self._room(leaving))
         self._reserved += count
         return [self._spare.popleft() if self._spare else self._surroundings.new_id() for _ in range(count)]
 
@@ -173,7 +180,8 @@ class Worker:
         Raises:
             StoreUnavailableError: no answer came; a lease that it brought goes back with the next hello.
         """
-        tokens = self.take_tokens(most)
+        # The request of a commit is over: its place is its successor's.
+        tokens = self.take_tokens(most, leaving=1 if isinstance(guard, LeaseGuard) else 0)
         applied = None
         try:
             applied = await self._store.apply(guard, effects, executor=self.id, tokens=tokens)

@@ -35,7 +35,7 @@ async def test_no_more_requests_are_in_flight_than_the_capacity(house: House) ->
 
 @pytest.mark.parametrize("capacity", [1, 2, 5])
 async def test_commands_under_way_count_as_taken(house: House, capacity: int) -> None:
-    """What could be leased to this executor at any moment, with replies still to come, fits."""
+    """What is asked of apps, and what replies still to come may add, fits. A commit's own request is over."""
     await house.register(function("f"))
     hand = house.hand(capacity=capacity)
     promised = 0
@@ -47,7 +47,7 @@ async def test_commands_under_way_count_as_taken(house: House, capacity: int) ->
             nonlocal promised, most
             tokens = len(kwargs.get("tokens", ()))
             promised += tokens
-            most = max(most, promised + len(hand.worker.tokens))
+            most = max(most, promised + hand.driver.in_flight)
             try:
                 return await verb(*args, **kwargs)
             finally:

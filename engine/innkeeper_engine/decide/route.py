@@ -3,7 +3,7 @@
 import functools
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -76,13 +76,29 @@ def waiter_queries(arrival: Arrival) -> list[WaiterQuery]:
     return queries
 
 
-def waiter_effects(arrival: Arrival, waiters: Sequence[Waiter], context: Context) -> list[Effect]:
-    """What the event does to those who wait for it: cancellations first."""
+class Skipped(NamedTuple):
+    """Something that could not be decided: left out, so that it stops nobody else's event."""
+
+    what: str
+    error: Exception
+
+
+def waiter_effects(
+    arrival: Arrival, waiters: Sequence[Waiter], context: Context, skipped: list[Skipped] | None = None
+) -> list[Effect]:
+    """What the event does to those who wait for it: cancellations first.
+
+    A condition that cannot be read (another version wrote it) matches nothing: its wait ends at its deadline.
+    """
     queued = arrival.queued
     cancels: list[Effect] = []
     resumes: list[Effect] = []
     for waiter in waiters:
-        if waiter.condition and not _bound(waiter.condition).matches(arrival.data):
+        try:
+            if waiter.condition and not _bound(waiter.condition).matches(arrival.data):
+                continue
+        except Exception as error:
+            _skip(skipped, f"the condition of pause {waiter.pause}", error)
             continue
         if waiter.kind == "cancel":
             note = cancel_note("event", context.now_ms, event=queued.id, name=queued.name)
@@ -92,21 +108,34 @@ def waiter_effects(arrival: Arrival, waiters: Sequence[Waiter], context: Context
     return cancels + resumes
 
 
-def start_effects(arrival: Arrival, context: Context) -> list[Effect]:
+def start_effects(arrival: Arrival, context: Context, skipped: list[Skipped] | None = None) -> list[Effect]:
     """The runs that the event starts, one per function, in the order of declaration."""
     if not arrival.is_there:
         return []
     effects: list[Effect] = []
     if arrival.queued.name == INVOKED:
-        effects += _invoked(arrival, context)
+        try:
+            effects += _invoked(arrival, context)
+        except Exception as error:
+            _skip(skipped, "the function that is invoked", error)
     seen: set[str] = set()
     for entry, trigger in context.registry.triggered_by(arrival.queued.name):
         if entry.config.slug in seen:
             continue
-        if trigger.condition is None or trigger.condition.matches({"event": arrival.data}):
-            seen.add(entry.config.slug)
-            effects.append(_start(arrival, entry, context))
+        try:
+            if trigger.condition is None or trigger.condition.matches({"event": arrival.data}):
+                effects.append(_start(arrival, entry, context))
+                seen.add(entry.config.slug)
+        except Exception as error:
+            _skip(skipped, f"function {entry.config.slug}", error)
     return effects
+
+
+def _skip(skipped: list[Skipped] | None, what: str, error: Exception) -> None:
+    """Where nobody listens, an error is an error."""
+    if skipped is None:
+        raise error
+    skipped.append(Skipped(what, error))
 
 
 def _invoked(arrival: Arrival, context: Context) -> list[Effect]:
