@@ -158,7 +158,7 @@ def _tell(arrival: Arrival, skipped: Sequence[Skipped]) -> None:
     for what, error in skipped:
         log.error(
             "an event met something that could not be decided and was left out",
-            event=arrival.queued.id,
+            event_id=arrival.queued.id,
             name=arrival.queued.name,
             what=what,
             exc_info=error,
