@@ -5,17 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from innkeeper_engine.model.effects import Cancel, Finish, LeaseGuard, NoGuard, Start
 from innkeeper_engine.store.store import Store
-from tests.engine.model_scheduler import (
-    BrokenError,
-    Cap,
-    Cut,
-    Op,
-    Scheduler,
-    Throttle,
-    fn_of,
-    item_name,
-    number_of,
-)
+from tests.engine.model_names import fn_of, item_name, number_of
+from tests.engine.model_scheduler import BrokenError, Cap, Cut, Op, Scheduler, Throttle
 from tests.engine.model_server import Key, copy_shard, read_shard
 
 START_MS = 1_700_000_000_000

@@ -4,8 +4,7 @@ A *lane* is a function's starts or its steps, a *partition* a lane plus the eval
 *nodes*. A node waits at one full limit at most ("parked"), and room that comes to a limit wakes one node, its *scout*,
 whose visit must pass the wake on if it cannot use it: otherwise the others sleep for ever beside free slots.
 
-Names are the store's, so that pictures of the two can be compared: `fn \\x01 s|t [\\x01 limit]*` a lane,
-`lane [\\x02 limit]*` a partition, `def|value` a limit, a throttle when it begins with `t`.
+Names are the store's (`model_names`), so that pictures of the two can be compared.
 
 `left_out` switches rules off one by one: each is there because of a counter-example, which the tests keep.
 """
@@ -14,6 +13,17 @@ import copy
 import enum
 from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
+
+from tests.engine.model_names import (
+    all_limits,
+    def_of,
+    fn_of,
+    is_throttle,
+    item_name,
+    lane_limits,
+    lane_of,
+    partition_limits,
+)
 
 
 class Throttle(NamedTuple):
@@ -52,52 +62,6 @@ Op: TypeAlias = tuple[str | int | None, ...]
 
 class BrokenError(AssertionError):
     """A promise of the scheduler does not hold."""
-
-
-def item_name(number: int) -> str:
-    """The n-th item that was added: the first one of the n-th run."""
-    return f"R{number:03}.0"
-
-
-def number_of(item: str) -> int:
-    """The reverse of `item_name`."""
-    return int(item[1:-2])
-
-
-def lane_of(partition: str) -> str:
-    """The lane of a partition."""
-    return partition.partition("\x02")[0]
-
-
-def fn_of(lane: str) -> str:
-    """The function of a lane."""
-    return lane.partition("\x01")[0]
-
-
-def lane_limits(lane: str) -> list[str]:
-    """The limits that hold for everything in a lane; two come without being named."""
-    fn, kind, *named = lane.split("\x01")
-    return [f"c|{fn}", *([f"t|{fn}"] if kind == "s" else []), *named]
-
-
-def partition_limits(partition: str) -> list[str]:
-    """The limits of one partition alone."""
-    return partition.split("\x02")[1:]
-
-
-def all_limits(partition: str) -> list[str]:
-    """Every limit under which an item of a partition is leased."""
-    return lane_limits(lane_of(partition)) + partition_limits(partition)
-
-
-def def_of(limit: str) -> str:
-    """The name under which a function has its cap for a limit."""
-    return limit.partition("|")[0]
-
-
-def is_throttle(limit: str) -> bool:
-    """Whether a limit is about starts in time rather than about items at once."""
-    return limit.startswith("t")
 
 
 class Scheduler:

@@ -20,7 +20,8 @@ from hypothesis.stateful import (
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
 from tests.engine.model_driver import Lockstep, TestClock
-from tests.engine.model_scheduler import Cap, Op, Scheduler, Throttle, fn_of, number_of
+from tests.engine.model_names import fn_of, number_of
+from tests.engine.model_scheduler import Cap, Op, Scheduler, Throttle
 
 A, B, N, T = "A|x", "B|x", "N|x", "tT|x"
 

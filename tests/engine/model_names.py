@@ -1,0 +1,51 @@
+"""The names of the scheduler's nodes and limits, as the store writes them.
+
+`fn \\x01 s|t [\\x01 limit]*` is a lane, `lane [\\x02 limit]*` a partition, `def|value` a limit: a throttle when it
+begins with `t`.
+"""
+
+
+def item_name(number: int) -> str:
+    """The n-th item that was added: the first one of the n-th run."""
+    return f"R{number:03}.0"
+
+
+def number_of(item: str) -> int:
+    """The reverse of `item_name`."""
+    return int(item[1:-2])
+
+
+def lane_of(partition: str) -> str:
+    """The lane of a partition."""
+    return partition.partition("\x02")[0]
+
+
+def fn_of(lane: str) -> str:
+    """The function of a lane."""
+    return lane.partition("\x01")[0]
+
+
+def lane_limits(lane: str) -> list[str]:
+    """The limits that hold for everything in a lane; two come without being named."""
+    fn, kind, *named = lane.split("\x01")
+    return [f"c|{fn}", *([f"t|{fn}"] if kind == "s" else []), *named]
+
+
+def partition_limits(partition: str) -> list[str]:
+    """The limits of one partition alone."""
+    return partition.split("\x02")[1:]
+
+
+def all_limits(partition: str) -> list[str]:
+    """Every limit under which an item of a partition is leased."""
+    return lane_limits(lane_of(partition)) + partition_limits(partition)
+
+
+def def_of(limit: str) -> str:
+    """The name under which a function has its cap for a limit."""
+    return limit.partition("|")[0]
+
+
+def is_throttle(limit: str) -> bool:
+    """Whether a limit is about starts in time rather than about items at once."""
+    return limit.startswith("t")
