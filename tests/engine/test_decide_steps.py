@@ -88,9 +88,16 @@ def test_a_time_that_is_none_fails_the_step(operation: Op, what: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [WAIT, SIGNAL])
-def test_an_empty_timeout_is_over_at_once(kind: OpKind) -> None:
-    """It is how SDKs write a negative one."""
-    assert wait_of(op(kind, name="y", opts={"timeout": ""})).deadline_ms == NOW_MS
+def test_an_empty_timeout_fails_the_step(kind: OpKind) -> None:
+    """It is what SDKs make of a text that they cannot read: a wait of "1h " must not end at once, unnoticed."""
+    found = error_of(op(kind, name="y", opts={"timeout": ""}))
+    assert found["name"] == "InvalidDuration"
+    assert "is empty" in found["message"]
+
+
+def test_a_sleep_of_nothing_is_over_at_once() -> None:
+    """SDKs write 0 ms as an empty text."""
+    assert wait_of(op(SLEEP, name="")).deadline_ms == NOW_MS
 
 
 # ---- events

@@ -109,12 +109,13 @@ def _planned(lease: Lease, op: Op, context: Context) -> list[Effect]:
 
 
 def _deadline(text: str, context: Context, what: str) -> int:
-    """Raises DurationError with a sentence that names what the text was for.
-
-    SDKs write the empty text for a negative duration: its time is over at once.
-    """
+    """Raises DurationError with a sentence that names what the text was for."""
     if not text:
-        return context.now_ms
+        # To take it for "at once" would let a wait with a typing error pass unnoticed.
+        raise DurationError(
+            f"{what} is empty: SDKs send that for a time that they cannot read, such as '18h30m' or '1h ', and for "
+            "one that is not positive; write a positive time such as '1h'"
+        )
     try:
         at_ms = parse_time_or_duration_ms(text, context.now_ms)
     except DurationError as error:
@@ -128,7 +129,8 @@ def _deadline(text: str, context: Context, what: str) -> int:
 def _sleep(lease: Lease, op: Op, context: Context) -> list[Effect]:
     text = str(op.opts.get("duration") or op.name)
     try:
-        until_ms = _deadline(text, context, "the time to sleep")
+        # No time at all is what SDKs write for sleeping 0 ms.
+        until_ms = _deadline(text, context, "the time to sleep") if text else context.now_ms
     except DurationError as error:
         return step_error(lease, op, "InvalidDuration", str(error), context)
     return [_timed(lease, op, until_ms, context)]
