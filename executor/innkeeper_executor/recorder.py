@@ -1,10 +1,15 @@
 """Folds the shard's stream of notes into the history of each run. The engine never reads it."""
 
+import asyncio
+
 from innkeeper_engine.model.effects import Fold, HistoryGuard
 from innkeeper_engine.store.connection import Address, Connection
 from innkeeper_engine.store.store import Store
 
 NOTES_AT_ONCE = 1_000
+
+GATHER_S = 0.03
+"""History may be late by so much, so that notes are folded in batches."""
 
 
 class Recorder:
@@ -42,6 +47,9 @@ class Recorder:
                 by_run = {}
         if by_run:
             await self._fold(at, entries[-1][0].decode(), by_run)
+        if batch < NOTES_AT_ONCE:
+            # Notes come one by one: folding each by itself would cost as much as the steps that they tell of.
+            await asyncio.sleep(GATHER_S)
         return batch
 
     async def _fold(self, at: str, then: str, by_run: dict[str, list[bytes]]) -> str:

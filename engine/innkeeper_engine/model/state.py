@@ -38,6 +38,7 @@ class Lease(msgspec.Struct, kw_only=True):
     retries: int
     """As configured when the run started."""
     stack: tuple[str, ...]
+    """Completed steps in their order; for a planned step those that were complete when it was planned."""
     payload: dict[str, bytes] | None
     """Events under `e:<n>` and results by step id; None where they were too large to come along."""
 

@@ -356,7 +356,7 @@ def read_event(event_id: str, value: bytes | None) -> StoredEvent:
 
 def read_lease(raw: list[Any]) -> Lease:
     """A lease from the scripts' reply."""
-    item_id, token, generation, item_flat, state_flat, stack, payload = raw
+    item_id, token, generation, item_flat, state_flat, stack, payload, step_count = raw
     item = dict(zip(item_flat[::2], item_flat[1::2], strict=True))
     state = dict(zip(state_flat[::2], state_flat[1::2], strict=True))
     env = state[b"e"].decode()
@@ -375,7 +375,7 @@ def read_lease(raw: list[Any]) -> Lease:
         slug=state[b"fn"].decode()[len(env) + 1 :],
         version=int(state[b"ver"]),
         plan_only=state[b"fp"] == b"1",
-        step_count=len(stack),
+        step_count=step_count,
         state_bytes=int(state[b"sz"]),
         event_count=int(state[b"ec"]),
         queued_ms=int(state[b"q"]),

@@ -15,6 +15,7 @@ effects.plan = function(e)
   local state = call('HMGET', P .. 'st:' .. run, 'sp', 'o')
   if not state[1] then return end
   new_item(id, run, e[4], step, state[1], state[2], nil, e[5] ~= '' and e[5] or nil)
+  call('HSET', P .. 'i:' .. id, 'sl', call('LLEN', P .. 'sk:' .. run))
 end
 
 -- discover: 2 run.

@@ -1,6 +1,7 @@
 -- Queue items, i:<item>: r run, k kind (s start, d discovery, p planned step, f fetch), s step id, p partition,
 -- o order, a attempt, g generation, x expiries, v checkpoints seen, st state (q queued, t timer, l leased),
--- tk token, ex executor, lm how long a lease lasts (ms), d sealed request of a fetch, c cancelled while leased.
+-- sl completed steps when it was planned, tk token, ex executor, lm how long a lease lasts (ms), d sealed request of a
+-- fetch, c cancelled while leased.
 -- ri:<run> holds what goes with the run: i<item>, w<pause>.
 
 local function enqueue(id, partition, order, due)
@@ -40,22 +41,41 @@ local function requeue(id, item, due)
   enqueue(id, partition, item.o, due)
 end
 
+-- The events and some of the results of a run, flat. A planned step is asked for with what there was when it was
+-- planned: with all that its siblings have brought since, a group of n steps would cost n * n.
+local function payload_of(run, events, stack)
+  local fields, flat = {}, {}
+  for n = 0, events - 1 do fields[#fields + 1] = 'e:' .. n end
+  for _, step in ipairs(stack) do fields[#fields + 1] = step end
+  local values = call('HMGET', P .. 'pl:' .. run, unpack(fields))
+  for n, field in ipairs(fields) do
+    if values[n] then
+      flat[#flat + 1] = field
+      flat[#flat + 1] = values[n]
+    end
+  end
+  return flat
+end
+
 -- Leases one item that a visit gave, to an executor, under its token.
 local function lease_item(id, executor, token, lease_ms, inline_bytes)
   local ikey = P .. 'i:' .. id
   local item = call('HGETALL', ikey)
-  local run, generation
+  local run, generation, planned_at
   for i = 1, #item, 2 do
-    if item[i] == 'r' then run = item[i + 1] elseif item[i] == 'g' then generation = item[i + 1] + 1 end
+    if item[i] == 'r' then run = item[i + 1]
+    elseif item[i] == 'g' then generation = item[i + 1] + 1
+    elseif item[i] == 'sl' then planned_at = tonumber(item[i + 1]) end
   end
   call('HSET', ikey, 'st', 'l', 'tk', token, 'ex', executor, 'g', generation, 'lm', lease_ms)
   call('SADD', P .. 'x:' .. executor, id)
   set_timer('L' .. id, now + lease_ms)
   local skey = P .. 'st:' .. run
   local state = call('HGETALL', skey)
-  local size, started, waiting
+  local size, events, started, waiting
   for i = 1, #state, 2 do
     if state[i] == 'sz' then size = tonumber(state[i + 1])
+    elseif state[i] == 'ec' then events = tonumber(state[i + 1])
     elseif state[i] == 't1' then started = state[i + 1]
     elseif state[i] == 'dq' then waiting = state[i + 1] end
   end
@@ -67,9 +87,14 @@ local function lease_item(id, executor, token, lease_ms, inline_bytes)
     state[#state + 1] = started
   end
   if waiting == id then call('HDEL', skey, 'dq') end
+  local count = call('LLEN', P .. 'sk:' .. run)
+  local stack = call('LRANGE', P .. 'sk:' .. run, 0, (planned_at or count) - 1)
+  if planned_at == 0 then stack = {} end
   local payload = false
-  if size <= inline_bytes then payload = call('HGETALL', P .. 'pl:' .. run) end
-  return {id, token, generation, item, state, call('LRANGE', P .. 'sk:' .. run, 0, -1), payload}
+  if size <= inline_bytes then
+    payload = #stack == count and call('HGETALL', P .. 'pl:' .. run) or payload_of(run, events, stack)
+  end
+  return {id, token, generation, item, state, stack, payload, count}
 end
 
 -- Leases fairly until every token has its item, nothing is ready or the script has worked long enough.
