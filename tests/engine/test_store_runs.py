@@ -116,7 +116,8 @@ async def test_a_step_is_planned_once(store: Store) -> None:
 async def test_a_planned_step_is_asked_for_with_what_there_was_when_it_was_planned(store: Store) -> None:
     """Results of its siblings would make a group of n steps cost n * n; how many there are is still told."""
     held = await begin(store)
-    await commit(store, held, saved("before", b'{"data":0}', go=False), Plan("run", "a"), Plan("run", "b"))
+    before = saved("before", b'{"data":0}', go=False)
+    await commit(store, held, before, Pending("run", ("a", "b")), Plan("run", "a"), Plan("run", "b"))
     first = await lease(store, "one")
     await commit(store, first, saved(first.step))
     second = await lease(store, "two")
@@ -124,8 +125,9 @@ async def test_a_planned_step_is_asked_for_with_what_there_was_when_it_was_plann
     assert second.stack == ("before",)
     assert second.payload == {"e:0": EVENT_BODY, "before": b'{"data":0}'}
     assert second.step_count == 2
+    await commit(store, second, saved(second.step))
     discovery = await lease(store, "three")
-    assert discovery.stack == ("before", first.step)
+    assert discovery.stack == ("before", first.step, second.step)
 
 
 async def test_a_step_with_a_result_is_not_planned(store: Store) -> None:
