@@ -1,7 +1,9 @@
 """Folds the shard's stream of notes into the history of each run. The engine never reads it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
+from innkeeper_engine.decide.notes import is_cancelled
 from innkeeper_engine.model.effects import Fold, HistoryGuard
 from innkeeper_engine.store.connection import Address, Connection
 from innkeeper_engine.store.store import Store
@@ -15,8 +17,12 @@ GATHER_S = 0.03
 class Recorder:
     """Reads notes behind its own cursor, which moves with what it writes: each note is folded once."""
 
-    def __init__(self, store: Store, address: Address) -> None:
+    def __init__(
+        self, store: Store, address: Address, on_cancelled: Callable[[str], Awaitable[None]] | None = None
+    ) -> None:
+        """`on_cancelled` is told each run that was cancelled, after its history says so."""
         self._store = store
+        self._on_cancelled = on_cancelled
         self._connection = Connection(address, name="innkeeper-recorder")
 
     async def open(self) -> None:
@@ -54,5 +60,9 @@ class Recorder:
 
     async def _fold(self, at: str, then: str, by_run: dict[str, list[bytes]]) -> str:
         effects = [Fold(run, tuple(notes)) for run, notes in by_run.items()]
-        await self._store.apply(HistoryGuard(at, then), effects)
+        applied = await self._store.apply(HistoryGuard(at, then), effects)
+        if self._on_cancelled is not None and applied.status == "ok":
+            for run, notes in by_run.items():
+                if any(is_cancelled(note) for note in notes):
+                    await self._on_cancelled(run)
         return then

@@ -317,10 +317,10 @@ class House:
         """The runs that an event started."""
         return [run.id for run in await self.store.event_runs(ENV, event_id)]
 
-    async def cancel(self, run: str) -> None:
-        """Cancel a run, as the API does."""
+    async def cancel(self, run: str, note: bytes = b"") -> None:
+        """Cancel a run, as the API does; with a note, which the API gives, its end is told to those who watch."""
         ids = (self._ids.ulid(self.clock.now_ms()), self._ids.ulid(self.clock.now_ms()))
-        assert (await self.store.apply(LiveGuard(run), [Cancel(run, ids)])).status == "ok"
+        assert (await self.store.apply(LiveGuard(run), [Cancel(run, ids, note)])).status == "ok"
 
     async def status(self, run: str) -> str:
         """The status of a run that is known."""

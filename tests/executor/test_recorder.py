@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from innkeeper_engine.decide.notes import cancel_note
 from innkeeper_engine.decide.runs import start_effect
 from innkeeper_engine.model.clock import derived_ulid
 from innkeeper_engine.model.effects import Effect, NoGuard, Note
@@ -125,3 +126,15 @@ async def test_the_history_of_a_run_tells_what_its_steps_did(house: House) -> No
     (line,) = await house.store.history(run)
     assert b'"status":"Completed"' in line
     assert b'"name":"a"' in line
+
+
+async def test_a_cancelled_run_is_told_to_those_who_watch(house: House) -> None:
+    """Its end comes from an event or from a person; no request of the run's own brings it."""
+    await house.register(function("f"))
+    await house.start_executor()
+    await house.send("test/f")
+    request = await house.driver.arrival()
+    await house.cancel(request.call.run_id, cancel_note("api", house.clock.now_ms()))
+    line = await house.run_ended(request.call.run_id)
+    assert (line.slug, line.status) == ("f", "Cancelled")
+    assert line.ended_ms >= line.queued_ms

@@ -55,6 +55,12 @@ def cancel_note(why: str, now_ms: int, **details: str) -> bytes:
     return orjson.dumps({"t": now_ms, "type": "cancelled", "why": why, **details})
 
 
+def is_cancelled(note: bytes) -> bool:
+    """Whether a note tells of a cancellation."""
+    line = orjson.loads(note)
+    return isinstance(line, dict) and line.get("type") == "cancelled"
+
+
 def _brief(error: dict[str, Any]) -> dict[str, str]:
     """An error's name and message."""
     name, message = str(error.get("name") or "Error"), str(error.get("message") or "")
