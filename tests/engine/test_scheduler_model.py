@@ -162,8 +162,13 @@ async def test_a_walk_through_a_random_setup_keeps_every_promise(valkey: Address
     await walk(valkey, random_setup(seed), seed, steps=60)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 112))
+@pytest.mark.parametrize(
+    "seed",
+    [
+        *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(100, 112)),
+        *(pytest.param(seed, marks=pytest.mark.nightly) for seed in range(1_000, 1_300)),
+    ],
+)
 async def test_a_long_walk_keeps_every_promise(valkey: Address, seed: int) -> None:
     """Thousands of steps in all, from many seeds."""
     await walk(valkey, random_setup(seed), seed, steps=300)

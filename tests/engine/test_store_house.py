@@ -104,8 +104,13 @@ async def test_a_restless_life_ends_well(valkey: Address, seed: int) -> None:
     await random_life(valkey, seed, steps=150)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 112))
+@pytest.mark.parametrize(
+    "seed",
+    [
+        *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(100, 112)),
+        *(pytest.param(seed, marks=pytest.mark.nightly) for seed in range(1_000, 1_200)),
+    ],
+)
 async def test_a_long_restless_life_ends_well(valkey: Address, seed: int) -> None:
     """Many runs at once."""
     await random_life(valkey, seed, steps=500)
