@@ -81,7 +81,7 @@ async def test_tls_with_user_and_password(
     """The server's certificate is checked against what the machine trusts (SSL_CERT_FILE), its name too."""
     server = private_valkey(
         "--user", "ink", "on", ">p@ss/word", "~*", "+@all", "&*", "--user", "default", "off"
-    )
+    ).address
     cert_file, key_file = certificate(tmp_path)
     async with tls_before(server, cert_file, key_file) as port:
         url = f"rediss://ink:p%40ss%2Fword@127.0.0.1:{port}/0"
