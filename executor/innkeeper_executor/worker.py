@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
 
 import msgspec
 import orjson
@@ -45,6 +46,8 @@ _PASSING = (
     "OOM",
     "BUSY",
 )
+
+T = TypeVar("T")
 
 log = structlog.get_logger("innkeeper.worker")
 
@@ -253,7 +256,7 @@ class Worker:
             work.asking = False
 
     async def _perform(self, lease: Lease) -> "Answer | list[Effect]":
-        context = await self._surroundings.context(lease.env)
+        context = await self._context(lease)
         if lease.expiries >= self._surroundings.settings.lost_leases:
             return _lost_too_often(lease, context)
         if lease.kind == FETCH:
@@ -261,7 +264,7 @@ class Worker:
         entry = context.registry.functions.get(lease.slug)
         if entry is None:
             return _error(f"function {lease.slug!r} is not registered any more")
-        state, use_api = await self._state(lease)
+        state, use_api = await self._until_answered(lambda: self._state(lease), "a read")
         call = Call(
             url=entry.config.url,
             slug=lease.slug,
@@ -296,7 +299,7 @@ class Worker:
 
     async def _commit(self, lease: Lease, answer: "Answer | list[Effect]") -> None:
         while True:
-            context = await self._surroundings.context(lease.env)
+            context = await self._context(lease)
             effects = _decide(lease, answer, context) if isinstance(answer, Answer) else answer
             status = await self._apply_all(lease, effects)
             if status is None:
@@ -325,18 +328,25 @@ class Worker:
             log.info("a lease was lost before its commit", run=lease.run, item=lease.item)
         return applied if applied.status == "stale" else None
 
+    async def _context(self, lease: Lease) -> Context:
+        return await self._until_answered(lambda: self._surroundings.context(lease.env), "a read")
+
     async def _patiently(self, guard: Guard, effects: Sequence[Effect]) -> Applied:
         """Until there is an answer. A commit that took effect already is refused the second time by its guard."""
+        return await self._until_answered(lambda: self.apply(guard, effects), "a commit")
+
+    async def _until_answered(self, ask: Callable[[], Awaitable[T]], what: str) -> T:
+        """What the store says, asked again while it does not answer: an outage costs an item only time."""
         delay_s = 0.02
         while True:
             try:
-                return await self.apply(guard, effects)
+                return await ask()
             except StoreUnavailableError as error:
-                log.warning("the store did not answer a commit; it is sent again", reason=str(error))
+                log.warning("the store did not answer; it is asked again", what=what, reason=str(error))
             except StoreError as error:
                 if not _passing(error):
                     raise
-                log.warning("the store refused a commit for now; it is sent again", reason=str(error))
+                log.warning("the store refused for now; it is asked again", what=what, reason=str(error))
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, 1.0)
 

@@ -65,10 +65,13 @@ class Scene:
         """
         left = await wait_until_quiet(self.store, 20)
         assert not left, f"left in the shard: {left}"
-        assert not self.fleet.complaints()
+        complaints = self.fleet.complaints()
+        assert not complaints, complaints
         ledger = self.app.ledger
-        assert not ledger.oddities + self.sender.oddities
-        assert not check_leases(ledger) + check_results(ledger) + check_checkpoints(ledger)
+        oddities = ledger.oddities + self.sender.oddities
+        assert not oddities, oddities
+        breaches = check_leases(ledger) + check_results(ledger) + check_checkpoints(ledger)
+        assert not breaches, breaches
 
     async def send(self, function: str, **data: Any) -> str:
         """Start one run; the id of its event."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -127,3 +128,30 @@ async def test_an_executor_outlives_its_server(
     request.answer(output())
     await house.so_many_ended(2)
     assert executor.ready
+
+
+@pytest.mark.parametrize("read", ["registrations", "run_state"])
+async def test_a_read_that_breaks_is_made_again_within_the_lease(
+    house: House, make_proxy: MakeProxy, read: str
+) -> None:
+    """Of a leased item the registry, or state too large for the lease, is still to be read when the line breaks."""
+    await house.register(function("f"))
+    proxy = await make_proxy(house.store.address)
+    house.driver.scripts["f"] = lambda call: output() if call.stack else ops(ran("large", "x" * 300_000))
+    executor = await house.start_executor(proxy.address)
+    ask = getattr(executor.store, read)
+    asked = 0
+
+    async def breaks_once(*args: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise StoreUnavailableError("the connection to Redis broke: by the test")
+        return await ask(*args)
+
+    setattr(executor.store, read, breaks_once)
+    await house.send("test/f")
+    await house.so_many_ended(1)
+    assert asked >= 2
+    assert [call.attempt for call in house.driver.calls] == [0, 0]
+    assert [call.generation for call in house.driver.calls] == [1, 1]
