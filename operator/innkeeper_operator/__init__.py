@@ -1,0 +1,1 @@
+"""Makes the cluster so: custom resources in, registry and statuses out."""
