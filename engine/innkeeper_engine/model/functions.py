@@ -8,6 +8,9 @@ from typing import Literal
 import msgspec
 
 Scope = Literal["fn", "env", "account"]
+CatchUp = Literal["None", "Latest", "All"]
+NewRuns = Literal["Skip", "Queue"]
+RunningRuns = Literal["Continue", "Hold"]
 
 DEFAULT_RETRIES = 4
 MAX_RETRIES = 20
@@ -21,6 +24,8 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """CEL over `event`; the trigger counts only where this is `true`."""
     cron: str | None = None
     jitter_ms: int = 0
+    catch_up: CatchUp = "Latest"
+    """What happens with the slots of a cron that were missed while nothing ran. All: the last 100 of them."""
 
 
 class Cancel(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -54,6 +59,11 @@ class FunctionConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     retries: int = DEFAULT_RETRIES
     cancel: tuple[Cancel, ...] = ()
     concurrency: tuple[Concurrency, ...] = ()
+    paused: bool = False
+    new_runs: NewRuns = "Skip"
+    """While paused: a run that would start is recorded as Skipped, or waits in the queue."""
+    running: RunningRuns = "Continue"
+    """While paused: runs that have begun go on, or their steps wait in the queue."""
     not_enforced: tuple[str, ...] = ()
     """Options that were declared and are valid, but that this version does not act on."""
     declared: msgspec.Raw = msgspec.Raw(b"{}")
@@ -75,6 +85,14 @@ class App(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     capabilities: dict[str, str] = {}
     checksum: str = ""
     """Hash of what was declared; an equal one changes nothing."""
+    signing_keys: tuple[bytes, ...] = ()
+    """Sealed keys that sign requests to this app, the current one first; none: the executor's own."""
+    paused: bool = False
+    """Nobody calls the app: everything that it has to do waits in the queue."""
+    draining: bool = False
+    """The app is about to go: its runs go on, nothing starts new ones."""
+    orphaned: bool = False
+    """Nobody declares the app any more, and it was asked to go on all the same."""
     synced_at_ms: int = 0
     version: int = 1
     """Rises with every sync that changed something."""

@@ -1,0 +1,61 @@
+"""Environments and the keys that open them, as they lie in the store: never a key itself."""
+
+import hashlib
+import re
+
+import msgspec
+
+_PLAIN = re.compile(r"[A-Za-z0-9._-]")
+
+
+class EventKey(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A key with which events may be sent."""
+
+    name: str
+    """Where it comes from, for logs and people: never the key."""
+    digest: str
+    """`key_digest` of the key."""
+    events: tuple[str, ...] = ()
+    """Names of events that it may send (`*` and `prefix/*` allowed); none: all."""
+    cidrs: tuple[str, ...] = ()
+    """Networks that it may be used from; none: all."""
+
+
+class SigningKey(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A key that an SDK or a person may show as a bearer."""
+
+    name: str
+    """Where it comes from, for logs and people: never the key."""
+    digests: tuple[str, ...]
+    """`key_digest` of each form in which it may be shown: the key without its prefix, and its bearer hash."""
+
+
+class Environment(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One environment: where its events, runs and functions are, and who may reach them."""
+
+    name: str
+    """As the store knows it: see `branch_name` for a branch."""
+    namespaces: tuple[str, ...] = ()
+    """The Kubernetes namespaces whose apps are in it."""
+    account: str = ""
+    branches: tuple[str, ...] = ()
+    """What its branch environments are called by their people, such as `feature/x`."""
+    event_keys: tuple[EventKey, ...] = ()
+    signing_keys: tuple[SigningKey, ...] = ()
+
+
+def key_digest(key: str) -> str:
+    """Under what a key is stored: its SHA-256, in hex. Keys are random, so no salt is needed to keep them."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def branch_name(parent: str, branch: str) -> str:
+    """The store's name of a branch environment: `<parent>~<branch>`, other characters percent-encoded.
+
+    The parts of the store's keys are joined by `:` and `/`, so no name of an environment holds one.
+    """
+    encoded = "".join(
+        letter if _PLAIN.match(letter) else "".join(f"%{byte:02X}" for byte in letter.encode("utf-8", "replace"))
+        for letter in branch
+    )
+    return f"{parent}~{encoded}"
