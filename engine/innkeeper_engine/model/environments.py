@@ -55,7 +55,9 @@ def branch_name(parent: str, branch: str) -> str:
     The parts of the store's keys are joined by `:` and `/`, so no name of an environment holds one.
     """
     encoded = "".join(
-        letter if _PLAIN.match(letter) else "".join(f"%{byte:02X}" for byte in letter.encode("utf-8", "replace"))
+        letter
+        if _PLAIN.match(letter)
+        else "".join(f"%{byte:02X}" for byte in letter.encode("utf-8", "replace"))
         for letter in branch
     )
     return f"{parent}~{encoded}"

@@ -1,0 +1,57 @@
+"""What a plan asks of the cluster, as data. `cluster.py` does it; each action is safe to repeat."""
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+Json = dict[str, Any]
+
+
+class Apply(msgspec.Struct, frozen=True, kw_only=True):
+    """Server-side apply of an object of the operator's own (field manager `innkeeper-operator`)."""
+
+    manifest: Json
+    force: bool = True
+
+
+class Delete(msgspec.Struct, frozen=True, kw_only=True):
+    """Delete this very object; gone already is fine."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+class SetStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Make `status` so (the whole of it). Only sent where it differs from what is there."""
+
+    kind: Literal["InngestApp", "Function"]
+    namespace: str
+    name: str
+    uid: str
+    status: Json
+
+
+class SetFinalizer(msgspec.Struct, frozen=True, kw_only=True):
+    """Put the operator's finalizer on an InngestApp, or take it off; other finalizers stay."""
+
+    namespace: str
+    name: str
+    uid: str
+    present: bool
+
+
+class Tell(msgspec.Struct, frozen=True, kw_only=True):
+    """A Kubernetes Event about an object."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+Action: TypeAlias = Apply | Delete | SetStatus | SetFinalizer | Tell

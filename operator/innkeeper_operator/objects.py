@@ -1,0 +1,215 @@
+"""Kubernetes objects as the operator looks at them: the parts that decisions need, as plain data.
+
+Everything is read from the JSON that the API server sends; what is missing reads as empty, never as an error.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from innkeeper_operator.specs import AppSpec, FunctionSpec
+
+Json = dict[str, Any]
+
+MANAGER: Final = "innkeeper-operator"
+"""The field manager of everything that the operator writes."""
+
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY_VALUE: Final = "innkeeper"
+REGISTERED_BY: Final = "innkeeper.dev/registered-by"
+"""Label of an InngestApp that the operator made for an app that registered itself; value `sdk`."""
+KEY_LABEL: Final = "innkeeper.dev/key"
+"""Label of Secrets that may be read; value `event`, `signing` or `webhook` (several joined by `.`)."""
+SYNC_REQUESTED: Final = "innkeeper.dev/sync-requested-at"
+ALLOWED_EVENTS: Final = "innkeeper.dev/allowed-events"
+ALLOWED_CIDRS: Final = "innkeeper.dev/allowed-cidrs"
+ENVIRONMENT: Final = "innkeeper.dev/environment"
+ACCOUNT: Final = "innkeeper.dev/account"
+FINALIZER: Final = "innkeeper.dev/runs"
+NAMESPACE_KEYS: Final = "innkeeper-keys"
+"""The Secret that holds a namespace's own keys."""
+
+APP_KIND: Final = "InngestApp"
+FUNCTION_KIND: Final = "Function"
+
+
+class Managed(msgspec.Struct, frozen=True):
+    """One entry of `managedFields`."""
+
+    manager: str
+    operation: str
+    subresource: str
+    spec_fields: frozenset[str]
+    """Names of the top-level fields of `spec` that it owns."""
+
+
+class Meta(msgspec.Struct, frozen=True, kw_only=True):
+    """What decisions need of `metadata`."""
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+    created: str = ""
+    """RFC 3339; texts of one length, so they sort by time."""
+    deleting: bool = False
+    """It has a deletionTimestamp."""
+    deleted_at: str = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    finalizers: tuple[str, ...] = ()
+    owner_uids: tuple[str, ...] = ()
+    managed: tuple[Managed, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and name."""
+        return self.namespace, self.name
+
+
+class AppObject(msgspec.Struct, frozen=True):
+    """An InngestApp."""
+
+    meta: Meta
+    spec: AppSpec
+    status: Json
+
+
+class FunctionObject(msgspec.Struct, frozen=True):
+    """A Function."""
+
+    meta: Meta
+    spec: FunctionSpec
+    status: Json
+
+
+class Unreadable(msgspec.Struct, frozen=True):
+    """An object whose spec this version cannot read: of a later version, or stored before a rule was made."""
+
+    kind: str
+    meta: Meta
+    why: str
+
+
+class SecretObject(msgspec.Struct, frozen=True):
+    """A Secret with the label `innkeeper.dev/key`, decoded. Printing it shows no value."""
+
+    meta: Meta
+    data: dict[str, bytes]
+
+    def __repr__(self) -> str:
+        """The name and the names of its keys."""
+        return f"SecretObject({self.meta.namespace}/{self.meta.name}, keys={sorted(self.data)})"
+
+    __str__ = __repr__
+
+    def __rich_repr__(self) -> Any:
+        yield repr(self)
+
+
+class ServicePort(msgspec.Struct, frozen=True):
+    """A port of a Service."""
+
+    name: str
+    port: int
+
+
+class ServiceObject(msgspec.Struct, frozen=True):
+    """A Service."""
+
+    meta: Meta
+    ports: tuple[ServicePort, ...]
+
+
+class SliceEndpoint(msgspec.Struct, frozen=True):
+    """One address of an EndpointSlice."""
+
+    address: str
+    ready: bool
+    """`ready` is not false."""
+    terminating: bool
+    pod: str
+    """Name of the pod behind it; empty where there is none."""
+
+
+class SliceObject(msgspec.Struct, frozen=True):
+    """An EndpointSlice (`discovery.k8s.io/v1`)."""
+
+    meta: Meta
+    service: str
+    address_type: str
+    ports: dict[str, int]
+    """Port number by port name (empty for an unnamed port)."""
+    endpoints: tuple[SliceEndpoint, ...]
+
+
+class PodObject(msgspec.Struct, frozen=True):
+    """A Pod: metadata is all that is looked at."""
+
+    meta: Meta
+
+    @property
+    def revision(self) -> str:
+        """Which version of the workload it is; empty for a pod of its own."""
+        labels = self.meta.labels
+        return labels.get("pod-template-hash") or labels.get("controller-revision-hash") or ""
+
+
+class NamespaceObject(msgspec.Struct, frozen=True):
+    """A Namespace."""
+
+    meta: Meta
+
+
+# ---- reading
+
+
+def read_meta(raw: Json) -> Meta:
+    """`metadata` of any object."""
+    meta = raw.get("metadata") or {}
+    return Meta(
+        name=str(meta.get("name") or ""),
+        namespace=str(meta.get("namespace") or ""),
+        uid=str(meta.get("uid") or ""),
+        generation=int(meta.get("generation") or 0),
+        resource_version=str(meta.get("resourceVersion") or ""),
+        created=str(meta.get("creationTimestamp") or ""),
+        deleting=meta.get("deletionTimestamp") is not None,
+        deleted_at=str(meta.get("deletionTimestamp") or ""),
+        labels=dict(meta.get("labels") or {}),
+        annotations=dict(meta.get("annotations") or {}),
+        finalizers=tuple(meta.get("finalizers") or ()),
+        owner_uids=tuple(str(ref.get("uid") or "") for ref in meta.get("ownerReferences") or ()),
+        managed=tuple(_read_managed(entry) for entry in meta.get("managedFields") or ()),
+    )
+
+
+def _read_managed(entry: Json) -> Managed:
+    spec = (entry.get("fieldsV1") or {}).get("f:spec") or {}
+    return Managed(
+        manager=str(entry.get("manager") or ""),
+        operation=str(entry.get("operation") or ""),
+        subresource=str(entry.get("subresource") or ""),
+        spec_fields=frozenset(name.removeprefix("f:") for name in spec if name != "."),
+    )
+
+
+def read_app(raw: Json) -> AppObject | Unreadable:
+    """An InngestApp."""
+    meta = read_meta(raw)
+    try:
+        spec = msgspec.convert(raw.get("spec") or {}, AppSpec)
+    except msgspec.ValidationError as error:
+        return Unreadable(APP_KIND, meta, str(error))
+    return AppObject(meta, spec, dict(raw.get("status") or {}))
+
+
+def read_function(raw: Json) -> FunctionObject | Unreadable:
+    """A Function."""
+    meta = read_meta(raw)
+    try:
+        spec = msgspec.convert(raw.get("spec") or {}, FunctionSpec)
+    except msgspec.ValidationError as error:
+        return Unreadable(FUNCTION_KIND, meta, str(error))
+    return FunctionObject(meta, spec, dict(raw.get("status") or {}))

@@ -1,0 +1,304 @@
+"""What people write into custom resources (`innkeeper.dev/v1alpha1`), as the API server has checked it.
+
+The schemas in `crds/` are the reference; a test holds both together. Absent is not the same as a value: a field of a
+Function that nobody set leaves what the SDK registered.
+"""
+
+from typing import Literal
+
+import msgspec
+
+GROUP = "innkeeper.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+
+class _Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    pass
+
+
+# ---- InngestApp
+
+
+class SecretKeyRef(_Spec):
+    """One key of a Secret in the same namespace."""
+
+    name: str
+    key: str
+
+
+class SecretSource(_Spec):
+    """Where a secret value comes from."""
+
+    secret_ref: SecretKeyRef
+
+
+class ServiceRef(_Spec):
+    """A Service of the same namespace."""
+
+    name: str
+    port: int | str
+    path: str = "/api/inngest"
+    scheme: Literal["http", "https"] = "http"
+
+
+class Endpoint(_Spec):
+    """Where the app is served: exactly one of the two is set."""
+
+    service: ServiceRef | None = None
+    url: str | None = None
+
+
+class Sync(_Spec):
+    """When the app is asked for its functions, besides on changes of its spec and keys."""
+
+    on_rollout: bool = True
+    interval: str = "1h"
+
+
+class AppSpec(_Spec):
+    """`spec` of an InngestApp."""
+
+    endpoint: Endpoint
+    app_id: str | None = None
+    branch: str | None = None
+    signing_key: SecretSource | None = None
+    signing_key_fallback: SecretSource | None = None
+    sync: Sync = Sync()
+    paused: bool = False
+    deletion_policy: Literal["Drain", "Cancel", "Orphan"] = "Drain"
+    drain_timeout: str = "10m"
+
+
+# ---- Function
+
+
+class AppRef(_Spec):
+    """An InngestApp of the same namespace."""
+
+    name: str
+
+
+class PausePolicy(_Spec):
+    """What a pause means; absent parts as documented: Skip and Continue."""
+
+    new_runs: Literal["Skip", "Queue"] | None = None
+    running: Literal["Continue", "Hold"] | None = None
+
+
+class TriggerSpec(_Spec):
+    """An event or a cron."""
+
+    event: str | None = None
+    if_: str | None = msgspec.field(default=None, name="if")
+    cron: str | None = None
+    jitter: str | None = None
+    catch_up: Literal["None", "Latest", "All"] | None = None
+
+
+class ConcurrencySpec(_Spec):
+    """At most `limit` requests at one instant."""
+
+    limit: int
+    key: str | None = None
+    scope: Literal["fn", "env", "account"] | None = None
+
+
+class ThrottleSpec(_Spec):
+    """At most `limit` starts in a period; the rest waits."""
+
+    limit: int
+    period: str
+    burst: int | None = None
+    key: str | None = None
+
+
+class RateLimitSpec(_Spec):
+    """At most `limit` starts in a period; the rest is skipped."""
+
+    limit: int
+    period: str
+    key: str | None = None
+
+
+class DebounceSpec(_Spec):
+    """The last event of a burst starts the run."""
+
+    period: str
+    timeout: str | None = None
+    key: str | None = None
+
+
+class BatchSpec(_Spec):
+    """Several events start one run."""
+
+    max_size: int
+    timeout: str
+    key: str | None = None
+    if_: str | None = msgspec.field(default=None, name="if")
+
+
+class PrioritySpec(_Spec):
+    """Which runs of the function go first."""
+
+    run: str
+
+
+class SingletonSpec(_Spec):
+    """One run at a time."""
+
+    mode: Literal["skip", "cancel"]
+    key: str | None = None
+
+
+class CancelSpec(_Spec):
+    """An event that cancels runs."""
+
+    event: str
+    if_: str | None = msgspec.field(default=None, name="if")
+    match: str | None = None
+    timeout: str | None = None
+
+
+class TimeoutsSpec(_Spec):
+    """How long a run may wait and take."""
+
+    start: str | None = None
+    finish: str | None = None
+
+
+Option = Literal[
+    "triggers",
+    "concurrency",
+    "throttle",
+    "rateLimit",
+    "debounce",
+    "batchEvents",
+    "priority",
+    "singleton",
+    "idempotency",
+    "cancelOn",
+    "timeouts",
+    "retries",
+]
+"""The fields of a Function that stand over what the SDK registered."""
+
+Unsettable = Literal[
+    "concurrency",
+    "throttle",
+    "rateLimit",
+    "debounce",
+    "batchEvents",
+    "priority",
+    "singleton",
+    "idempotency",
+    "cancelOn",
+    "timeouts",
+]
+"""What `unset` may name: for triggers write `[]`, for retries a number."""
+
+
+class FunctionSpec(_Spec):
+    """`spec` of a Function."""
+
+    app_ref: AppRef
+    id: str
+    paused: bool | None = None
+    pause_policy: PausePolicy | None = None
+    unset: tuple[Unsettable, ...] = ()
+    triggers: tuple[TriggerSpec, ...] | None = None
+    concurrency: tuple[ConcurrencySpec, ...] | None = None
+    throttle: ThrottleSpec | None = None
+    rate_limit: RateLimitSpec | None = None
+    debounce: DebounceSpec | None = None
+    batch_events: BatchSpec | None = None
+    priority: PrioritySpec | None = None
+    singleton: SingletonSpec | None = None
+    idempotency: str | None = None
+    cancel_on: tuple[CancelSpec, ...] | None = None
+    timeouts: TimeoutsSpec | None = None
+    retries: int | None = None
+
+
+# ---- Webhook
+
+
+class ConfigMapKeyRef(_Spec):
+    """One key of a ConfigMap in the same namespace."""
+
+    name: str
+    key: str
+
+
+class Transform(_Spec):
+    """JavaScript that makes an event of a request: exactly one of the two is set."""
+
+    script: str | None = None
+    config_map_ref: ConfigMapKeyRef | None = None
+
+
+class GithubVerify(_Spec):
+    """Signature in `X-Hub-Signature-256`."""
+
+    secret_ref: SecretKeyRef
+
+
+class StripeVerify(_Spec):
+    """Signature in `Stripe-Signature`."""
+
+    secret_ref: SecretKeyRef
+
+
+class SlackVerify(_Spec):
+    """Signature in `X-Slack-Signature`."""
+
+    secret_ref: SecretKeyRef
+
+
+class StandardWebhooksVerify(_Spec):
+    """Signature in `webhook-signature` (also `svix-signature`)."""
+
+    secret_ref: SecretKeyRef
+
+
+class HmacVerify(_Spec):
+    """HMAC of the body in a header of one's own choice."""
+
+    secret_ref: SecretKeyRef
+    header: str
+    algorithm: Literal["sha1", "sha256", "sha512"] | None = None
+    encoding: Literal["hex", "base64"] | None = None
+    prefix: str | None = None
+
+
+class BasicVerify(_Spec):
+    """HTTP basic authentication: the Secret's value is `user:password`."""
+
+    secret_ref: SecretKeyRef
+
+
+class BearerVerify(_Spec):
+    """A bearer token."""
+
+    secret_ref: SecretKeyRef
+
+
+class Verify(_Spec):
+    """How a request proves where it comes from: exactly one of the kinds is set."""
+
+    github: GithubVerify | None = None
+    stripe: StripeVerify | None = None
+    slack: SlackVerify | None = None
+    standard_webhooks: StandardWebhooksVerify | None = None
+    hmac: HmacVerify | None = None
+    basic: BasicVerify | None = None
+    bearer: BearerVerify | None = None
+    tolerance: str | None = None
+
+
+class WebhookSpec(_Spec):
+    """`spec` of a Webhook."""
+
+    transform: Transform
+    verify: Verify | None = None
+    allow_cidrs: tuple[str, ...] = msgspec.field(default=(), name="allowCIDRs")
