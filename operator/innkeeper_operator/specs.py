@@ -20,20 +20,20 @@ class _Spec(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
 # ---- InngestApp
 
 
-class SecretKeyRef(_Spec):
+class SecretKeyRef(_Spec, frozen=True, kw_only=True):
     """One key of a Secret in the same namespace."""
 
     name: str
     key: str
 
 
-class SecretSource(_Spec):
+class SecretSource(_Spec, frozen=True, kw_only=True):
     """Where a secret value comes from."""
 
     secret_ref: SecretKeyRef
 
 
-class ServiceRef(_Spec):
+class ServiceRef(_Spec, frozen=True, kw_only=True):
     """A Service of the same namespace."""
 
     name: str
@@ -42,21 +42,21 @@ class ServiceRef(_Spec):
     scheme: Literal["http", "https"] = "http"
 
 
-class Endpoint(_Spec):
+class Endpoint(_Spec, frozen=True, kw_only=True):
     """Where the app is served: exactly one of the two is set."""
 
     service: ServiceRef | None = None
     url: str | None = None
 
 
-class Sync(_Spec):
+class Sync(_Spec, frozen=True, kw_only=True):
     """When the app is asked for its functions, besides on changes of its spec and keys."""
 
     on_rollout: bool = True
     interval: str = "1h"
 
 
-class AppSpec(_Spec):
+class AppSpec(_Spec, frozen=True, kw_only=True):
     """`spec` of an InngestApp."""
 
     endpoint: Endpoint
@@ -73,20 +73,20 @@ class AppSpec(_Spec):
 # ---- Function
 
 
-class AppRef(_Spec):
+class AppRef(_Spec, frozen=True, kw_only=True):
     """An InngestApp of the same namespace."""
 
     name: str
 
 
-class PausePolicy(_Spec):
+class PausePolicy(_Spec, frozen=True, kw_only=True):
     """What a pause means; absent parts as documented: Skip and Continue."""
 
     new_runs: Literal["Skip", "Queue"] | None = None
     running: Literal["Continue", "Hold"] | None = None
 
 
-class TriggerSpec(_Spec):
+class TriggerSpec(_Spec, frozen=True, kw_only=True):
     """An event or a cron."""
 
     event: str | None = None
@@ -96,7 +96,7 @@ class TriggerSpec(_Spec):
     catch_up: Literal["None", "Latest", "All"] | None = None
 
 
-class ConcurrencySpec(_Spec):
+class ConcurrencySpec(_Spec, frozen=True, kw_only=True):
     """At most `limit` requests at one instant."""
 
     limit: int
@@ -104,7 +104,7 @@ class ConcurrencySpec(_Spec):
     scope: Literal["fn", "env", "account"] | None = None
 
 
-class ThrottleSpec(_Spec):
+class ThrottleSpec(_Spec, frozen=True, kw_only=True):
     """At most `limit` starts in a period; the rest waits."""
 
     limit: int
@@ -113,7 +113,7 @@ class ThrottleSpec(_Spec):
     key: str | None = None
 
 
-class RateLimitSpec(_Spec):
+class RateLimitSpec(_Spec, frozen=True, kw_only=True):
     """At most `limit` starts in a period; the rest is skipped."""
 
     limit: int
@@ -121,7 +121,7 @@ class RateLimitSpec(_Spec):
     key: str | None = None
 
 
-class DebounceSpec(_Spec):
+class DebounceSpec(_Spec, frozen=True, kw_only=True):
     """The last event of a burst starts the run."""
 
     period: str
@@ -129,7 +129,7 @@ class DebounceSpec(_Spec):
     key: str | None = None
 
 
-class BatchSpec(_Spec):
+class BatchSpec(_Spec, frozen=True, kw_only=True):
     """Several events start one run."""
 
     max_size: int
@@ -138,20 +138,20 @@ class BatchSpec(_Spec):
     if_: str | None = msgspec.field(default=None, name="if")
 
 
-class PrioritySpec(_Spec):
+class PrioritySpec(_Spec, frozen=True, kw_only=True):
     """Which runs of the function go first."""
 
     run: str
 
 
-class SingletonSpec(_Spec):
+class SingletonSpec(_Spec, frozen=True, kw_only=True):
     """One run at a time."""
 
     mode: Literal["skip", "cancel"]
     key: str | None = None
 
 
-class CancelSpec(_Spec):
+class CancelSpec(_Spec, frozen=True, kw_only=True):
     """An event that cancels runs."""
 
     event: str
@@ -160,7 +160,7 @@ class CancelSpec(_Spec):
     timeout: str | None = None
 
 
-class TimeoutsSpec(_Spec):
+class TimeoutsSpec(_Spec, frozen=True, kw_only=True):
     """How long a run may wait and take."""
 
     start: str | None = None
@@ -198,7 +198,7 @@ Unsettable = Literal[
 """What `unset` may name: for triggers write `[]`, for retries a number."""
 
 
-class FunctionSpec(_Spec):
+class FunctionSpec(_Spec, frozen=True, kw_only=True):
     """`spec` of a Function."""
 
     app_ref: AppRef
@@ -223,45 +223,45 @@ class FunctionSpec(_Spec):
 # ---- Webhook
 
 
-class ConfigMapKeyRef(_Spec):
+class ConfigMapKeyRef(_Spec, frozen=True, kw_only=True):
     """One key of a ConfigMap in the same namespace."""
 
     name: str
     key: str
 
 
-class Transform(_Spec):
+class Transform(_Spec, frozen=True, kw_only=True):
     """JavaScript that makes an event of a request: exactly one of the two is set."""
 
     script: str | None = None
     config_map_ref: ConfigMapKeyRef | None = None
 
 
-class GithubVerify(_Spec):
+class GithubVerify(_Spec, frozen=True, kw_only=True):
     """Signature in `X-Hub-Signature-256`."""
 
     secret_ref: SecretKeyRef
 
 
-class StripeVerify(_Spec):
+class StripeVerify(_Spec, frozen=True, kw_only=True):
     """Signature in `Stripe-Signature`."""
 
     secret_ref: SecretKeyRef
 
 
-class SlackVerify(_Spec):
+class SlackVerify(_Spec, frozen=True, kw_only=True):
     """Signature in `X-Slack-Signature`."""
 
     secret_ref: SecretKeyRef
 
 
-class StandardWebhooksVerify(_Spec):
+class StandardWebhooksVerify(_Spec, frozen=True, kw_only=True):
     """Signature in `webhook-signature` (also `svix-signature`)."""
 
     secret_ref: SecretKeyRef
 
 
-class HmacVerify(_Spec):
+class HmacVerify(_Spec, frozen=True, kw_only=True):
     """HMAC of the body in a header of one's own choice."""
 
     secret_ref: SecretKeyRef
@@ -271,19 +271,19 @@ class HmacVerify(_Spec):
     prefix: str | None = None
 
 
-class BasicVerify(_Spec):
+class BasicVerify(_Spec, frozen=True, kw_only=True):
     """HTTP basic authentication: the Secret's value is `user:password`."""
 
     secret_ref: SecretKeyRef
 
 
-class BearerVerify(_Spec):
+class BearerVerify(_Spec, frozen=True, kw_only=True):
     """A bearer token."""
 
     secret_ref: SecretKeyRef
 
 
-class Verify(_Spec):
+class Verify(_Spec, frozen=True, kw_only=True):
     """How a request proves where it comes from: exactly one of the kinds is set."""
 
     github: GithubVerify | None = None
@@ -296,7 +296,7 @@ class Verify(_Spec):
     tolerance: str | None = None
 
 
-class WebhookSpec(_Spec):
+class WebhookSpec(_Spec, frozen=True, kw_only=True):
     """`spec` of a Webhook."""
 
     transform: Transform
