@@ -1,0 +1,182 @@
+"""What the operator's pure parts tell each other: an endpoint as it is, an ask and its outcome, a plan.
+
+Observed objects -> `Live` (endpoints.py) -> `Ask` or `Later` (asking.py) -> outcome (syncing.py asks the app) ->
+`AppPlan` (plan.py) -> the registry and the cluster (reconcile.py).
+"""
+
+from typing import TypeAlias
+
+import msgspec
+
+from innkeeper_apps.wire.fields import Problem
+from innkeeper_apps.wire.register import Registration
+from innkeeper_engine.model.functions import App
+from innkeeper_operator.actions import Action
+from innkeeper_operator.objects import AppObject, FunctionObject, Unreadable
+
+# ---- the endpoint
+
+
+class Revision(msgspec.Struct, frozen=True):
+    """The ready pods of one version of a workload."""
+
+    name: str
+    """Hash of the pod template; empty for pods that have none."""
+    ready: int
+    address: str
+    """`host:port` of one of them."""
+
+
+class Live(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an app is served now."""
+
+    url: str
+    """How its functions are called: through the Service, or the URL of the spec. Empty where `reason` says why."""
+    external: bool = False
+    """A URL: nothing is known of what is behind it."""
+    revisions: tuple[Revision, ...] = ()
+    """Most ready ones first, then by name; empty for endpoints without pods."""
+    addresses: tuple[str, ...] = ()
+    """`host:port` of ready endpoints without pods, sorted."""
+    reason: str = ""
+    """Why it cannot be called: NoService, NoPort, NoEndpoints; empty where it can."""
+    message: str = ""
+    """The same as a sentence that says what to do."""
+
+
+# ---- asking
+
+
+class SyncMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """What `status.sync` remembers: it outlives the operator."""
+
+    time_ms: int = 0
+    config_hash: str = ""
+    registry: str = ""
+    """Id of the registry that it was written to."""
+    revisions: tuple[str, ...] = ()
+    """Names of live revisions that are known to declare `config_hash`."""
+    addresses: tuple[str, ...] = ()
+    """Endpoints without pods that are known to."""
+    generation: int = 0
+    """Of the InngestApp's spec that it was asked under."""
+    keys: str = ""
+    """Fingerprint of the keys that it was asked with (no key can be found from it)."""
+    requested: str = ""
+    """Value of the annotation `innkeeper.dev/sync-requested-at` that was answered."""
+
+
+class Attempts(msgspec.Struct, kw_only=True):
+    """What one process remembers of an app between two looks at it."""
+
+    leader: str | None = None
+    leading_since_ms: int = 0
+    asked_ms: dict[str, int] = {}
+    """When each revision (or address, or `""` for the Service or URL) was asked last."""
+    failures: int = 0
+    failed_ms: int = 0
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask the app for its functions."""
+
+    url: str
+    at: str = ""
+    """`host:port` to dial in place of the URL's; empty: the URL's."""
+    revision: str = ""
+    why: str
+    """First, Spec, Keys, Rollout, Interval, Requested, Registry or Retry."""
+
+
+class Later(msgspec.Struct, frozen=True):
+    """Nothing to ask now."""
+
+    at_ms: int | None
+    """When to look again although nothing has changed; None: not by time."""
+
+
+# ---- what came of it
+
+
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
+    """The app declared its functions, and they are valid."""
+
+    registration: Registration
+    revision: str = ""
+    at: str = ""
+    in_band: bool = True
+    time_ms: int
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """The app declared functions that cannot be taken: nothing of it is."""
+
+    problems: tuple[Problem, ...]
+    declared: dict[str, bytes]
+    """What it said of each function, by slug, as JSON; also of the ones that are fine."""
+    app_id: str
+    message: str
+    revision: str = ""
+    time_ms: int
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True):
+    """The app did not answer, or not as an app of ours does."""
+
+    reason: str
+    """CamelCase, for the condition: ConnectionRefused, Unauthorized, WrongPath, AppInDevMode, BadSignature, ..."""
+    message: str
+    reachable: bool | None
+    """False: nobody answered. True: somebody did. None: not known."""
+    time_ms: int
+
+
+Outcome: TypeAlias = Answered | Refused | Failed
+
+
+# ---- planning
+
+
+class AppView(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a plan for one app looks at."""
+
+    app: AppObject
+    functions: tuple[FunctionObject | Unreadable, ...]
+    """Every Function of the namespace whose `appRef` names the app."""
+    rivals: tuple[AppObject, ...]
+    """Other InngestApps of the environment with the same app id."""
+    env: str
+    """The environment as the store knows it."""
+    live: Live
+    memory: SyncMemory
+    may_remove: bool
+    """A single revision is live and it is the one that answered: what it does not declare is gone."""
+    registered: App | None
+    """What the registry holds for the app."""
+    slugs: dict[str, str]
+    """Who else in the environment has a function of which slug: app id by slug, without this app."""
+    registry: str
+    """The registry's id."""
+    signing_keys: tuple[bytes, ...]
+    """Sealed keys of the app, the current one first."""
+    keys: str
+    """Fingerprint of those keys, equal while they are."""
+    key_problem: tuple[str, str] | None
+    """Reason and message where a referenced key cannot be used."""
+    live_runs: dict[str, int]
+    """Runs that have not ended, by slug: asked for where something is about to go."""
+    now_ms: int
+
+
+class AppPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to do for one app, in this order: registry, actions."""
+
+    write: App | None = None
+    """The registration to be written; None leaves what is there."""
+    remove: bool = False
+    """Take the app out of the registry."""
+    cancel_runs: bool = False
+    """Cancel what runs of its functions before that."""
+    actions: tuple[Action, ...] = ()
+    wake_ms: int | None = None
+    """When to plan again although nothing has changed."""
