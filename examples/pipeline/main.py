@@ -8,7 +8,8 @@ import fastapi
 import inngest
 import inngest.fast_api
 
-# In a cluster the Secret `pipeline-inngest-env` says where Innkeeper is and which keys to use; on a laptop INNGEST_DEV does.
+# In a cluster the Secret `pipeline-inngest-env` says where Innkeeper is and which keys to use; on a laptop INNGEST_DEV
+# does.
 client = inngest.Inngest(app_id="pipeline", logger=logging.getLogger("uvicorn"))
 
 
