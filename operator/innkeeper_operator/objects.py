@@ -3,6 +3,8 @@
 Everything is read from the JSON that the API server sends; what is missing reads as empty, never as an error.
 """
 
+import base64
+import contextlib
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +30,10 @@ ACCOUNT: Final = "innkeeper.dev/account"
 FINALIZER: Final = "innkeeper.dev/runs"
 NAMESPACE_KEYS: Final = "innkeeper-keys"
 """The Secret that holds a namespace's own keys."""
+
+SERVICE_NAME: Final = "kubernetes.io/service-name"
+"""Label of an EndpointSlice: the Service that it belongs to."""
+_REVISION_LABELS: Final = ("pod-template-hash", "controller-revision-hash")
 
 APP_KIND: Final = "InngestApp"
 FUNCTION_KIND: Final = "Function"
@@ -152,8 +158,7 @@ class PodObject(msgspec.Struct, frozen=True):
     @property
     def revision(self) -> str:
         """Which version of the workload it is; empty for a pod of its own."""
-        labels = self.meta.labels
-        return labels.get("pod-template-hash") or labels.get("controller-revision-hash") or ""
+        return next((value for label in _REVISION_LABELS if (value := self.meta.labels.get(label))), "")
 
 
 class NamespaceObject(msgspec.Struct, frozen=True):
@@ -213,3 +218,64 @@ def read_function(raw: Json) -> FunctionObject | Unreadable:
     except msgspec.ValidationError as error:
         return Unreadable(FUNCTION_KIND, meta, str(error))
     return FunctionObject(meta, spec, dict(raw.get("status") or {}))
+
+
+def read_secret(raw: Json) -> SecretObject:
+    """A Secret; a value that is not base64 reads as absent."""
+    data: dict[str, bytes] = {}
+    for key, value in (raw.get("data") or {}).items():
+        with contextlib.suppress(ValueError):
+            data[str(key)] = base64.b64decode(str(value), validate=True)
+    return SecretObject(read_meta(raw), data)
+
+
+def read_service(raw: Json) -> ServiceObject:
+    """A Service."""
+    ports = (raw.get("spec") or {}).get("ports") or ()
+    return ServiceObject(
+        read_meta(raw), tuple(ServicePort(str(p.get("name") or ""), int(p.get("port") or 0)) for p in ports)
+    )
+
+
+def read_slice(raw: Json) -> SliceObject:
+    """An EndpointSlice. A port without a number, and an endpoint without an address, are left out."""
+    meta = read_meta(raw)
+    return SliceObject(
+        meta,
+        service=meta.labels.get(SERVICE_NAME, ""),
+        address_type=str(raw.get("addressType") or ""),
+        ports={str(p.get("name") or ""): int(p["port"]) for p in raw.get("ports") or () if p.get("port")},
+        endpoints=tuple(_read_endpoint(e) for e in raw.get("endpoints") or () if e.get("addresses")),
+    )
+
+
+def _read_endpoint(raw: Json) -> SliceEndpoint:
+    conditions = raw.get("conditions") or {}
+    target = raw.get("targetRef") or {}
+    return SliceEndpoint(
+        # The API says that consumers use the first one only.
+        address=str(raw["addresses"][0]),
+        ready=conditions.get("ready") is not False,
+        terminating=conditions.get("terminating") is True,
+        pod=str(target.get("name") or "") if target.get("kind") == "Pod" else "",
+    )
+
+
+def read_pod(raw: Json) -> PodObject:
+    """A Pod, of which only what tells its revision is kept: there are many."""
+    meta = raw.get("metadata") or {}
+    labels = meta.get("labels") or {}
+    return PodObject(
+        Meta(
+            name=str(meta.get("name") or ""),
+            namespace=str(meta.get("namespace") or ""),
+            uid=str(meta.get("uid") or ""),
+            resource_version=str(meta.get("resourceVersion") or ""),
+            labels={key: str(labels[key]) for key in _REVISION_LABELS if key in labels},
+        )
+    )
+
+
+def read_namespace(raw: Json) -> NamespaceObject:
+    """A Namespace."""
+    return NamespaceObject(read_meta(raw))
