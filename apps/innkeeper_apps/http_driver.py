@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Mapping
 
 import msgspec
 
@@ -31,10 +32,14 @@ class HttpDriver:
         *,
         tls: ssl.SSLContext | None = None,
         resolver: Resolver | None = None,
+        dial: Mapping[str, str] | None = None,
     ) -> None:
-        """`tls`: which certificates are trusted, by default those that httpx trusts (SSL_CERT_FILE counts)."""
+        """`tls`: which certificates are trusted, by default those that httpx trusts (SSL_CERT_FILE counts).
+
+        `dial`: for tests, see `Transport`.
+        """
         self._clock = clock
-        self._transport = Transport(resolver or Resolver(egress), tls=tls)
+        self._transport = Transport(resolver or Resolver(egress), tls=tls, dial=dial)
 
     async def call(self, call: Call, target: Target, *, timeout_s: float = CALL_TIMEOUT_S) -> Answer:
         """Send one call and read its answer.

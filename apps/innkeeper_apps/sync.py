@@ -91,12 +91,18 @@ class Syncer:
         self._kind = server_kind
 
     async def sync_app(
-        self, url: str, *, keys: Sequence[str] = (), deploy_id: str = "", timeout_s: float = SYNC_TIMEOUT_S
+        self,
+        url: str,
+        *,
+        keys: Sequence[str] = (),
+        deploy_id: str = "",
+        at: str = "",
+        timeout_s: float = SYNC_TIMEOUT_S,
     ) -> Synced:
         """Ask the app at `url` to describe or register itself.
 
         With `keys` (the signing key, then its fallback) in band; the SDK may still answer out of band. Without,
-        out of band and unsigned.
+        out of band and unsigned. `at`, a `host:port`, is dialled in place of the URL's: one pod behind a Service.
 
         Raises:
             SyncError: the app was not reached or did not register.
@@ -106,7 +112,7 @@ class Syncer:
         headers = {"Content-Type": "application/json"}
         if keys:
             headers["X-Inngest-Sync-Kind"] = "in_band"
-        reply = await self._send("PUT", asked, headers, body, keys, timeout_s)
+        reply = await self._send("PUT", asked, headers, body, keys, timeout_s, at)
         names = dict(reply.headers)
         if names.get("x-inngest-sync-kind", "").replace("-", "_") == "in_band" and reply.status == 200:
             if not self._verified(reply, keys):
@@ -129,14 +135,16 @@ class Syncer:
         raise _refused(url, reply.status, message)
 
     async def introspect(
-        self, url: str, *, keys: Sequence[str] = (), timeout_s: float = SYNC_TIMEOUT_S
+        self, url: str, *, keys: Sequence[str] = (), at: str = "", timeout_s: float = SYNC_TIMEOUT_S
     ) -> Introspection:
         """What the app at `url` says about itself; in cloud mode only to a request signed with its key.
+
+        `at` as for `sync_app`.
 
         Raises:
             SyncError: the app was not reached, refused, or is no Inngest app.
         """
-        reply = await self._send("GET", url, {}, b"", keys, timeout_s)
+        reply = await self._send("GET", url, {}, b"", keys, timeout_s, at)
         answer = _object(reply.body)
         if reply.status != 200:
             raise _refused(url, reply.status, _message(answer, reply.body))
@@ -164,6 +172,7 @@ class Syncer:
         body: bytes,
         keys: Sequence[str],
         timeout_s: float,
+        at: str,
     ) -> Reply:
         """The reply to the request, signed with the first key that the app does not refuse."""
         headers = headers | {"User-Agent": USER_AGENT, "X-Inngest-Server-Kind": self._kind}
@@ -172,7 +181,14 @@ class Syncer:
                 headers["X-Inngest-Signature"] = sign(body, key, self._clock.now_ms() // 1000)
             try:
                 reply = await self._transport.send(
-                    method, url, headers, body, timeout_s=timeout_s, limit=MAX_SYNC_BYTES, redirects="repeat"
+                    method,
+                    url,
+                    headers,
+                    body,
+                    timeout_s=timeout_s,
+                    limit=MAX_SYNC_BYTES,
+                    redirects="repeat",
+                    at=at,
                 )
             except TransportError as e:
                 raise _unreachable(url, e) from None

@@ -66,6 +66,19 @@ class _Target(msgspec.Struct, frozen=True):
         return f"{self.host}:{self.port}"
 
 
+class _Dial(msgspec.Struct, frozen=True):
+    """Where a connection goes: mostly, but not always, to what the URL names."""
+
+    host: str
+    port: int
+
+    def shown_for(self, target: _Target) -> str:
+        """For messages."""
+        if (self.host, self.port) == (target.host, target.port):
+            return target.at
+        return f"{target.at} (dialled at {self.host}:{self.port})"
+
+
 @lru_cache(maxsize=4096)
 def _target(url: str) -> _Target:
     try:
@@ -84,16 +97,31 @@ def _target(url: str) -> _Target:
     return _Target(parsed.scheme, host, port, netloc, parsed.raw_path.decode(), basic)
 
 
+@lru_cache(maxsize=4096)
+def _place(at: str) -> _Dial:
+    host, colon, port = at.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise TransportError("BadRequest", f"{at[:300]!r} is no address to dial: write host:port")
+    return _Dial(host.removeprefix("[").removesuffix("]"), int(port))
+
+
 class Transport:
     """A pool of connections behind one egress policy. Belongs to the event loop that it is first used in."""
 
     def __init__(
-        self, resolver: Resolver, *, tls: ssl.SSLContext | None = None, idle_s: float = IDLE_S
+        self,
+        resolver: Resolver,
+        *,
+        tls: ssl.SSLContext | None = None,
+        idle_s: float = IDLE_S,
+        dial: Mapping[str, str] | None = None,
     ) -> None:
+        """`dial`: for tests, what to dial instead, `host:port` by `host:port`; the policy sees what is dialled."""
         self._resolver = resolver
         self._tls = tls
         self._idle_s = idle_s
-        self._idle: dict[tuple[str, str, int], list[tuple[str, Connection]]] = {}
+        self._instead = dict(dial or {})
+        self._idle: dict[tuple[str, str, _Dial], list[tuple[str, Connection]]] = {}
         self._sweep: asyncio.TimerHandle | None = None
 
     async def send(
@@ -106,22 +134,25 @@ class Transport:
         timeout_s: float,
         limit: int,
         redirects: Redirects = "none",
+        at: str = "",
     ) -> Reply:
         """Send a request and read its whole response, with gzip undone, `limit` bytes at most.
 
-        Every redirect is resolved and checked anew. No request is sent twice but for a redirect: when a
-        connection breaks after the first byte went out, that is an error. Cancelling closes the connection.
+        `at`, a `host:port`, is dialled in place of what the URL names; it is checked against the policy like any other
+        address, while the Host header and the name in TLS stay the URL's. Every redirect is resolved and checked anew.
+        No request is sent twice but for a redirect: when a connection breaks after the first byte went out, that is
+        an error. Cancelling closes the connection.
 
         Raises:
             TransportError: no complete response came.
         """
-        target = _target(url)
+        where = self._dialled(_target(url), at).shown_for(_target(url))
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._follow(method, url, dict(headers), body, limit, redirects)
+                return await self._follow(method, url, dict(headers), body, limit, redirects, at)
         except TimeoutError:
             raise TransportError(
-                "Timeout", f"no complete response from {target.at} within {timeout_s:g} s"
+                "Timeout", f"no complete response from {where} within {timeout_s:g} s"
             ) from None
 
     async def close(self) -> None:
@@ -136,17 +167,25 @@ class Transport:
         await asyncio.sleep(0)  # the loop closes aborted sockets in its next turn
 
     async def _follow(
-        self, method: str, url: str, headers: dict[str, str], body: bytes, limit: int, redirects: Redirects
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        body: bytes,
+        limit: int,
+        redirects: Redirects,
+        at: str,
     ) -> Reply:
         for _ in range(MAX_REDIRECTS + 1):
             target = _target(url)
-            reply = await self._once(method, target, headers, body, limit)
+            reply = await self._once(method, target, self._dialled(target, at), headers, body, limit)
             location = next((value for name, value in reply.headers if name == "location"), "")
             if redirects == "none" or reply.status not in _REDIRECTING or not location:
                 return reply
             url = _join(url, location, target)
             if _target(url).netloc != target.netloc:
                 headers = {k: v for k, v in headers.items() if k.lower() not in _CREDENTIALS}
+                at = ""
             if redirects == "repeat" and reply.status == 303:
                 raise TransportError("BadRedirect", f"{target.at} answered 303, which would lose the request")
             if redirects == "browser" and _becomes_get(reply.status, method):
@@ -154,24 +193,39 @@ class Transport:
                 headers = {k: v for k, v in headers.items() if not k.lower().startswith("content-")}
         raise TransportError("BadRedirect", f"more than {MAX_REDIRECTS} redirects")
 
+    def _dialled(self, target: _Target, at: str) -> _Dial:
+        if not at and not self._instead:
+            return _Dial(target.host, target.port)
+        wanted = at or target.at
+        return _place(self._instead.get(wanted, wanted))
+
     async def _once(
-        self, method: str, target: _Target, headers: Mapping[str, str], body: bytes, limit: int
+        self,
+        method: str,
+        target: _Target,
+        dial: _Dial,
+        headers: Mapping[str, str],
+        body: bytes,
+        limit: int,
     ) -> Reply:
         head = _head(method, target, headers, body)
         try:
-            addresses = await self._resolver.resolve_checked(target.host, target.port)
+            addresses = await self._resolver.resolve_checked(dial.host, dial.port)
         except EgressError as e:
             raise TransportError(e.code, str(e)) from None
-        ip, connection = self._pooled(target, addresses) or await self._dial(target, addresses)
+        pool = (target.scheme, target.host, dial)
+        ip, connection = self._pooled(pool, addresses) or await self._dial(target, dial, addresses)
         try:
             reply = await connection.exchange(head, body, limit, head_only=method == "HEAD")
         except ConnectionFailedError as e:
-            raise TransportError(e.code, f"{target.at}: {e}") from None
-        self._keep(target, ip, connection, reply)
+            raise TransportError(e.code, f"{dial.shown_for(target)}: {e}") from None
+        self._keep(pool, ip, connection, reply)
         return reply
 
-    def _pooled(self, target: _Target, addresses: tuple[str, ...]) -> tuple[str, Connection] | None:
-        idle = self._idle.get((target.scheme, target.host, target.port))
+    def _pooled(
+        self, pool: tuple[str, str, _Dial], addresses: tuple[str, ...]
+    ) -> tuple[str, Connection] | None:
+        idle = self._idle.get(pool)
         now_s = asyncio.get_running_loop().time()
         while idle:
             ip, connection = idle.pop()
@@ -180,8 +234,8 @@ class Transport:
             connection.abort()
         return None
 
-    def _keep(self, target: _Target, ip: str, connection: Connection, reply: Reply) -> None:
-        idle = self._idle.setdefault((target.scheme, target.host, target.port), [])
+    def _keep(self, pool: tuple[str, str, _Dial], ip: str, connection: Connection, reply: Reply) -> None:
+        idle = self._idle.setdefault(pool, [])
         if len(idle) >= _MAX_IDLE_PER_HOST or not connection.reusable:
             connection.abort()
             return
@@ -206,7 +260,7 @@ class Transport:
                 del self._idle[key]
         self._sweep = loop.call_later(self._idle_s, self._drop_old, loop) if self._idle else None
 
-    async def _dial(self, target: _Target, addresses: tuple[str, ...]) -> tuple[str, Connection]:
+    async def _dial(self, target: _Target, dial: _Dial, addresses: tuple[str, ...]) -> tuple[str, Connection]:
         loop = asyncio.get_running_loop()
         secure = target.scheme == "https"
         if secure and self._tls is None:
@@ -218,39 +272,39 @@ class Transport:
                     _, connection = await loop.create_connection(
                         Connection,
                         ip,
-                        target.port,
+                        dial.port,
                         ssl=self._tls if secure else None,
                         server_hostname=target.host if secure else None,
                     )
                 return ip, connection
             except (OSError, TimeoutError) as e:
-                failure = _why(e, target)
+                failure = _why(e, dial.shown_for(target))
         raise failure or TransportError("DnsFailed", f"the host {target.host} has no address")
 
 
-def _why(error: OSError, target: _Target) -> TransportError:
+def _why(error: OSError, where: str) -> TransportError:
     """Why a connection could not be made, in one sentence. (ssl's errors and TimeoutError are OSErrors.)"""
     match error:
         case ssl.SSLCertVerificationError():
             return TransportError(
-                "TlsFailed", f"the certificate of {target.at} is not valid: {error.verify_message}"
+                "TlsFailed", f"the certificate of {where} is not valid: {error.verify_message}"
             )
         case ssl.SSLError():
             reason = (error.reason or "handshake failed").replace("_", " ").lower()
             hint = " (does it speak http instead of https?)" if "wrong version" in reason else ""
-            return TransportError("TlsFailed", f"no TLS connection to {target.at}: {reason}{hint}")
+            return TransportError("TlsFailed", f"no TLS connection to {where}: {reason}{hint}")
         case ConnectionRefusedError():
-            return TransportError("ConnectionRefused", f"connection refused by {target.at}")
+            return TransportError("ConnectionRefused", f"connection refused by {where}")
         case ConnectionResetError():
-            return TransportError("ConnectionReset", f"{target.at} closed the connection while it was made")
+            return TransportError("ConnectionReset", f"{where} closed the connection while it was made")
         case TimeoutError():
             return TransportError(
-                "ConnectTimeout", f"no connection to {target.at} within {CONNECT_TIMEOUT_S:g} s"
+                "ConnectTimeout", f"no connection to {where} within {CONNECT_TIMEOUT_S:g} s"
             )
     if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
-        return TransportError("Unreachable", f"there is no route to {target.at}")
+        return TransportError("Unreachable", f"there is no route to {where}")
     return TransportError(
-        "Unreachable", f"no connection to {target.at}: {error.strerror or type(error).__name__}"
+        "Unreachable", f"no connection to {where}: {error.strerror or type(error).__name__}"
     )
 
 

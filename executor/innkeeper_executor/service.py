@@ -7,6 +7,7 @@ import structlog
 
 from innkeeper_apps.driver import Driver
 from innkeeper_apps.egress import EgressPolicy
+from innkeeper_apps.sealing import Sealer
 from innkeeper_engine.decide.crons import fire
 from innkeeper_engine.model.calls import Target
 from innkeeper_engine.model.clock import Clock, Ids, RandomIds, SystemClock
@@ -16,7 +17,6 @@ from innkeeper_engine.store.store import Greeter, Store, StoreSettings
 from innkeeper_executor.fetching import Fetcher
 from innkeeper_executor.recorder import Recorder
 from innkeeper_executor.router import Router
-from innkeeper_executor.sealing import Sealer
 from innkeeper_executor.settings import ExecutorSettings
 from innkeeper_executor.surroundings import Surroundings
 from innkeeper_executor.waking import FREE_JOBS, MAX_WAIT_S, Bell, Leadership

@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 
 from innkeeper_apps.fetch import prepare
+from innkeeper_apps.sealing import Sealer
 from innkeeper_apps.wire.canonical import canonical
 from innkeeper_engine.decide.context import Context
 from innkeeper_engine.model.calls import Op
 from innkeeper_engine.model.clock import Clock, Ids
 from innkeeper_engine.registry import Registries
 from innkeeper_engine.store.store import Store
-from innkeeper_executor.sealing import Sealer
 from innkeeper_executor.settings import ExecutorSettings
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import orjson
 
 from innkeeper_apps.egress import EgressPolicy
+from innkeeper_apps.sealing import Sealer
 from innkeeper_engine.decide.retries import RetryPolicy
 from innkeeper_engine.model.calls import Answer, Call, Op, OpKind, Target
 from innkeeper_engine.model.clock import Clock, RandomIds, SystemClock
@@ -21,7 +22,6 @@ from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
 from innkeeper_executor.fetching import Fetcher
 from innkeeper_executor.router import Router
-from innkeeper_executor.sealing import Sealer
 from innkeeper_executor.service import Executor
 from innkeeper_executor.settings import ExecutorSettings
 from innkeeper_executor.surroundings import Surroundings

@@ -4,8 +4,8 @@ import asyncio
 
 import orjson
 
+from innkeeper_apps.sealing import Sealer
 from innkeeper_engine.model.effects import NoGuard, Plan
-from innkeeper_executor.sealing import Sealer
 from tests.apps.rawserver import RawServer, Seen, http, serving
 from tests.executor.house import (
     KEY,

@@ -2,8 +2,12 @@
 
 import hashlib
 import re
+from urllib.parse import unquote
 
 import msgspec
+
+BRANCH_MARK = "~"
+"""Stands between an environment and its branch in the store's name of a branch environment."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9._-]")
 
@@ -31,7 +35,10 @@ class SigningKey(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Environment(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """One environment: where its events, runs and functions are, and who may reach them."""
+    """One environment: where its events, runs and functions are, and who may reach them.
+
+    A branch environment may have a record of its own, for its `apps`; it has no keys: its parent's open it.
+    """
 
     name: str
     """As the store knows it: see `branch_name` for a branch."""
@@ -42,6 +49,8 @@ class Environment(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     """What its branch environments are called by their people, such as `feature/x`."""
     event_keys: tuple[EventKey, ...] = ()
     signing_keys: tuple[SigningKey, ...] = ()
+    apps: tuple[str, ...] = ()
+    """Ids of the apps that are declared in it, also of those that have not synced yet."""
 
 
 def key_digest(key: str) -> str:
@@ -60,4 +69,15 @@ def branch_name(parent: str, branch: str) -> str:
         else "".join(f"%{byte:02X}" for byte in letter.encode("utf-8", "replace"))
         for letter in branch
     )
-    return f"{parent}~{encoded}"
+    return f"{parent}{BRANCH_MARK}{encoded}"
+
+
+def parent_name(name: str) -> str:
+    """The environment whose keys open this one: itself, or the one that it is a branch of."""
+    return name.partition(BRANCH_MARK)[0]
+
+
+def shown_name(name: str) -> str:
+    """What people call an environment: for a branch just that, such as `feature/x`."""
+    parent, mark, branch = name.partition(BRANCH_MARK)
+    return unquote(branch) if mark else parent

@@ -1,11 +1,12 @@
-"""Requests that lie in Redis cannot be read or changed there."""
+"""What lies sealed in Redis cannot be read or changed there."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from innkeeper_executor.sealing import Sealer
-from tests.executor.house import KEY
+from innkeeper_apps.sealing import Sealer
+
+KEY = bytes(range(32))
 
 
 @given(st.binary(max_size=2_000))

@@ -1,4 +1,6 @@
-"""Requests of `step.fetch` and `step.ai`, as they lie in Redis: encrypted, since they carry keys of others."""
+"""What lies encrypted in Redis: signing keys of apps, and requests of `step.fetch` and `step.ai`, which carry keys of
+others.
+"""
 
 import secrets
 
@@ -11,7 +13,7 @@ _VERSION = b"\x01"
 
 
 class Sealer:
-    """AES-256-GCM (NIST SP 800-38D) with a key that only executors have."""
+    """AES-256-GCM (NIST SP 800-38D) with a key that only executors and the operator have."""
 
     def __init__(self, key: bytes) -> None:
         if len(key) != _KEY_BYTES:
@@ -31,8 +33,8 @@ class Sealer:
         """
         nonce, text = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
         if sealed[:1] != _VERSION:
-            raise ValueError("the sealed request has an unknown form; was it written by a newer version?")
+            raise ValueError("what was sealed has an unknown form; was it written by a newer version?")
         try:
             return self._cipher.decrypt(nonce, text, _VERSION)
         except (InvalidTag, ValueError):  # a ValueError for what is shorter than a nonce
-            raise ValueError("the sealed request does not open with this encryption key") from None
+            raise ValueError("what was sealed does not open with this encryption key") from None
