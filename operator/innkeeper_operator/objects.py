@@ -96,6 +96,8 @@ class Unreadable(msgspec.Struct, frozen=True):
     kind: str
     meta: Meta
     why: str
+    app: str = ""
+    """Of a Function: the app that it names, if that much can be read."""
 
 
 class SecretObject(msgspec.Struct, frozen=True):
@@ -216,7 +218,9 @@ def read_function(raw: Json) -> FunctionObject | Unreadable:
     try:
         spec = msgspec.convert(raw.get("spec") or {}, FunctionSpec)
     except msgspec.ValidationError as error:
-        return Unreadable(FUNCTION_KIND, meta, str(error))
+        ref = (raw.get("spec") or {}).get("appRef")
+        app = ref.get("name") if isinstance(ref, dict) else None
+        return Unreadable(FUNCTION_KIND, meta, str(error), app if isinstance(app, str) else "")
     return FunctionObject(meta, spec, dict(raw.get("status") or {}))
 
 
