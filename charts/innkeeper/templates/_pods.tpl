@@ -1,0 +1,196 @@
+{{/*
+What all pods have in common: Pod Security "restricted", and no variables of Services (a Service called "innkeeper"
+would set INNKEEPER_PORT).
+root, user
+*/}}
+{{- define "innkeeper.podSecurity" -}}
+enableServiceLinks: false
+securityContext:
+  runAsNonRoot: true
+  {{- with .user }}
+  runAsUser: {{ int . }}
+  runAsGroup: {{ int . }}
+  fsGroup: {{ int . }}
+  {{- end }}
+  fsGroupChangePolicy: OnRootMismatch
+  seccompProfile:
+    type: RuntimeDefault
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "innkeeper.containerSecurity" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  privileged: false
+  readOnlyRootFilesystem: true
+  runAsNonRoot: true
+  capabilities:
+    drop: [ALL]
+{{- end }}
+
+{{/* Where pods go. values (of the role) */}}
+{{- define "innkeeper.placement" -}}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* root, component */}}
+{{- define "innkeeper.topologySpread" -}}
+{{- $spread := .root.Values.topologySpread -}}
+{{- if $spread.enabled }}
+topologySpreadConstraints:
+  {{- range $spread.topologyKeys }}
+  - maxSkew: 1
+    topologyKey: {{ . }}
+    whenUnsatisfiable: {{ $spread.whenUnsatisfiable }}
+    labelSelector:
+      matchLabels:
+        {{- include "innkeeper.selectorLabels" $ | nindent 8 }}
+    matchLabelKeys: [pod-template-hash]
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* A setting that holds a secret comes from a file, never from the environment. root, role */}}
+{{- define "innkeeper.secretSettings" -}}
+- name: INNKEEPER_REDIS_URL_FILE
+  value: /run/innkeeper/secrets/redis-url
+{{- if ne .role "gateway" }}
+- name: INNKEEPER_ENCRYPTION_KEY_FILE
+  value: /run/innkeeper/secrets/encryption-key
+{{- end }}
+{{- end }}
+
+{{/* root, role */}}
+{{- define "innkeeper.secretVolume" -}}
+- name: secrets
+  projected:
+    defaultMode: 0440
+    sources:
+      - secret:
+          name: {{ include "innkeeper.redisSecret" .root }}
+          items:
+            - key: {{ include "innkeeper.redisSecretKey" .root }}
+              path: redis-url
+      {{- if ne .role "gateway" }}
+      - secret:
+          name: {{ include "innkeeper.encryptionSecret" .root }}
+          items:
+            - key: {{ include "innkeeper.encryptionSecretKey" .root }}
+              path: encryption-key
+      {{- end }}
+{{- end }}
+
+{{/* root, role */}}
+{{- define "innkeeper.commonSettings" -}}
+{{- $values := .root.Values -}}
+- name: INNKEEPER_LOG_LEVEL
+  value: {{ $values.log.level }}
+- name: INNKEEPER_LOG_FORMAT
+  value: {{ $values.log.format }}
+- name: INNKEEPER_HOST
+  value: {{ $values.listenHost | quote }}
+- name: INNKEEPER_PORT
+  value: {{ include "innkeeper.port" .role | quote }}
+- name: INNKEEPER_GRACE_S
+  value: {{ (index $values .role).graceSeconds | quote }}
+{{ include "innkeeper.secretSettings" . }}
+{{- end }}
+
+{{- define "innkeeper.settings.gateway" -}}
+{{ include "innkeeper.commonSettings" . }}
+- name: INNKEEPER_MANAGED
+  value: "true"
+- name: INNKEEPER_LEASE_S
+  value: {{ .root.Values.leaseSeconds | quote }}
+{{- end }}
+
+{{- define "innkeeper.settings.executor" -}}
+{{- $values := .root.Values -}}
+{{ include "innkeeper.commonSettings" . }}
+- name: INNKEEPER_MANAGED
+  value: "true"
+- name: INNKEEPER_LEASE_S
+  value: {{ $values.leaseSeconds | quote }}
+- name: INNKEEPER_BEAT_S
+  value: {{ $values.executor.beatSeconds | quote }}
+- name: INNKEEPER_CAPACITY
+  value: {{ int $values.executor.capacity | quote }}
+{{- with $values.executor.retryBackoffSeconds }}
+- name: INNKEEPER_RETRY_BACKOFF_S
+  value: {{ join "," . | quote }}
+{{- end }}
+- name: INNKEEPER_RETRY_JITTER_S
+  value: {{ $values.executor.retryJitterSeconds | quote }}
+{{- with $values.egress.allow }}
+- name: INNKEEPER_EGRESS_ALLOW
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "innkeeper.settings.operator" -}}
+{{- $values := .root.Values -}}
+{{ include "innkeeper.commonSettings" . }}
+- name: INNKEEPER_BASE_URL
+  value: {{ include "innkeeper.baseUrl" .root | quote }}
+{{- with $values.watch.namespaces }}
+- name: INNKEEPER_WATCH_NAMESPACES
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- with $values.watch.environments }}
+{{- $pairs := list }}
+{{- range $namespace, $environment := . }}
+{{- $pairs = append $pairs (printf "%s=%s" $namespace $environment) }}
+{{- end }}
+- name: INNKEEPER_ENVIRONMENTS
+  value: {{ join "," $pairs | quote }}
+{{- end }}
+- name: INNKEEPER_SECRET_MODE
+  value: {{ $values.secrets.mode }}
+- name: INNKEEPER_KEYS_GENERATE
+  value: {{ and $values.keys.generate (eq $values.secrets.mode "Labelled") | quote }}
+- name: INNKEEPER_AUTO_REGISTER
+  value: {{ $values.autoRegister }}
+{{- with $values.defaultAccount }}
+- name: INNKEEPER_DEFAULT_ACCOUNT
+  value: {{ . | quote }}
+{{- end }}
+- name: INNKEEPER_STATUS_COUNTERS
+  value: {{ $values.operator.statusCounters | quote }}
+- name: INNKEEPER_LEASE_NAMESPACE
+  value: {{ .root.Release.Namespace }}
+- name: INNKEEPER_LEASE_NAME
+  value: {{ include "innkeeper.fullname" .root }}-operator
+{{- with $values.egress.allow }}
+- name: INNKEEPER_EGRESS_ALLOW
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- end }}
+
+{{/* Where a role listens in its pod. */}}
+{{- define "innkeeper.port" -}}
+{{- get (dict "gateway" "8288" "executor" "8289" "operator" "8290") . -}}
+{{- end }}
+
+{{/* Whether a role's pods hold a token of their ServiceAccount: "true" or "". root, role */}}
+{{- define "innkeeper.hasToken" -}}
+{{- if or (eq .role "operator") (and (eq .role "gateway") .root.Values.gateway.tokenReview) -}}true{{- end -}}
+{{- end }}
