@@ -13,6 +13,20 @@ class Apply(msgspec.Struct, frozen=True, kw_only=True):
     manifest: Json
     force: bool = True
 
+    def __repr__(self) -> str:
+        """What is applied, without its content: it may be a Secret."""
+        return f"Apply({_named(self.manifest)}, force={self.force})"
+
+
+class Create(msgspec.Struct, frozen=True, kw_only=True):
+    """Create an object; one that has the name already stays as it is, and that is fine."""
+
+    manifest: Json
+
+    def __repr__(self) -> str:
+        """What is created, without its content: it may be a Secret."""
+        return f"Create({_named(self.manifest)})"
+
 
 class Delete(msgspec.Struct, frozen=True, kw_only=True):
     """Delete this very object; gone already is fine."""
@@ -54,4 +68,9 @@ class Tell(msgspec.Struct, frozen=True, kw_only=True):
     message: str
 
 
-Action: TypeAlias = Apply | Delete | SetStatus | SetFinalizer | Tell
+def _named(manifest: Json) -> str:
+    meta = manifest.get("metadata") or {}
+    return f"{manifest.get('kind')} {meta.get('namespace')}/{meta.get('name')}"
+
+
+Action: TypeAlias = Apply | Create | Delete | SetStatus | SetFinalizer | Tell

@@ -21,7 +21,10 @@ MANAGED_BY_VALUE: Final = "innkeeper"
 REGISTERED_BY: Final = "innkeeper.dev/registered-by"
 """Label of an InngestApp that the operator made for an app that registered itself; value `sdk`."""
 KEY_LABEL: Final = "innkeeper.dev/key"
-"""Label of Secrets that may be read; value `event`, `signing` or `webhook` (several joined by `.`)."""
+"""Label of Secrets that may be read; value `event`, `signing` or `webhook` (several joined by `.`).
+
+`env` marks what the operator makes for a workload (`<app>-inngest-env`), so that it sees whether that is still right.
+"""
 SYNC_REQUESTED: Final = "innkeeper.dev/sync-requested-at"
 ALLOWED_EVENTS: Final = "innkeeper.dev/allowed-events"
 ALLOWED_CIDRS: Final = "innkeeper.dev/allowed-cidrs"

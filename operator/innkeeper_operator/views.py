@@ -31,7 +31,8 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     """Where an app is served now."""
 
     url: str
-    """How its functions are called: through the Service, or the URL of the spec. Empty where `reason` says why."""
+    """How its functions are called: through the Service, or the URL of the spec. Empty where that cannot be told;
+    whether it can be called now is what `reason` says."""
     external: bool = False
     """A URL: nothing is known of what is behind it."""
     revisions: tuple[Revision, ...] = ()
@@ -66,17 +67,6 @@ class SyncMemory(msgspec.Struct, frozen=True, kw_only=True):
     """Value of the annotation `innkeeper.dev/sync-requested-at` that was answered."""
 
 
-class Attempts(msgspec.Struct, kw_only=True):
-    """What one process remembers of an app between two looks at it."""
-
-    leader: str | None = None
-    leading_since_ms: int = 0
-    asked_ms: dict[str, int] = {}
-    """When each revision (or address, or `""` for the Service or URL) was asked last."""
-    failures: int = 0
-    failed_ms: int = 0
-
-
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """Ask the app for its functions."""
 
@@ -86,6 +76,11 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     revision: str = ""
     why: str
     """First, Spec, Keys, Rollout, Interval, Requested, Registry or Retry."""
+    generation: int = 0
+    """With the next three what it is asked under: `noted` remembers these, not what they are by then."""
+    keys: str = ""
+    requested: str = ""
+    registry: str = ""
 
 
 class Later(msgspec.Struct, frozen=True):
@@ -93,6 +88,33 @@ class Later(msgspec.Struct, frozen=True):
 
     at_ms: int | None
     """When to look again although nothing has changed; None: not by time."""
+
+
+class Attempts(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process remembers of an app between two looks at it; it begins empty."""
+
+    first_ms: int | None = None
+    """When this process first looked at the app."""
+    registry: str = ""
+    registry_since_ms: int = 0
+    """Since when the registry is this one, as far as this process has seen."""
+    leader: str | None = None
+    leading_since_ms: int = 0
+    asked_ms: dict[str, int] = {}
+    """When each revision (or address, or `""` for the Service or URL) was asked last."""
+    seen_ms: dict[str, int] = {}
+    """Since when each endpoint without a pod is there."""
+    answered: tuple[str, ...] = ()
+    """Endpoints without pods that have answered, whatever they declared: they are not asked again for being new."""
+    by_service: bool = False
+    """The pod could not be dialled: ask through the Service, if one revision alone is behind it."""
+    failures: int = 0
+    failed_ms: int = 0
+    under: tuple[str, ...] = ()
+    """What the failures came under: something else, and they no longer count."""
+    pending: Ask | None = None
+    """The app said to this one that it registers itself."""
+    pending_ms: int = 0
 
 
 # ---- what came of it
@@ -105,6 +127,8 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
     revision: str = ""
     at: str = ""
     in_band: bool = True
+    signing_key_hash: str = ""
+    """Hex, possibly only its beginning: which key the app has, where it says so."""
     time_ms: int
 
 
@@ -124,10 +148,15 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True):
     """The app did not answer, or not as an app of ours does."""
 
     reason: str
-    """CamelCase, for the condition: ConnectionRefused, Unauthorized, WrongPath, AppInDevMode, BadSignature, ..."""
+    """CamelCase, for the condition: ConnectionRefused, Unauthorized, WrongPath, AppInDevMode, BadSignature, ...
+
+    RegistersItself is no failure: the app was told to register itself, and its registration comes by the inbox.
+    """
     message: str
     reachable: bool | None
     """False: nobody answered. True: somebody did. None: not known."""
+    unchanged: bool = False
+    """RegistersItself, and this server has told it that nothing has changed: no registration may come."""
     time_ms: int
 
 
