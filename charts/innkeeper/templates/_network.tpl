@@ -11,7 +11,7 @@
 {{- define "innkeeper.egressRedis" -}}
 {{- if .Values.valkey.enabled -}}
 - ports:
-    - port: valkey
+    - port: 6379
   to:
     - podSelector:
         matchLabels:
