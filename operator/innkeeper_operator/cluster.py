@@ -21,7 +21,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
 
 from innkeeper_engine.model.clock import Clock
-from innkeeper_operator.actions import Action, Apply, Delete, SetFinalizer, SetStatus, Tell
+from innkeeper_operator.actions import Action, Apply, Create, Delete, SetFinalizer, SetStatus, Tell
 from innkeeper_operator.errors import ApiError, OperatorStoppedError
 from innkeeper_operator.objects import FINALIZER, MANAGER
 from innkeeper_operator.specs import API_VERSION, GROUP
@@ -232,6 +232,8 @@ class Cluster:
         """
         if isinstance(action, Apply):
             return await self._apply(action)
+        if isinstance(action, Create):
+            return await self._create(action)
         if isinstance(action, Delete):
             await self._delete(action)
             return None
@@ -248,6 +250,16 @@ class Cluster:
         query = {"fieldManager": MANAGER, "force": "true" if action.force else "false"}
         path = BY_KIND[manifest["kind"]].path(meta.get("namespace"), meta["name"])
         return await self.request("PATCH", path, query=query, body=manifest, content_type=_APPLY_PATCH)
+
+    async def _create(self, action: Create) -> Json | None:
+        manifest = action.manifest
+        path = BY_KIND[manifest["kind"]].path(manifest["metadata"].get("namespace"))
+        try:
+            return await self.request("POST", path, query={"fieldManager": MANAGER}, body=manifest)
+        except ApiError as error:
+            if error.reason == "AlreadyExists":
+                return None
+            raise
 
     async def _delete(self, action: Delete) -> None:
         body = {
@@ -271,7 +283,8 @@ class Cluster:
                 "PATCH", path, query={"fieldManager": MANAGER}, body=body, content_type=_MERGE_PATCH
             )
         except ApiError as error:
-            if error.status == 404:
+            # 422 of the uid: there is another object of that name now, which is not meant.
+            if error.status == 404 or (error.status == 422 and "metadata.uid" in str(error)):
                 return None
             raise
 

@@ -209,7 +209,7 @@ class Watching:
     def _learn(self, kind: str, change: str | None, raw: Json) -> None:
         if change == "DELETED":
             meta = raw.get("metadata") or {}
-            gone = (str(meta.get(key) or "") for key in ("namespace", "name", "uid"))
+            gone = (str(meta.get(key) or "") for key in ("namespace", "name", "uid", "resourceVersion"))
             self._on_dirty(self._world.drop(kind, *gone))
         else:
             self._on_dirty(self._world.put(kind, raw))

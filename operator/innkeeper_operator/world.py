@@ -77,7 +77,8 @@ class World:
 
     def __init__(self) -> None:
         self._objects: dict[str, dict[Key, Any]] = {kind: {} for kind in _READERS}
-        self._gone: dict[str, None] = {}
+        self._gone: dict[str, int] = {}
+        """The version that objects had when they went, by uid: an object can come back (it got its label again)."""
         self._apps_in: defaultdict[str, set[Key]] = defaultdict(set)
         self._apps_by_id: defaultdict[str, set[Key]] = defaultdict(set)
         self._apps_by_service: defaultdict[Key, set[Key]] = defaultdict(set)
@@ -159,7 +160,10 @@ class World:
         """An object was seen; returns whom that concerns."""
         meta = read_meta({"metadata": {**(raw.get("metadata") or {}), "managedFields": ()}})
         known = self._objects[kind].get(meta.key)
-        if meta.uid in self._gone or (known is not None and not _newer(meta, known.meta)):
+        version = _version(meta.resource_version)
+        if meta.uid in self._gone and version <= self._gone[meta.uid]:
+            return _CLEAN
+        if known is not None and version <= _version(known.meta.resource_version):
             return _CLEAN
         fresh = _READERS[kind](raw)
         if known is not None and _essence(kind, known) == _essence(kind, fresh):
@@ -173,14 +177,22 @@ class World:
         self._index(kind, meta.key, fresh)
         return _both(touched, self._concerned(kind, fresh))
 
-    def drop(self, kind: str, namespace: str, name: str, uid: str) -> Dirty:
-        """An object is gone; returns whom that concerns."""
-        self._gone[uid] = None
-        if len(self._gone) > _TOMBSTONES:
-            del self._gone[next(iter(self._gone))]
+    def drop(self, kind: str, namespace: str, name: str, uid: str, version: str = "") -> Dirty:
+        """An object is gone, as of `version` where that is known; returns whom that concerns."""
         key = (namespace, name)
         known = self._objects[kind].get(key)
-        if known is None or known.meta.uid != uid:
+        there = known is not None and known.meta.uid == uid
+        last = _version(known.meta.resource_version) if known is not None and there else -1
+        self._gone.pop(uid, None)
+        self._gone[uid] = max(_version(version), last)
+        if len(self._gone) > _TOMBSTONES:
+            del self._gone[next(iter(self._gone))]
+        return self.forget(kind, key) if there else _CLEAN
+
+    def forget(self, kind: str, key: Key) -> Dirty:
+        """An object is not to be seen any more; returns whom that concerns."""
+        known = self._objects[kind].get(key)
+        if known is None:
             return _CLEAN
         touched = self._concerned(kind, known)
         self._unindex(kind, key, known)
@@ -275,12 +287,9 @@ def _app_of(function: FunctionObject | Unreadable) -> Key | None:
     return (function.meta.namespace, function.app) if function.app else None
 
 
-def _newer(fresh: Meta, known: Meta) -> bool:
-    """Whether `fresh` was written after `known`. Versions of one kind can be compared as numbers."""
-    try:
-        return int(fresh.resource_version) > int(known.resource_version)
-    except ValueError:
-        return fresh.resource_version != known.resource_version
+def _version(resource_version: str) -> int:
+    """Versions of one kind can be compared as numbers (Kubernetes 1.35 says so; etcd always did it)."""
+    return int(resource_version) if resource_version.isdecimal() else 0
 
 
 def _essence(kind: str, value: Any) -> Hashable:
