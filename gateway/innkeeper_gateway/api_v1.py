@@ -14,8 +14,9 @@ from innkeeper_engine.model.effects import Cancel, Effect, LiveGuard, Note, Reso
 from innkeeper_engine.model.state import RunSummary
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, json_response
+from innkeeper_gateway.places import Place
 from innkeeper_gateway.reading import folded_so_far, history_end, position
-from innkeeper_gateway.requests import AUTHENTICATED, CoreOf, checked_ulid, json_of
+from innkeeper_gateway.requests import AUTHENTICATED, CoreOf, PlaceOf, checked_ulid, json_of
 from innkeeper_gateway.steps import fold_steps, step_views
 from innkeeper_gateway.views import ENDED, envelope, event_view, function_view, output_of, run_view
 
@@ -23,25 +24,25 @@ router = APIRouter(prefix="/v1", dependencies=AUTHENTICATED)
 
 
 @router.get("/events/{event_id}")
-async def get_event(event_id: str, core: CoreOf) -> Response:
+async def get_event(event_id: str, core: CoreOf, place: PlaceOf) -> Response:
     """One accepted event, by the id that `POST /e` gave."""
     event_id = checked_ulid(event_id, "event")
     async with core.in_time():
-        event = await core.store.event(core.settings.env, event_id)
+        event = await core.store.event(place.env, event_id)
     if event is None:
         raise ApiError(404, "Event not found")
-    return json_response(envelope(event_view(event, core.settings.env), core.clock.now_ms()))
+    return json_response(envelope(event_view(event, place.env), core.clock.now_ms()))
 
 
 @router.get("/events/{event_id}/runs")
-async def get_event_runs(event_id: str, core: CoreOf) -> Response:
+async def get_event_runs(event_id: str, core: CoreOf, place: PlaceOf) -> Response:
     """The runs that an event started, oldest first; `[]` for an event that started none, or is not known.
 
     Waits until the event is routed, so that a client that asks right after sending never sees a list that is only
     empty because nobody has looked at the event yet.
     """
     event_id = checked_ulid(event_id, "event")
-    env = core.settings.env
+    env = place.env
     async with core.in_time():
         event = await core.store.event(env, event_id)
     if event is not None:
@@ -58,9 +59,11 @@ async def get_event_runs(event_id: str, core: CoreOf) -> Response:
 
 
 @router.get("/runs")
-async def list_runs(core: CoreOf, limit: Annotated[int, Query(ge=1, le=200)] = 20) -> Response:
+async def list_runs(
+    core: CoreOf, place: PlaceOf, limit: Annotated[int, Query(ge=1, le=200)] = 20
+) -> Response:
     """The newest runs of the environment, newest first, without their outputs."""
-    env = core.settings.env
+    env = place.env
     async with core.in_time():
         ids = await core.store.recent_runs(env, limit)
         registry = await core.registries.current(env)
@@ -70,13 +73,13 @@ async def list_runs(core: CoreOf, limit: Annotated[int, Query(ge=1, le=200)] = 2
 
 
 @router.get("/runs/{run_id}")
-async def get_run(run_id: str, core: CoreOf) -> Response:
+async def get_run(run_id: str, core: CoreOf, place: PlaceOf) -> Response:
     """A run with its `steps`: `[{id, name, op, status, attempts, started_at, ended_at, output?, error?}]`.
 
     A step's status is Waiting, Retrying, Completed, Failed, or Cancelled where its run ended before it. What had
     happened when the request came is in the answer: the recorder is waited for, for a second at most.
     """
-    run = await _known_run(core, run_id)
+    run = await _known_run(core, place, run_id)
     async with core.in_time():
         end = await history_end(core.store)
     if end is not None:
@@ -89,7 +92,7 @@ async def get_run(run_id: str, core: CoreOf) -> Response:
         steps = fold_steps(await core.store.history(run.id))
         ids = [step.id for step in steps]
         output, error, *results = await core.store.run_payload(run.id, "o", "x", *ids)
-        registry = await core.registries.current(core.settings.env)
+        registry = await core.registries.current(run.env)
     view = run_view(run, registry, output_of(run.status, output, error))
     by_id = dict(zip(ids, results, strict=True))
     view["steps"] = step_views(steps, by_id, run_ended=run.status in ENDED)
@@ -97,9 +100,9 @@ async def get_run(run_id: str, core: CoreOf) -> Response:
 
 
 @router.delete("/runs/{run_id}")
-async def cancel_run(run_id: str, core: CoreOf) -> Response:
+async def cancel_run(run_id: str, core: CoreOf, place: PlaceOf) -> Response:
     """Cancel a run: 200 with an empty body, also where it has ended already."""
-    run = await _known_run(core, run_id)
+    run = await _known_run(core, place, run_id)
     note = cancel_note("api", core.clock.now_ms())
     async with core.in_time():
         await core.store.apply(LiveGuard(run.id), [Cancel(run.id, core.end_ids(), note)])
@@ -107,7 +110,7 @@ async def cancel_run(run_id: str, core: CoreOf) -> Response:
 
 
 @router.post("/signals")
-async def send_signal(request: Request, core: CoreOf) -> Response:
+async def send_signal(request: Request, core: CoreOf, place: PlaceOf) -> Response:
     """Give `{"signal": name, "data": any}` to the run that waits for it; replies `{"data": {"run_id"}}`.
 
     404 where none waits: SDKs take that for "nobody was there". A signal is never kept for later.
@@ -120,16 +123,16 @@ async def send_signal(request: Request, core: CoreOf) -> Response:
         raise ApiError(400, "Invalid signal data: `signal` holds half a character (a lone surrogate)")
     result = canonical_parsed({"data": {"data": body.get("data"), "signal": signal}})
     async with core.in_time():
-        run_id = await _resolve(core, signal, result)
+        run_id = await _resolve(core, place.env, signal, result)
     if run_id is None:
         raise ApiError(404, "No signal found")
     return json_response(envelope({"run_id": run_id}, core.clock.now_ms()))
 
 
-async def _resolve(core: Core, signal: str, result: bytes) -> str | None:
+async def _resolve(core: Core, env: str, signal: str, result: bytes) -> str | None:
     """The run that the signal has resumed; None where none waits, or another signal was quicker."""
     store = core.store
-    pause = await store.signal_waiter(core.settings.env, signal)
+    pause = await store.signal_waiter(env, signal)
     if pause is None:
         return None
     run, step = await store.command("HMGET", store.key(f"w:{pause}"), "r", "s")
@@ -146,17 +149,17 @@ async def _resolve(core: Core, signal: str, result: bytes) -> str | None:
 
 
 @router.get("/apps/{app_id:path}/functions")
-async def get_app_functions(app_id: str, core: CoreOf) -> Response:
+async def get_app_functions(app_id: str, core: CoreOf, place: PlaceOf) -> Response:
     """The functions of an app, as a bare array; `[]` for an app that is not known."""
-    registry = await core.registry()
+    registry = await core.registry(place.env)
     return json_response([function_view(f) for f in registry.functions.values() if f.app.id == app_id])
 
 
-async def _known_run(core: Core, run_id: str) -> RunSummary:
+async def _known_run(core: Core, place: Place, run_id: str) -> RunSummary:
     run_id = checked_ulid(run_id, "run")
     async with core.in_time():
         run = await core.store.run(run_id)
-    if run is None or run.env != core.settings.env:
+    if run is None or not place.covers(run.env):
         raise ApiError(404, f"Run not found: {run_id}")
     return run
 

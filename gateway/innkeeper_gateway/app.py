@@ -19,6 +19,7 @@ from innkeeper_gateway.checkpoint import CheckpointRoute, run_of
 from innkeeper_gateway.core import Core, RegistrySource
 from innkeeper_gateway.errors import ApiError, error_response, store_trouble, trouble_response
 from innkeeper_gateway.events_route import PREFIX, EventsRoute, Scope, Send
+from innkeeper_gateway.registrars import Registrar
 from innkeeper_gateway.settings import GatewaySettings
 
 _QUIET = ("/live", "/ready", "/health", "/v1/checkpoint/")
@@ -61,7 +62,9 @@ class GatewayApp:
             if is_events:
                 await self._events(scope, receive, send_marked)
             elif run_id := run_of(path):
-                answer = await self._checkpoints.answer(run_id, scope["method"], scope["headers"], receive)
+                answer = await self._checkpoints.answer(
+                    run_id, scope["method"], scope["headers"], scope["query_string"], receive
+                )
                 if answer is not None:
                     await answer(scope, receive, send_marked)
             else:
@@ -80,6 +83,7 @@ class GatewayApp:
         """End waits and the subscription behind them. The store is its owner's to close."""
         self.core.draining = True
         await self.core.notices.close()
+        await self.core.environments.close()
 
     def _tell(self, method: str, path: str, status: int, started: float, *, quiet: bool) -> None:
         level = _log.debug if quiet and status < 500 else _log.info
@@ -93,10 +97,20 @@ class GatewayApp:
 
 
 def create_app(
-    settings: GatewaySettings, store: Store, registries: RegistrySource, clock: Clock, ids: Ids
+    settings: GatewaySettings,
+    store: Store,
+    registries: RegistrySource,
+    clock: Clock,
+    ids: Ids,
+    *,
+    registrar: Registrar | None = None,
 ) -> GatewayApp:
-    """The gateway's ASGI app. `store` must be open, and stays its owner's."""
-    return GatewayApp(Core(settings, store, registries, clock, ids))
+    """The gateway's ASGI app. `store` must be open, and stays its owner's.
+
+    `registrar`: what becomes of registrations; None: a managed gateway leaves them for the operator, any other one
+    writes them.
+    """
+    return GatewayApp(Core(settings, store, registries, clock, ids, registrar))
 
 
 def make_api(core: Core) -> FastAPI:

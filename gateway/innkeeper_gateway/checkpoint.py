@@ -9,7 +9,6 @@ from typing import Final
 
 from starlette.responses import Response
 
-from innkeeper_apps.wire.keys import bearer_accepted
 from innkeeper_apps.wire.response import Checkpoint, CheckpointError, read_checkpoint
 from innkeeper_engine.decide.notes import step_line
 from innkeeper_engine.decide.steps import unusable_id
@@ -20,11 +19,14 @@ from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Header, Receive, read_body
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, error_response, store_trouble, trouble_response
+from innkeeper_gateway.places import Place
 from innkeeper_gateway.settings import Limits
 
 _PATH: Final = re.compile(r"/v1/checkpoint/([^/]+)/async")
 _STEPS_AT_ONCE: Final = (MAX_EFFECTS - 1) // 2
 """A step is two effects, its result and its note; the touch is one more."""
+_KNOWN_RUNS: Final = 10_000
+_NOT_FOUND: Final = "run not found in state store"
 
 
 def run_of(path: str) -> str | None:
@@ -38,9 +40,10 @@ class CheckpointRoute:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._envs: dict[str, str] = {}
 
     async def answer(
-        self, run_id: str, method: str, headers: list[Header], receive: Receive
+        self, run_id: str, method: str, headers: list[Header], query: bytes, receive: Receive
     ) -> Response | None:
         """Store the results of steps; 200 with an empty body once they are durable. None: nobody is there any more.
 
@@ -49,12 +52,11 @@ class CheckpointRoute:
         more than 4 MiB, or more steps or state than a run may have. 503: the store is away.
         """
         try:
-            self._check_key(headers)
+            place = await self._core.admit(headers, query)
             if method != "POST":
                 raise ApiError(405, "checkpoints are sent with POST", headers={"Allow": "POST"})
-            await self._take(
-                run_id, await read_body(headers, receive, self._core.settings.limits.checkpoint_bytes)
-            )
+            body = await read_body(headers, receive, self._core.settings.limits.checkpoint_bytes)
+            await self._take(place, run_id, body)
         except ClientGoneError:
             return None
         except (ApiError, BodyError) as error:
@@ -68,15 +70,7 @@ class CheckpointRoute:
             return trouble_response(trouble)
         return Response(media_type="application/json")
 
-    def _check_key(self, headers: list[Header]) -> None:
-        settings = self._core.settings
-        if settings.dev:
-            return
-        shown = next((value.decode("latin-1") for name, value in headers if name == b"authorization"), None)
-        if not bearer_accepted(shown, settings.signing_keys):
-            raise ApiError(401, "Authentication failed", headers={"WWW-Authenticate": "Bearer"})
-
-    async def _take(self, run_id: str, body: bytes) -> None:
+    async def _take(self, place: Place, run_id: str, body: bytes) -> None:
         core = self._core
         try:
             given = read_checkpoint(body)
@@ -88,12 +82,32 @@ class CheckpointRoute:
         limits = core.settings.limits
         most = (limits.steps, limits.state_bytes)
         async with core.in_time():
+            if not place.covers(await self._env_of(run_id, place)):
+                raise ApiError(400, _NOT_FOUND, data={"run_id": run_id})
             for effects in _chunks(given, core.clock.now_ms()):
                 applied = await core.store.apply(guard, effects, most=most)
                 if applied.status == "full":
                     raise _too_much(run_id, applied, limits)
                 if applied.status != "ok":
                     raise await _refusal(core, run_id, applied.status)
+
+    async def _env_of(self, run_id: str, place: Place) -> str:
+        """The environment of a run, which never changes: asked for at its first checkpoint only.
+
+        Where all keys open the same environment, there is nothing to ask.
+        """
+        if not self._core.settings.managed:
+            return place.env
+        env = self._envs.get(run_id)
+        if env is None:
+            store = self._core.store
+            stored = await store.command("HGET", store.key(f"run:{run_id}"), "e")
+            if stored is None:
+                raise ApiError(400, _NOT_FOUND, data={"run_id": run_id})
+            if len(self._envs) >= _KNOWN_RUNS:
+                self._envs.clear()
+            env = self._envs[run_id] = stored.decode()
+        return env
 
 
 def _check_names(run_id: str, given: Checkpoint) -> None:
@@ -138,7 +152,7 @@ def _too_much(run_id: str, applied: Applied, limits: Limits) -> ApiError:
 async def _refusal(core: Core, run_id: str, status: str) -> ApiError:
     data = {"run_id": run_id}
     if await core.store.run(run_id) is None:
-        return ApiError(400, "run not found in state store", data=data)
+        return ApiError(400, _NOT_FOUND, data=data)
     if status == "ended":
         return ApiError(409, "the run has ended", data=data)
     return ApiError(

@@ -6,12 +6,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+from innkeeper_apps.wire.keys import bearer_digest
 from innkeeper_engine.compiled import Registry
+from innkeeper_engine.environments import Environments
 from innkeeper_engine.model.clock import Clock, Ids
 from innkeeper_engine.model.effects import Ids2
+from innkeeper_engine.model.environments import Environment
+from innkeeper_engine.store.environments import EnvironmentStore, RegistrationInbox
 from innkeeper_engine.store.notices import Notices
 from innkeeper_engine.store.store import Store
+from innkeeper_gateway.bodies import Header
+from innkeeper_gateway.errors import ApiError
 from innkeeper_gateway.ingest import Seed
+from innkeeper_gateway.places import BranchError, Place, place_in, wanted_branch
+from innkeeper_gateway.registrars import DirectRegistrar, InboxRegistrar, Registrar
 from innkeeper_gateway.settings import GatewaySettings
 
 
@@ -24,10 +32,16 @@ class RegistrySource(Protocol):
 
 
 class Core:
-    """Settings, store, registry, clock and ids, and whether the server is about to stop."""
+    """Settings, store, registry, environments, clock and ids, and whether the server is about to stop."""
 
     def __init__(
-        self, settings: GatewaySettings, store: Store, registries: RegistrySource, clock: Clock, ids: Ids
+        self,
+        settings: GatewaySettings,
+        store: Store,
+        registries: RegistrySource,
+        clock: Clock,
+        ids: Ids,
+        registrar: Registrar | None = None,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -35,6 +49,16 @@ class Core:
         self.clock = clock
         self.ids = ids
         self.notices = Notices(store)
+        self.own = settings.own_environment
+        """The environment of the settings' own keys; in dev mode everybody's."""
+        if settings.managed:
+            self.environments = Environments(
+                EnvironmentStore(store), self.notices, fixed=[self.own], timeout_s=settings.store_timeout_s
+            )
+            self.registrar = registrar or InboxRegistrar(RegistrationInbox(store))
+        else:
+            self.environments = Environments(fixed=[self.own])
+            self.registrar = registrar or DirectRegistrar(store)
         self.draining = False
 
     @asynccontextmanager
@@ -43,10 +67,41 @@ class Core:
         async with asyncio.timeout(self.settings.store_timeout_s):
             yield
 
-    async def registry(self) -> Registry:
-        """The current registry of the environment."""
+    async def registry(self, env: str) -> Registry:
+        """The current registry of an environment."""
         async with self.in_time():
-            return await self.registries.current(self.settings.env)
+            return await self.registries.current(env)
+
+    async def admit(self, headers: list[Header], query: bytes) -> Place:
+        """Where a request may work that must show a signing key; in dev mode any may work everywhere.
+
+        SDKs show the hash of the key, with prefix (TypeScript) or without (Python); people the key itself.
+
+        Raises:
+            ApiError: 401, it shows no key that opens an environment; 400, it asks for a branch that cannot be.
+            StoreError, StoreUnavailableError, TimeoutError: the key is not known, and the store could not be asked.
+        """
+        if self.settings.dev:
+            return Place(self.settings.env)
+        shown = next((value.decode("latin-1") for name, value in headers if name == b"authorization"), None)
+        digest = bearer_digest(shown)
+        environment = None if digest is None else await self.environments.by_signing_key(digest)
+        if environment is None:
+            raise ApiError(401, "Authentication failed", headers={"WWW-Authenticate": "Bearer"})
+        try:
+            return self.place(environment, headers, query)
+        except BranchError as error:
+            raise ApiError(400, str(error)) from None
+
+    def place(self, environment: Environment, headers: list[Header], query: bytes) -> Place:
+        """The environment of a key, or the branch of it that a request asks for.
+
+        Raises:
+            BranchError: no branch can be called so.
+        """
+        if environment is self.own:
+            return Place(environment.name)
+        return place_in(environment, wanted_branch(headers, query))
 
     def end_ids(self) -> Ids2:
         """Ids for the events that the end of a run may emit."""

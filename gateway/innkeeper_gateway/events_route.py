@@ -1,18 +1,21 @@
 """`POST /e/{key}`: the way in for events, and the hot path. Plain ASGI; nothing of a framework in between."""
 
 import asyncio
-import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
 import orjson
 import structlog
 
+from innkeeper_engine.model.environments import Environment, EventKey
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
+from innkeeper_engine.store.store import NewEvent
+from innkeeper_engine.triggers import patterns_for
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Header, Receive, read_body
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import RETRY_AFTER_S, store_trouble
 from innkeeper_gateway.ingest import IngestError, parse_events, read_seed
+from innkeeper_gateway.places import BranchError, may_come_from, networks, sender
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -22,7 +25,6 @@ PREFIX: Final = "/e/"
 _JSON: Final[Header] = (b"content-type", b"application/json")
 _ANY_ORIGIN: Final[Header] = (b"access-control-allow-origin", b"*")
 _RETRY_AFTER: Final[Header] = (b"retry-after", str(RETRY_AFTER_S).encode())
-_NOTHING_SENT: Final = b'{"ids":[""],"status":200}'
 
 _log = structlog.get_logger(__name__)
 
@@ -36,7 +38,8 @@ class EventsRoute:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._keys = tuple(key.encode() for key in core.settings.event_keys)
+        self._proxies = networks(core.settings.trusted_proxies)
+        self._dev = EventKey(name="any", digest="")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request whose path begins with `/e/`."""
@@ -49,52 +52,70 @@ class EventsRoute:
             await _refuse(send, 405, "events are sent with POST", ((b"allow", b"POST, OPTIONS"),))
 
     async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._knows(scope["path"][len(PREFIX) :]):
-            # This shape, and no other, is what senders know for a wrong key.
-            await _reply(send, 401, b'{"status":401,"message":"","error":"Event key not found"}', (_JSON,))
-            return
-        limits = self._core.settings.limits
-        content_type, seed_header = "", None
-        for name, value in scope["headers"]:
-            if name == b"content-type":
-                content_type = value.decode("latin-1")
-            elif name == b"x-inngest-event-id-seed":
-                seed_header = value.decode("latin-1")
+        core = self._core
         try:
-            body = await read_body(scope["headers"], receive, limits.request_bytes)
-            now_ms = self._core.clock.now_ms()
-            given = read_seed(seed_header)
-            seed = given or self._core.draw_seed(now_ms)
-            events = parse_events(body, content_type, limits, now_ms, seed)
+            opened = await self._open(scope["path"][len(PREFIX) :])
+            if opened is None:
+                # This shape, and no other, is what senders know for a wrong key.
+                await _reply(
+                    send, 401, b'{"status":401,"message":"","error":"Event key not found"}', (_JSON,)
+                )
+                return
+            environment, key = opened
+            if key.cidrs and not may_come_from(sender(scope, self._proxies), key.cidrs):
+                raise IngestError("this event key may not be used from this address", status=403)
+            env = core.place(environment, scope["headers"], scope["query_string"]).env
+            events, seeded = await self._read(scope["headers"], receive)
+            if key.events:
+                _check_names(events, key)
+            if events:
+                async with asyncio.timeout(core.settings.store_timeout_s):
+                    await core.store.append(env, events, seeded=seeded)
         except ClientGoneError:
             return
+        except BranchError as error:
+            await _refuse(send, 400, str(error))
         except (BodyError, IngestError) as error:
             await _refuse(send, error.status, error.message)
-            return
-        if not events:
-            await _reply(send, 200, _NOTHING_SENT, (_JSON,))
-            return
-        try:
-            async with asyncio.timeout(self._core.settings.store_timeout_s):
-                await self._core.store.append(self._core.settings.env, events, seeded=given is not None)
         except (StoreError, StoreUnavailableError, TimeoutError) as error:
             trouble = store_trouble(error)
             if trouble is None:
                 raise
-            _log.warning("events were not taken", count=len(events), why=trouble)
+            _log.warning("events were not taken", why=trouble)
             await _refuse(send, 503, f"{trouble}; send the events again", (_RETRY_AFTER,))
-            return
-        ids = '","'.join([event_id for event_id, _, _ in events])
-        await _reply(send, 200, f'{{"ids":["{ids}"],"status":200}}'.encode(), (_JSON,))
+        else:
+            ids = '","'.join([event_id for event_id, _, _ in events])
+            await _reply(send, 200, f'{{"ids":["{ids}"],"status":200}}'.encode(), (_JSON,))
 
-    def _knows(self, key: str) -> bool:
-        if self._core.settings.dev:
-            return bool(key)
-        given = key.encode("utf-8", "surrogateescape")
-        known = False
-        for each in self._keys:
-            known |= hmac.compare_digest(given, each)
-        return known
+    async def _open(self, key: str) -> tuple[Environment, EventKey] | None:
+        core = self._core
+        if core.settings.dev:
+            return (core.own, self._dev) if key else None
+        return await core.environments.by_event_key(key)
+
+    async def _read(self, headers: list[Header], receive: Receive) -> tuple[list[NewEvent], bool]:
+        """The events of a request, and whether the sender gave their seed."""
+        limits = self._core.settings.limits
+        content_type, seed_header = "", None
+        for name, value in headers:
+            if name == b"content-type":
+                content_type = value.decode("latin-1")
+            elif name == b"x-inngest-event-id-seed":
+                seed_header = value.decode("latin-1")
+        body = await read_body(headers, receive, limits.request_bytes)
+        now_ms = self._core.clock.now_ms()
+        given = read_seed(seed_header)
+        seed = given or self._core.draw_seed(now_ms)
+        return parse_events(body, content_type, limits, now_ms, seed), given is not None
+
+
+def _check_names(events: list[NewEvent], key: EventKey) -> None:
+    """Raise IngestError where one of the events may not be sent with this key."""
+    for index, (_, name, _) in enumerate(events):
+        if not any(pattern in key.events for pattern in patterns_for(name)):
+            raise IngestError(
+                f"events[{index}]: this event key may not send {name!r}", status=403, index=index
+            )
 
 
 def _preflight(headers: list[Header]) -> tuple[Header, ...]:

@@ -33,6 +33,8 @@ async def health() -> Response:
 async def ready(core: CoreOf) -> Response:
     """Whether requests should come here: Redis answers, the scripts are there, the registry is read, no drain.
 
+    A managed gateway has read who may come in, too.
+
     `{"status": 200|503, "checks": {name: "ok" | what is wrong}, "durability": "fsync"|"memory"|"unknown"}`.
     """
     checks = {"draining": "the server is about to stop" if core.draining else "ok"}
@@ -42,6 +44,8 @@ async def ready(core: CoreOf) -> Response:
             checks["redis"] = await _redis(core)
             checks["scripts"] = await _scripts(core)
             checks["registry"] = await _registry(core)
+            if core.settings.managed:
+                checks["environments"] = await _environments(core)
             durability = (await measure(core.store)).mode
     except (StoreError, StoreUnavailableError, TimeoutError) as error:
         why = store_trouble(error) or f"Redis refused: {str(error).partition(' ')[0]}"
@@ -55,7 +59,7 @@ async def dev_info(core: CoreOf) -> Response:
     """What is registered, in dev mode. SDKs ask this to find out whether a dev server is there."""
     if not core.settings.dev:
         raise ApiError(404, "only a server in dev mode answers this")
-    return json_response(dev_view(await core.registry(), core.settings.version))
+    return json_response(dev_view(await core.registry(core.settings.env), core.settings.version))
 
 
 async def _redis(core: Core) -> str:
@@ -69,6 +73,11 @@ async def _scripts(core: Core) -> str:
     )
     missing = [name for name, there in zip(scripts.VERBS, known, strict=True) if not there]
     return f"not loaded: {', '.join(missing)}" if missing else "ok"
+
+
+async def _environments(core: Core) -> str:
+    await core.environments.refresh()
+    return "ok"
 
 
 async def _registry(core: Core) -> str:

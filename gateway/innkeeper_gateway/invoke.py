@@ -6,7 +6,7 @@ from starlette.responses import Response
 from innkeeper_apps.wire.canonical import NotJsonError, canonical_parsed
 from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.ingest import IngestError, normalise
-from innkeeper_gateway.requests import AUTHENTICATED, CoreOf, json_of
+from innkeeper_gateway.requests import AUTHENTICATED, CoreOf, PlaceOf, json_of
 
 INVOKED = "inngest/function.invoked"
 
@@ -14,7 +14,7 @@ router = APIRouter(dependencies=AUTHENTICATED)
 
 
 @router.post("/invoke/{slug:path}")
-async def invoke(slug: str, request: Request, core: CoreOf) -> Response:
+async def invoke(slug: str, request: Request, core: CoreOf, place: PlaceOf) -> Response:
     """Emit the event that starts one run of the function `slug` (`{app id}-{function id}`, also with `/`).
 
     The body is an event without a name: `{"data": {...}, "user"?, "id"?, "ts"?, "v"?}`, or empty. Replies
@@ -29,7 +29,7 @@ async def invoke(slug: str, request: Request, core: CoreOf) -> Response:
         raw = {}
     if not isinstance(raw, dict):
         raise ApiError(400, 'Unable to read post data request: write an object, {"data": {...}}')
-    entry = (await core.registry()).functions.get(slug)
+    entry = (await core.registry(place.env)).functions.get(slug)
     if entry is None:
         raise ApiError(
             404, f"no function {slug!r} is registered; its slug is the app id, a dash, the function id"
@@ -47,5 +47,5 @@ async def invoke(slug: str, request: Request, core: CoreOf) -> Response:
             413, f"Event is over the max size: Max {limits.event_bytes} bytes / Size {len(body)} bytes"
         )
     async with core.in_time():
-        await core.store.append(core.settings.env, [(event_id, INVOKED, body)])
+        await core.store.append(place.env, [(event_id, INVOKED, body)])
     return json_response({"id": event_id, "status": 200})

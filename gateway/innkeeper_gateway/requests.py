@@ -5,11 +5,11 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Request
 
 from innkeeper_apps.wire.canonical import NotJsonError, parse
-from innkeeper_apps.wire.keys import bearer_accepted
 from innkeeper_engine.model.clock import is_ulid
 from innkeeper_gateway.bodies import read_body
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError
+from innkeeper_gateway.places import Place
 
 
 def core_of(request: Request) -> Core:
@@ -20,18 +20,15 @@ def core_of(request: Request) -> Core:
 CoreOf = Annotated[Core, Depends(core_of)]
 
 
-def require_bearer(request: Request, core: CoreOf) -> None:
-    """Let in who shows a signing key; in dev mode everybody.
-
-    SDKs show the hash of the key, with prefix (TypeScript) or without (Python); people the key itself.
-    """
-    settings = core.settings
-    if settings.dev or bearer_accepted(request.headers.get("authorization"), settings.signing_keys):
-        return
-    raise ApiError(401, "Authentication failed", headers={"WWW-Authenticate": "Bearer"})
+async def admitted(request: Request, core: CoreOf) -> Place:
+    """Where the request may work; refuses who shows no signing key (see `Core.admit`)."""
+    return await core.admit(request.scope["headers"], request.scope["query_string"])
 
 
-AUTHENTICATED = [Depends(require_bearer)]
+AUTHENTICATED = [Depends(admitted)]
+"""For routers: also what a route does not ask for is checked, and before anything else of the request."""
+
+PlaceOf = Annotated[Place, Depends(admitted)]
 
 
 async def body_of(request: Request, limit: int) -> bytes:

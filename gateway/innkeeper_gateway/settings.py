@@ -4,6 +4,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from innkeeper_apps.wire.keys import signing_key_digests
+from innkeeper_engine.model.environments import Environment, EventKey, SigningKey, key_digest
+
 AutoRegister = Literal["Always", "Existing", "Never"]
 
 KIB = 1024
@@ -41,16 +44,20 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
 
     dev: bool = False
     """Development mode: any event key is taken, no bearer is asked for, `GET /dev` answers."""
+    managed: bool = False
+    """An operator writes environments and their keys into the store; registrations are left there for it."""
     env: str = "default"
-    """The one environment that this gateway serves; what clients ask for in `x-inngest-env` is not looked at."""
+    """The environment that the keys below open; what clients with them ask for in `x-inngest-env` is not looked at."""
     event_keys: tuple[str, ...] = ()
     """Outside dev mode an event must come with one of these."""
     signing_key: str | None = None
     """Outside dev mode callers of the API show it, or the fallback; with neither set nobody is let in."""
     signing_key_fallback: str | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks (CIDR) of proxies whose `X-Forwarded-For` says where a request comes from."""
     limits: Limits = Limits()
     auto_register: AutoRegister = "Always"
-    """Which apps may register themselves: all, those that the registry knows already, none."""
+    """Which apps may register themselves: all, those that are known or declared already, none."""
     routed_wait_s: float = 5.0
     """How long `GET /v1/events/{id}/runs` waits for an event to be routed."""
     folded_wait_s: float = 1.0
@@ -70,11 +77,22 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
         """The keys that a bearer may show, the current one first."""
         return tuple(key for key in (self.signing_key, self.signing_key_fallback) if key)
 
+    @property
+    def own_environment(self) -> Environment:
+        """`env`, with the keys that these settings hold."""
+        return Environment(
+            name=self.env,
+            event_keys=tuple(EventKey(name="settings", digest=key_digest(key)) for key in self.event_keys),
+            signing_keys=tuple(
+                SigningKey(name="settings", digests=signing_key_digests(key)) for key in self.signing_keys
+            ),
+        )
+
     def __repr__(self) -> str:
         """The mode and how many keys there are, never a key."""
         return (
             f"GatewaySettings(dev={self.dev}, env={self.env!r}, event_keys={len(self.event_keys)}, "
-            f"signing_keys={len(self.signing_keys)}, auto_register={self.auto_register!r})"
+            f"signing_keys={len(self.signing_keys)}, managed={self.managed}, auto_register={self.auto_register!r})"
         )
 
     def __rich_repr__(self) -> Any:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 
 from innkeeper_apps.wire.canonical import NotJsonError, canonical_json
+from innkeeper_engine.model.environments import key_digest
 
 _PREFIX = re.compile(r"^signkey-\w+-")
 _SIGNATURE = re.compile(r"(?:t=(?P<t>\d{1,15})&s=(?P<s>[0-9a-fA-F]{64}))")
@@ -53,6 +54,18 @@ def bearer_accepted(header: str | None, keys: Sequence[str]) -> bool:
         for known in _shown_as(key):
             accepted |= hmac.compare_digest(shown, known.encode())
     return accepted and scheme.lower() == "bearer"
+
+
+def bearer_digest(header: str | None) -> str | None:
+    """Under what a signing key is looked up that an `Authorization` header shows in any form; None: it shows none."""
+    scheme, _, token = (header or "").strip().partition(" ")
+    shown = normalise(token)
+    return key_digest(shown) if shown and scheme.lower() == "bearer" else None
+
+
+def signing_key_digests(key: str) -> tuple[str, ...]:
+    """`bearer_digest` of every header that shows this key: for `SigningKey.digests`."""
+    return tuple(key_digest(shown) for shown in _shown_as(key))
 
 
 def _shown_as(key: str) -> tuple[str, ...]:

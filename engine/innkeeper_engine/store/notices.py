@@ -1,18 +1,21 @@
-"""Waiting for what executors announce, without asking again and again.
+"""Waiting for what others announce, without asking again and again.
 
 The router and the recorder publish on a channel when they have come further, but only while somebody has said that
 he waits: a key that lives for seconds. A wait is therefore: subscribe, set the key, look, and sleep until a notice
 comes; then look again. A subscription takes a connection of its own, which is made at the first wait and kept.
+
+Who writes environments publishes every change; whoever keeps a copy is told by a function that it gave to `tell`.
 """
 
 import asyncio
 import contextlib
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import redis.asyncio as redis
 import structlog
+from redis.asyncio.client import PubSub
 
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store
@@ -23,6 +26,8 @@ FOLDED = "folded"
 """The recorder's cursor has moved. Key: `hw`."""
 
 _RECONNECT_S = (0.05, 2.0)
+_SILENCE_S = 5.0
+"""After so long without a notice the server is asked whether the connection still stands; as long for its answer."""
 
 _log = structlog.get_logger(__name__)
 
@@ -36,6 +41,21 @@ class Notices:
         self._subscribed = asyncio.Event()
         self._turn = asyncio.Event()
         self._closed = False
+        self._told: dict[str, Callable[[], None]] = {}
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether notices arrive."""
+        return self._subscribed.is_set() and not self._closed
+
+    def tell(self, channel: str, what: Callable[[], None]) -> None:
+        """Call `what` after every notice on `channel`, and whenever notices may have been missed; before `listen`."""
+        self._told[self._store.key(channel)] = what
+
+    def listen(self) -> None:
+        """Subscribe, if that is not under way."""
+        if self._listener is None and not self._closed:
+            self._listener = asyncio.create_task(self._listen(), name="notices")
 
     async def wait(self, key: str, met: Callable[[], Awaitable[bool]], timeout_s: float) -> bool:
         """Wait until `met` answers yes, at most `timeout_s` in all; whether it did.
@@ -49,8 +69,7 @@ class Notices:
             async with asyncio.timeout(timeout_s):
                 if await met():
                     return True
-                if self._listener is None and not self._closed:
-                    self._listener = asyncio.create_task(self._listen(), name="notices")
+                self.listen()
                 await self._subscribed.wait()
                 # Somebody waits, for as long as this may take and a little more.
                 await self._store.command("SET", self._store.key(key), "1", "EX", math.ceil(timeout_s) + 1)
@@ -82,13 +101,18 @@ class Notices:
             client = _client(self._store.address)
             try:
                 async with client.pubsub() as channels:
-                    await channels.subscribe(self._store.key(ROUTED), self._store.key(FOLDED))
-                    async for message in channels.listen():
+                    own = (self._store.key(ROUTED), self._store.key(FOLDED))
+                    await channels.subscribe(*own, *self._told)
+                    async for message in _messages(channels):
                         if message["type"] == "subscribe":
                             delay_s = _RECONNECT_S[0]
                             self._subscribed.set()
                         # Also after a subscription: what was published while there was none is not repeated.
-                        self._notify()
+                        what = self._told.get(message["channel"].decode())
+                        if what is not None:
+                            what()
+                        else:
+                            self._notify()
             except (redis.RedisError, OSError) as error:
                 _log.warning("lost the subscription to notices", error=str(error), retry_s=delay_s)
             finally:
@@ -97,6 +121,26 @@ class Notices:
             self._subscribed.clear()
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, longest_s)
+
+
+async def _messages(channels: PubSub) -> AsyncIterator[dict[str, Any]]:
+    """What comes in; a connection that is only half there is noticed.
+
+    Raises:
+        redis.ConnectionError: it broke, or the other side does not answer.
+    """
+    asked = False
+    while True:
+        message = await channels.get_message(timeout=_SILENCE_S)
+        if message is not None:
+            asked = False
+            if message["type"] != "pong":
+                yield message
+        elif asked:
+            raise redis.ConnectionError(f"the server has not answered for {_SILENCE_S:g} s")
+        else:
+            asked = True
+            await channels.ping()
 
 
 def _client(address: Address) -> redis.Redis:
