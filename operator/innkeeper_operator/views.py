@@ -193,8 +193,13 @@ class AppView(msgspec.Struct, frozen=True, kw_only=True):
     key_problem: tuple[str, str] | None
     """Reason and message where a referenced key cannot be used."""
     live_runs: dict[str, int]
-    """Runs that have not ended, by slug: asked for where something is about to go."""
+    """Runs that have not ended, by slug (0 where all have): of those that `plan.runs_wanted` names, asked for where
+    something is about to go. What is not in it is not known, and stays."""
     now_ms: int
+    terminating: bool = False
+    """The namespace is being deleted: its Secrets are gone, and nothing can be made in it."""
+    taken: frozenset[str] = frozenset()
+    """Names of the namespace's Functions of other apps."""
 
 
 class AppPlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,287 @@
+"""What becomes of one function: how it runs, and what its object says of that.
+
+A spec that is wrong is refused for its Function alone: what runs goes on with the last good settings, and where there
+are none yet, with those in code. A pause is obeyed all the same: it cannot be wrong, and it is what one reaches for
+when something is.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from innkeeper_apps.wire.fields import Problem
+from innkeeper_engine.model.functions import FunctionConfig
+from innkeeper_operator.conditions import ACCEPTED, READY, Said, conditions, find
+from innkeeper_operator.effective import effective, listed, not_enforced, show_declared, shown
+from innkeeper_operator.objects import FunctionObject, Unreadable
+from innkeeper_operator.overlay import Merged, SpecProblem, at_endpoint, check_spec, merge, with_pause
+from innkeeper_operator.specs import FunctionSpec
+
+Json = dict[str, Any]
+
+INVALID_FUNCTION: Final = "InvalidFunction"
+SLUG_CONFLICT: Final = "SlugConflict"
+NOT_REGISTERED: Final = "NotRegistered"
+WAITING: Final = "WaitingForApp"
+PAUSED: Final = "Paused"
+
+_KEPT: Final = ("effective", "overridden", "notEnforced")
+"""What of a status describes settings that go on."""
+
+
+class Scene(msgspec.Struct, frozen=True, kw_only=True):
+    """What all functions of an app have in common."""
+
+    app_id: str
+    """Empty while it is not known."""
+    endpoint: str
+    waiting: str
+    """Why the app has no registration of its own yet, as a sentence; empty where it has one."""
+    single: bool
+    """At most one revision of the app is live."""
+    slugs: dict[str, str]
+    """Who else in the environment has a function of which slug."""
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """One function, before anything is decided."""
+
+    id: str
+    slug: str
+    declared: bytes | None
+    """What the app declares of it (JSON); None: it does not."""
+    registered: FunctionConfig | None
+    """How it runs now."""
+    object: FunctionObject | None
+    """The Function that counts for it."""
+    unknown_spec: bool = False
+    """There are Functions that cannot be read, and one of them may be this function's."""
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided on one function."""
+
+    case: Case
+    config: FunctionConfig | None
+    """How it shall run; None: it does not."""
+    accepted: Said
+    ready: Said
+    shown: Json = {}
+    """`effective`, `overridden` and `notEnforced` of the status."""
+
+
+def judge(scene: Scene, case: Case) -> Judged:
+    """Decide on one function."""
+    if _is_clash(scene, case):
+        said = Said(
+            "False",
+            SLUG_CONFLICT,
+            f"{case.slug!r} is also what a function of the app {scene.slugs[case.slug]!r} is called (the id of the "
+            "app, a dash, the id of the function): give one of the two another id, then have this app asked again",
+        )
+        return Judged(case=case, config=None, accepted=said, ready=said)
+    if case.declared is None:
+        return _not_declared(scene, case)
+    spec = case.object.spec if case.object else None
+    merged = merge(case.declared, spec, endpoint=scene.endpoint)
+    if case.unknown_spec and case.registered is not None:
+        # Which settings people want here cannot be read: what runs goes on.
+        return _as_before(scene, case, case.registered, (), spec)
+    if isinstance(merged, Merged):
+        return _taken(case, merged)
+    return _refused(scene, case, merged)
+
+
+def invalid(judged: Judged, problems: tuple[Problem, ...]) -> Judged:
+    """The same where the app declares the function anew, but not validly: what was decided goes on."""
+    said = Said(
+        "False",
+        INVALID_FUNCTION,
+        "the app declares what cannot be registered: "
+        + "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
+        + (". The registration before it goes on" if judged.config else ""),
+    )
+    return msgspec.structs.replace(judged, accepted=said, ready=said)
+
+
+def still_invalid(judged: Judged) -> Judged:
+    """The same where the app was not asked again since it declared the function wrongly."""
+    said = find(judged.case.object.status, ACCEPTED) if judged.case.object else None
+    if said is None or said.reason != INVALID_FUNCTION:
+        return judged
+    kept = msgspec.structs.replace(said, generation=None)
+    return msgspec.structs.replace(judged, accepted=kept, ready=kept)
+
+
+def function_status(judged: Judged, *, sent: bytes | None, now_ms: int) -> Json:
+    """The status of the Function that counts. `sent`: what the app declared, if not what runs."""
+    case = judged.case
+    assert case.object is not None
+    before = case.object.status
+    declared = sent if sent is not None else case.declared
+    status: Json = {"source": "Manifest" if declared is None else "SDK"}
+    if case.slug:
+        status["slug"] = case.slug
+    if declared is not None:
+        status["declared"] = show_declared(declared)
+    status |= judged.shown
+    return finished(
+        status, {ACCEPTED: judged.accepted, READY: judged.ready}, case.object.meta.generation, before, now_ms
+    )
+
+
+def finished(status: Json, said: dict[str, Said], generation: int, before: Json, now_ms: int) -> Json:
+    """A whole status: with conditions, and with the counts of runs as somebody else wrote them."""
+    status["observedGeneration"] = generation
+    status["conditions"] = conditions(said, before, generation=generation, now_ms=now_ms)
+    if "runs" in before:
+        status["runs"] = before["runs"]
+    return status
+
+
+def duplicate_status(function: FunctionObject, holder: FunctionObject, now_ms: int) -> Json:
+    """The status of a Function whose identity an older one has."""
+    said = Said(
+        "False",
+        "Duplicate",
+        f"the Function {holder.meta.name} is older and declares the same function ({function.spec.id!r} of "
+        f"{function.spec.app_ref.name}): put the settings there and delete this one",
+    )
+    return finished({}, {ACCEPTED: said, READY: said}, function.meta.generation, function.status, now_ms)
+
+
+def unreadable_status(unreadable: Unreadable) -> Json:
+    """The status of an object whose spec this version cannot read; the same whenever it is asked for."""
+    said = Said(
+        "False",
+        "Unsupported",
+        f"this version cannot read the spec: {unreadable.why}. Take out what it does not know, or install a newer "
+        "version; until then what is registered goes on",
+    )
+    # Its own status is not known here, so the time is one that stays.
+    kinds = (ACCEPTED, READY) if unreadable.kind == "Function" else (READY,)
+    since = conditions(dict.fromkeys(kinds, said), {}, generation=unreadable.meta.generation, now_ms=0)
+    for condition in since:
+        condition["lastTransitionTime"] = unreadable.meta.created or condition["lastTransitionTime"]
+    return {"observedGeneration": unreadable.meta.generation, "conditions": since}
+
+
+# ---- inside
+
+
+def _is_clash(scene: Scene, case: Case) -> bool:
+    if case.slug not in scene.slugs:
+        return False
+    if case.declared is not None:
+        return True
+    # It is not registered, so what the app declared is forgotten; what was said of it is not.
+    said = find(case.object.status, ACCEPTED) if case.object else None
+    return said is not None and said.reason == SLUG_CONFLICT
+
+
+def _not_declared(scene: Scene, case: Case) -> Judged:
+    spec = case.object.spec if case.object else None
+    problems = check_spec(spec) if spec is not None else ()
+    accepted = _not_accepted(problems) if problems else Said("True", "Accepted")
+    if scene.waiting:
+        return Judged(
+            case=case, config=None, accepted=accepted, ready=Said("Unknown", WAITING, scene.waiting)
+        )
+    message = f"the app {scene.app_id} has no function {case.id!r}"
+    if scene.single:
+        ready = Said("False", NOT_REGISTERED, f"{message}: is the id as in code, and that code deployed?")
+    else:
+        # So that the time for which it is gone begins when a single revision is left.
+        ready = Said(
+            "Unknown", NOT_REGISTERED, f"{message} at the revision that was asked; others run as well"
+        )
+    return Judged(case=case, config=None, accepted=accepted, ready=ready)
+
+
+def _taken(case: Case, merged: Merged) -> Judged:
+    config = merged.config
+    idle = not_enforced(config)
+    notes = list(merged.warnings)
+    if idle:
+        notes.insert(0, f"accepted, but this version does not act on it yet: {listed(idle, 32)}")
+    accepted = Said("True", "NotEnforced" if idle else "Accepted", "; ".join(notes))
+    return Judged(
+        case=case,
+        config=config,
+        accepted=accepted,
+        ready=_running(config),
+        shown=_shown(effective(config, merged.wire), merged.overridden, idle),
+    )
+
+
+def _refused(scene: Scene, case: Case, problems: tuple[SpecProblem, ...]) -> Judged:
+    spec = case.object.spec if case.object else None
+    if case.registered is not None:
+        return _as_before(scene, case, case.registered, problems, spec)
+    assert case.declared is not None
+    merged = merge(case.declared, None, endpoint=scene.endpoint)
+    if not isinstance(merged, Merged):
+        said = _not_accepted(merged)
+        return Judged(case=case, config=None, accepted=said, ready=said)
+    config = with_pause(merged.config, spec)
+    accepted = _not_accepted(problems, "what is in code goes on")
+    shown = _shown(effective(config, merged.wire), (), not_enforced(config))
+    return Judged(case=case, config=config, accepted=accepted, ready=accepted, shown=shown)
+
+
+def _as_before(
+    scene: Scene,
+    case: Case,
+    registered: FunctionConfig,
+    problems: tuple[SpecProblem, ...],
+    spec: FunctionSpec | None,
+) -> Judged:
+    """What runs goes on, at the endpoint as it is now; what the app declares is kept for when the spec is right."""
+    config = at_endpoint(registered, scene.endpoint) if scene.endpoint else registered
+    if spec is not None:
+        config = with_pause(config, spec)
+    config = msgspec.structs.replace(config, declared=msgspec.Raw(case.declared or b"{}"))
+    accepted = (
+        _not_accepted(problems, "the last good settings go on") if problems else Said("True", "Accepted")
+    )
+    before = case.object.status if case.object else {}
+    if "effective" in before:
+        # The options that are not enforced are in no registration: what was said of these settings still holds.
+        shown = {name: before[name] for name in _KEPT if name in before}
+        shown["effective"] = _with_pause_shown(shown["effective"], config)
+    else:
+        shown = _shown(effective(config, None), (), not_enforced(config))
+    ready = accepted if problems else _running(config)
+    return Judged(case=case, config=config, accepted=accepted, ready=ready, shown=shown)
+
+
+def _with_pause_shown(before: Any, config: FunctionConfig) -> Json:
+    if not isinstance(before, dict) or "truncated" in before:
+        return before if isinstance(before, dict) else {}
+    fresh = effective(config, None)
+    rest = {name: value for name, value in before.items() if name not in ("paused", "pausePolicy")}
+    return shown(rest | {name: fresh[name] for name in ("paused", "pausePolicy") if name in fresh})
+
+
+def _running(config: FunctionConfig) -> Said:
+    if not config.paused:
+        return Said("True", "Registered")
+    starts = "recorded as Skipped" if config.new_runs == "Skip" else "kept in the queue until it is resumed"
+    goes_on = "go on" if config.running == "Continue" else "are held"
+    return Said("True", PAUSED, f"new runs are {starts}; runs that have begun {goes_on}")
+
+
+def _not_accepted(problems: tuple[SpecProblem, ...], consequence: str = "") -> Said:
+    message = "; ".join(problem.message for problem in problems)
+    return Said(
+        "False", problems[0].reason, f"{message}. Until then {consequence}" if consequence else message
+    )
+
+
+def _shown(what_runs: Json, overridden: tuple[str, ...], idle: list[str]) -> Json:
+    found: Json = {"effective": shown(what_runs)}
+    if overridden:
+        found["overridden"] = list(overridden)
+    if idle:
+        found["notEnforced"] = idle
+    return found
