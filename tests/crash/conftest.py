@@ -20,16 +20,18 @@ async def open_scene(tmp_path: Path) -> AsyncIterator[OpenScene]:
     Afterwards the shard must be empty of all that goes with a run, and no role may have logged an error of its own.
     """
     scenes: list[Scene] = []
+    opened: list[Scene] = []
 
     async def open_one(functions: Mapping[str, Body], **options: Any) -> Scene:
         scene = Scene(tmp_path, functions, **options)
         scenes.append(scene)
         await scene.open()
+        opened.append(scene)
         return scene
 
     try:
         yield open_one
-        for scene in scenes:
+        for scene in opened:
             await scene.must_be_clean()
     finally:
         for scene in scenes:
