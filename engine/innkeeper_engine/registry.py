@@ -8,6 +8,9 @@ from innkeeper_engine.compiled import FunctionEntry, Registry, app_uuid, functio
 from innkeeper_engine.model.functions import App
 from innkeeper_engine.store.store import Store
 
+MOST_KNOWN = 4_096
+"""Environments whose registry is kept compiled: names of branches come from outside."""
+
 __all__ = ["FunctionEntry", "Registries", "Registry", "app_uuid", "function_uuid"]
 
 
@@ -38,6 +41,9 @@ class Registries:
             registry = Registry(
                 env, version, (msgspec.json.decode(blob, type=App) for blob in blobs.values())
             )
+            self._known.pop(env, None)
+            if len(self._known) >= MOST_KNOWN:
+                del self._known[next(iter(self._known))]
             self._known[env] = registry
             return registry
 

@@ -1,4 +1,4 @@
-"""What decisions of this process may look at: clock, ids, chance, the registry, the sealer."""
+"""What decisions and calls of this process may look at: clock, ids, chance, the registry, the sealer, apps' keys."""
 
 import random
 from collections.abc import Callable
@@ -10,15 +10,18 @@ from innkeeper_apps.fetch import prepare
 from innkeeper_apps.sealing import Sealer
 from innkeeper_apps.wire.canonical import canonical
 from innkeeper_engine.decide.context import Context
-from innkeeper_engine.model.calls import Op
+from innkeeper_engine.model.calls import Op, Target
 from innkeeper_engine.model.clock import Clock, Ids
+from innkeeper_engine.model.functions import App
 from innkeeper_engine.registry import Registries
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.settings import ExecutorSettings
 
+_KNOWN_TARGETS = 10_000
+
 
 class Surroundings:
-    """Makes the context of each decision."""
+    """Makes the context of each decision, and knows with which keys an app is called."""
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class Surroundings:
         self._store = store
         self._registries = Registries(store)
         self._version = 0
+        self._targets: dict[tuple[bytes, ...], Target] = {}
 
     def reconnected(self) -> None:
         """The server may be another one, or one that came back without its data: its versions begin anew."""
@@ -60,6 +64,23 @@ class Surroundings:
             policy=self.settings.policy,
             limits=self.settings.limits,
         )
+
+    def target(self, app: App, own: Target) -> Target:
+        """How to talk to an app: with its own keys, or with this executor's where it has none.
+
+        Raises:
+            ValueError: the app's keys were sealed with another encryption key.
+        """
+        if not app.signing_keys:
+            return own
+        target = self._targets.get(app.signing_keys)
+        if target is None:
+            keys = [self._sealer.unseal(sealed).decode() for sealed in app.signing_keys[:2]]
+            target = Target(signing_key=keys[0], signing_key_fallback=keys[1] if len(keys) > 1 else None)
+            if len(self._targets) >= _KNOWN_TARGETS:
+                self._targets.clear()
+            self._targets[app.signing_keys] = target
+        return target
 
     def new_id(self) -> str:
         """A ULID of now."""

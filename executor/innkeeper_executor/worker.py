@@ -23,6 +23,7 @@ from innkeeper_engine.model.effects import (
     LeaseGuard,
     Retry,
 )
+from innkeeper_engine.model.environments import wire_name
 from innkeeper_engine.model.state import FETCH, PLANNED, Applied, Lease
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import Store
@@ -264,6 +265,10 @@ class Worker:
         entry = context.registry.functions.get(lease.slug)
         if entry is None:
             return _error(f"function {lease.slug!r} is not registered any more")
+        try:
+            target = self._surroundings.target(entry.app, self._target)
+        except ValueError as error:
+            return _error(f"the signing keys of the app {entry.app.id!r} cannot be used: {error}")
         state, use_api = await self._until_answered(lambda: self._state(lease), "a read")
         call = Call(
             url=entry.config.url,
@@ -282,12 +287,13 @@ class Worker:
             stack=lease.stack,
             steps={} if use_api else {step: state[step] for step in lease.stack if step in state},
             events=tuple(state[f"e:{n}"] for n in range(lease.event_count) if f"e:{n}" in state),
+            env=wire_name(lease.env),
         )
         # All that a decision reads of it; a call may take hours, and there are many.
         lease.payload = {"e:0": state.get("e:0", b"{}")}
         del state
         timeout_s = self._surroundings.settings.request_timeout_s
-        return await self._driver.call(call, self._target, timeout_s=timeout_s)
+        return await self._driver.call(call, target, timeout_s=timeout_s)
 
     async def _state(self, lease: Lease) -> tuple[dict[str, bytes], bool]:
         if lease.payload is not None:

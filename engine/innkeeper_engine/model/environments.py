@@ -9,6 +9,9 @@ import msgspec
 BRANCH_MARK = "~"
 """Stands between an environment and its branch in the store's name of a branch environment."""
 
+DEFAULT = "default"
+"""The environment of a server that has only one."""
+
 _PLAIN = re.compile(r"[A-Za-z0-9._-]")
 
 
@@ -81,3 +84,8 @@ def shown_name(name: str) -> str:
     """What people call an environment: for a branch just that, such as `feature/x`."""
     parent, mark, branch = name.partition(BRANCH_MARK)
     return unquote(branch) if mark else parent
+
+
+def wire_name(name: str) -> str:
+    """What apps are told: nothing where there is only one environment, else what people call theirs."""
+    return "" if name == DEFAULT else shown_name(name)
