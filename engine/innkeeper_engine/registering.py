@@ -1,15 +1,30 @@
 """A checked registration becomes the app's current one, and the scheduler learns of its functions."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from innkeeper_engine.compiled import Registry, app_uuid, compile_function, function_uuid
 from innkeeper_engine.decide.crons import first_slot
+from innkeeper_engine.decide.notes import cancel_note
+from innkeeper_engine.model.clock import Ids
+from innkeeper_engine.model.effects import Cancel, NoGuard
 from innkeeper_engine.model.functions import App, FunctionConfig
 from innkeeper_engine.store.store import Store
 
-__all__ = ["FunctionTakenError", "Registered", "app_uuid", "caps", "function_uuid", "register_app"]
+__all__ = [
+    "FunctionTakenError",
+    "Registered",
+    "app_uuid",
+    "cancel_app_runs",
+    "caps",
+    "function_uuid",
+    "register_app",
+    "remove_app",
+]
+
+CANCELLED_AT_ONCE = 64
+"""Runs that one script cancels at most: each ends its requests and waits, and tells of its end."""
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -17,6 +32,9 @@ class Registered(msgspec.Struct, frozen=True):
 
     modified: bool
     app_version: int
+    """0 where the app is not registered (any more)."""
+    registry: int
+    """The version of the registry that holds it."""
 
 
 class FunctionTakenError(Exception):
@@ -33,6 +51,9 @@ class FunctionTakenError(Exception):
 async def register_app(store: Store, env: str, app: App, *, now_ms: int) -> Registered:
     """Write an app's registration; one with an equal checksum changes nothing.
 
+    So the checksum must be of all that the caller can change, not only of what the SDK declared: pauses, limits and
+    triggers of a manifest, keys, `draining`, `orphaned`.
+
     Functions that are not in it any more are gone: nothing starts them, their runs in flight end as failed when
     they are next called. Two round trips, one more to write; again where another registration came in between.
 
@@ -40,18 +61,76 @@ async def register_app(store: Store, env: str, app: App, *, now_ms: int) -> Regi
         FunctionTakenError: a function's slug is that of another app's. Nothing is written.
     """
     while True:
-        version = await store.registry_version()
-        blobs = await store.registrations(env)
-        apps = {app_id: msgspec.json.decode(blob, type=App) for app_id, blob in blobs.items()}
+        version, apps = await _read(store, env)
         known = apps.get(app.id)
         if known is not None and known.checksum == app.checksum:
-            return Registered(False, known.version)
+            return Registered(False, known.version, version)
         _check_slugs(app, apps)
         registered = msgspec.structs.replace(
             app, version=known.version + 1 if known else 1, synced_at_ms=now_ms
         )
-        if await _write(store, env, version, registered, apps, now_ms):
-            return Registered(True, registered.version)
+        written = await _write(store, env, version, known, registered, apps, now_ms)
+        if written:
+            return Registered(True, registered.version, written)
+
+
+async def remove_app(store: Store, env: str, app_id: str, *, now_ms: int) -> Registered:
+    """Take an app out of the registry, with its functions and crons; one that is not there changes nothing.
+
+    Its runs in flight end as failed when they are next called: where they should end otherwise, register the app as
+    `draining` first, wait for them or cancel them (`cancel_app_runs`), then remove it. Round trips as `register_app`.
+    """
+    while True:
+        version, apps = await _read(store, env)
+        known = apps.pop(app_id, None)
+        if known is None:
+            return Registered(False, 0, version)
+        written = await _write(store, env, version, known, None, apps, now_ms)
+        if written:
+            return Registered(True, 0, written)
+
+
+async def cancel_app_runs(
+    store: Store,
+    env: str,
+    app_id: str,
+    ids: Ids,
+    *,
+    now_ms: int,
+    slugs: Iterable[str] = (),
+    most: int = 1_000,
+) -> int:
+    """Cancel up to `most` runs of an app that have not ended; returns how many are left. Again until none is.
+
+    They end as any cancelled run does, `inngest/function.cancelled` included. `slugs` names functions beyond those
+    that the app has now, such as those of an app that has been removed. What may still start runs does so meanwhile:
+    register the app as `draining` first. A few round trips, in scripts of 64 runs each.
+    """
+    _, apps = await _read(store, env)
+    known = apps.get(app_id)
+    wanted = dict.fromkeys([*(f.slug for f in (known.functions if known else ())), *slugs])
+    left = {slug: count for slug, count in (await store.live_runs(env, wanted)).items() if count}
+    cancelled = 0
+    for slug in left:
+        runs = await store.some_live_runs(env, slug, most - cancelled)
+        for first in range(0, len(runs), CANCELLED_AT_ONCE):
+            chunk = runs[first : first + CANCELLED_AT_ONCE]
+            note = cancel_note("app", now_ms, app=app_id)
+            await store.apply(
+                NoGuard(), [Cancel(run, (ids.ulid(now_ms), ids.ulid(now_ms)), note) for run in chunk]
+            )
+            await store.forget_live_runs(env, slug, chunk)
+        cancelled += len(runs)
+        if cancelled >= most:
+            break
+    return sum((await store.live_runs(env, left)).values())
+
+
+async def _read(store: Store, env: str) -> tuple[int, dict[str, App]]:
+    # The version first: what is read after it is at least as new.
+    version = await store.registry_version()
+    blobs = await store.registrations(env)
+    return version, {app_id: msgspec.json.decode(blob, type=App) for app_id, blob in blobs.items()}
 
 
 def _check_slugs(app: App, apps: Mapping[str, App]) -> None:
@@ -62,39 +141,37 @@ def _check_slugs(app: App, apps: Mapping[str, App]) -> None:
 
 
 async def _write(
-    store: Store, env: str, version: int, app: App, apps: Mapping[str, App], now_ms: int
-) -> bool:
-    """Write what was decided on the registry of `version`; False where it is another one by now."""
-    known = apps.get(app.id)
-    registry = Registry(env, version, {**apps, app.id: app}.values())
-    before = {f.slug: f for f in known.functions} if known else {}
-    after = {f.slug for f in app.functions}
+    store: Store,
+    env: str,
+    version: int,
+    before: App | None,
+    after: App | None,
+    others: Mapping[str, App],
+    now_ms: int,
+) -> int:
+    """Write what was decided on the registry of `version`; the new version, 0 where it is another one by now."""
+    apps = [app for app in others.values() if before is None or app.id != before.id]
+    registry = Registry(env, version, [*apps, after] if after else apps)
+    functions = after.functions if after else ()
+    kept = {f.slug for f in functions}
     crons = [
         (cron.id, *first_slot(entry, cron, now_ms))
-        for slug, entry in registry.functions.items()
-        if slug in after
-        for cron in entry.crons
+        for entry, cron in registry.crons.values()
+        if entry.config.slug in kept
     ]
-    kept = {cron_id for cron_id, _, _ in crons}
-    gone = [
-        cron.id
-        for config in before.values()
-        if known
-        for cron in compile_function(env, known, config).crons
-        if cron.id not in kept
-    ]
-    done = await store.configure(
+    armed = {cron_id for cron_id, _, _ in crons}
+    known = [compile_function(env, before, config) for config in before.functions] if before else []
+    return await store.configure(
         env,
-        app=app.id,
-        blob=msgspec.json.encode(app),
-        functions=[(f"{env}/{f.slug}", False, caps(f)) for f in app.functions],
-        gone=[f"{env}/{slug}" for slug in before if slug not in after],
+        app=after.id if after else before.id if before else "",
+        blob=msgspec.json.encode(after) if after else b"",
+        functions=[(f"{env}/{f.slug}", False, caps(f)) for f in functions],
+        gone=[entry.key for entry in known if entry.config.slug not in kept],
         crons=crons,
-        crons_gone=gone,
+        crons_gone=[cron.id for entry in known for cron in entry.crons if cron.id not in armed],
         heard=registry.heard(),
         expect=version,
     )
-    return done != 0
 
 
 def caps(config: FunctionConfig) -> list[str | int]:

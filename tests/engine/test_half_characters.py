@@ -17,7 +17,7 @@ from innkeeper_engine.model.decoding import decoded, shown
 from innkeeper_engine.model.effects import Effect, Finish, Note, Retry, Save, Start, Wait
 from innkeeper_engine.model.functions import App, FunctionConfig, Trigger
 from innkeeper_engine.model.state import Lease, QueuedEvent
-from innkeeper_engine.store.store import encode_effect
+from innkeeper_engine.store.wire import encode_effect
 
 NOW_MS = 1_800_000_000_000
 STEP = "a" * 40

@@ -3,7 +3,7 @@
 import asyncio
 
 from innkeeper_engine.model.functions import App, FunctionConfig, Trigger
-from innkeeper_engine.registering import register_app
+from innkeeper_engine.registering import Registered, register_app, remove_app
 from innkeeper_engine.registry import Registries
 from innkeeper_engine.store.store import Store
 from tests.conftest import OpenStore
@@ -47,3 +47,51 @@ async def test_a_server_that_lost_its_data_is_read_anew(open_store: OpenStore) -
     clock[0] += 1_000
     await register_app(store, "default", app("d", "f"), now_ms=1)
     assert sorted((await registries.current("default")).apps) == ["d"]
+
+
+async def test_a_registry_has_one_id_until_it_is_emptied(open_store: OpenStore) -> None:
+    """Whoever asks first makes it; all others, at the same time or later, read the same."""
+    store = await open_store()
+    other = await open_store(prefix=store.settings.prefix)
+    ids = await asyncio.gather(*(each.registry_id() for each in (store, other) * 5))
+    assert len(set(ids)) == 1
+    assert len(ids[0]) == 32
+    await register_app(store, "default", app("a", "f"), now_ms=1)
+    assert await other.registry_id() == ids[0]
+    await store.command("DEL", *await store.command("KEYS", store.key("*")))
+    assert await store.registry_id() != ids[0]
+
+
+async def test_a_registration_says_which_registry_holds_it(store: Store) -> None:
+    """The same for one that changes nothing: what is read at this version or later shows it."""
+    first = await register_app(store, "default", app("a", "f"), now_ms=1)
+    again = await register_app(store, "default", app("a", "f"), now_ms=2)
+    assert first == Registered(True, 1, await store.registry_version())
+    assert again == Registered(False, 1, first.registry)
+
+
+async def test_a_removed_app_leaves_nothing_that_starts_runs(store: Store) -> None:
+    """Its functions, crons and what it listens to go; those of others stay."""
+    cron, finished = Trigger(cron="* * * * *"), Trigger(event="inngest/function.finished")
+    await register_app(store, "default", app("a", "f", cron, finished), now_ms=1)
+    await register_app(store, "default", app("b", "g", cron), now_ms=1)
+    removed = await remove_app(store, "default", "a", now_ms=2)
+    assert removed == Registered(True, 0, await store.registry_version())
+    registry = await Registries(store).current("default")
+    assert sorted(registry.functions) == ["b-g"]
+    assert await store.command("KEYS", store.key("cron:*")) == [
+        store.key("cron:default/b-g#* * * * *").encode()
+    ]
+    assert await store.command("ZRANGE", store.key("timers"), 0, -1) == [b"Cdefault/b-g#* * * * *"]
+    assert await store.command("EXISTS", store.key("lis:default")) == 0
+    assert await remove_app(store, "default", "a", now_ms=3) == Registered(False, 0, removed.registry)
+
+
+async def test_an_app_that_is_removed_while_others_register_is_gone(store: Store) -> None:
+    """None of those that are written at the same time brings it back or is lost."""
+    await register_app(store, "default", app("a", "f"), now_ms=1)
+    await asyncio.gather(
+        *(register_app(store, "default", app(each, "f"), now_ms=1) for each in "bcd"),
+        remove_app(store, "default", "a", now_ms=1),
+    )
+    assert sorted(await store.registrations("default")) == ["b", "c", "d"]

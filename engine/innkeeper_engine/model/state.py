@@ -137,6 +137,21 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     cron: str
 
 
+class FunctionCounts(NamedTuple):
+    """How much a function has to do and has done."""
+
+    queued: int
+    """Runs that have not begun."""
+    running: int
+    """Runs that have begun and not ended, those that sleep or wait included."""
+    completed24h: int
+    """Runs that returned in this hour (UTC) or in the 23 before it."""
+    failed24h: int
+    """Runs that failed for good in that time. Cancelled and skipped ones are in neither."""
+    last_run_ms: int | None
+    """When the newest run was made; None before the first, and after three months without any."""
+
+
 class CronEntry(NamedTuple):
     """One armed cron line of a function."""
 

@@ -1,30 +1,33 @@
 """The store's verbs, in Python. Every method is one round trip unless it says otherwise."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgpack
 import msgspec
 
-from innkeeper_engine.model.effects import GUARD_TAGS, MAX_EFFECTS, TAGS, Effect, Guard, Wait
+from innkeeper_engine.model.effects import GUARD_TAGS, MAX_EFFECTS, Effect, Guard
 from innkeeper_engine.model.state import (
     Applied,
     Due,
-    Lease,
+    FunctionCounts,
     Peeked,
     QueuedEvent,
-    RunSummary,
-    StoredEvent,
     Waiter,
     WaiterQuery,
 )
 from innkeeper_engine.store import scripts
 from innkeeper_engine.store.connection import Address, Argument, Connection, Reply, StoreError
+from innkeeper_engine.store.reading import Reader
+from innkeeper_engine.store.wire import encode_effect, read_counts, read_event, read_lease
 
 NewEvent = tuple[str, str, bytes]
 """(internal id, name, body)."""
 
 APPEND_CHUNK = 256
+COUNT_CHUNK = 200
+"""Functions that one script counts at most."""
 
 
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +43,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """History lines that wait for the recorder at most; older ones go first."""
 
 
-class Store:
+class Store(Reader):
     """The engine's state in one shard of one Redis or Valkey."""
 
     def __init__(
@@ -230,69 +233,26 @@ class Store:
         version: int = await self._script(self._connection, "configure", request)
         return version
 
-    # ---- reading
+    async def function_counts(self, env: str, slugs: Iterable[str]) -> dict[str, FunctionCounts]:
+        """What each of these functions has to do and has done; of one that never ran, nothing.
 
-    async def registry_version(self) -> int:
-        """Rises with every `configure`."""
-        return int(await self.command("GET", self.key("regver")) or 0)
+        One round trip, in scripts of 200 functions each.
+        """
+        wanted = list(dict.fromkeys(slugs))
+        chunks = [wanted[first : first + COUNT_CHUNK] for first in range(0, len(wanted), COUNT_CHUNK)]
+        replies = await asyncio.gather(
+            *(
+                self._script(self._connection, "count", {"functions": [f"{env}/{slug}" for slug in chunk]})
+                for chunk in chunks
+            )
+        )
+        counted = (read_counts(raw) for reply in replies for raw in reply)
+        return dict(zip(wanted, counted, strict=True))
 
-    async def registrations(self, env: str) -> dict[str, bytes]:
-        """App id -> its registration as written."""
-        flat = await self.command("HGETALL", self.key(f"reg:{env}"))
-        return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
-
-    async def environments(self) -> list[str]:
-        """Environments that have had an app."""
-        return sorted(name.decode() for name in await self.command("SMEMBERS", self.key("envs")))
-
-    async def event(self, env: str, event_id: str) -> StoredEvent | None:
-        """An accepted event, while it is kept."""
-        value = await self.command("GET", self.key(f"ev:{env}:{event_id}"))
-        return None if value is None else read_event(event_id, value)
-
-    async def is_routed(self, env: str, seq: int) -> bool:
-        """Whether the event with this number has met everything that it starts, resumes or cancels."""
-        return int(await self.command("GET", self.key(f"ec:{env}")) or 0) >= seq
-
-    async def event_runs(self, env: str, event_id: str) -> list[RunSummary]:
-        """The runs that an event started, oldest first. Two round trips."""
-        ids = await self.command("LRANGE", self.key(f"er:{env}:{event_id}"), 0, -1)
-        runs = [await self.run(run_id.decode()) for run_id in ids]
-        return [run for run in runs if run is not None]
-
-    async def run(self, run_id: str) -> RunSummary | None:
-        """A run's summary, while it is kept."""
-        flat = await self.command("HGETALL", self.key(f"run:{run_id}"))
-        return read_summary(run_id, flat) if flat else None
-
-    async def run_payload(self, run_id: str, *fields: str) -> list[bytes | None]:
-        """Payloads of a run: `o` output, `x` error, `e:<n>` events, results by step id."""
-        reply: list[bytes | None] = await self.command("HMGET", self.key(f"pl:{run_id}"), *fields)
-        return reply
-
-    async def run_state(self, run_id: str) -> dict[str, bytes]:
-        """All payloads of a run (see `run_payload`); empty when it is unknown or no longer kept."""
-        flat = await self.command("HGETALL", self.key(f"pl:{run_id}"))
-        return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
-
-    async def is_live(self, run_id: str) -> bool:
-        """Whether the run has not ended."""
-        return bool(await self.command("EXISTS", self.key(f"st:{run_id}")))
-
-    async def recent_runs(self, env: str, limit: int) -> list[str]:
-        """Ids of the newest runs of an environment, newest first."""
-        ids = await self.command("ZREVRANGE", self.key(f"runs:{env}"), 0, limit - 1)
-        return [run_id.decode() for run_id in ids]
-
-    async def history(self, run_id: str) -> list[bytes]:
-        """The run's notes that the recorder has folded, in order."""
-        notes: list[bytes] = await self.command("LRANGE", self.key(f"h:{run_id}"), 0, -1)
-        return notes
-
-    async def signal_waiter(self, env: str, signal: str) -> str | None:
-        """The pause that waits for a signal."""
-        pause = await self.command("GET", self.key(f"sig:{env}:{signal}"))
-        return None if pause is None else pause.decode()
+    async def live_runs(self, env: str, slugs: Iterable[str]) -> dict[str, int]:
+        """How many runs of each of these functions have not ended. One round trip."""
+        counts = await self.function_counts(env, slugs)
+        return {slug: count.queued + count.running for slug, count in counts.items()}
 
     # ---- inside
 
@@ -334,74 +294,3 @@ class Greeter:
         request = {"executor": executor, "tokens": list(tokens)}
         back: int = await self._store._script(self._connection, "hello", request)
         return back
-
-
-def encode_effect(effect: Effect) -> tuple[Any, ...]:
-    """An effect as the scripts read it: its tag, then its fields."""
-    if isinstance(effect, Wait):
-        conflict = None if effect.conflict is None else [encode_effect(inner) for inner in effect.conflict]
-        then = [encode_effect(inner) for inner in effect.then]
-        return (TAGS[Wait], *effect[:-2], conflict, then)
-    return (TAGS[type(effect)], *effect)
-
-
-def read_event(event_id: str, value: bytes | None) -> StoredEvent:
-    """A stored event from its value `<seq> <received ms>\\n<body>`; one that is gone has an empty body."""
-    if value is None:
-        return StoredEvent(event_id, 0, 0, b"")
-    head, _, body = value.partition(b"\n")
-    seq, _, received = head.partition(b" ")
-    return StoredEvent(event_id, int(seq), int(received), body)
-
-
-def read_lease(raw: list[Any]) -> Lease:
-    """A lease from the scripts' reply."""
-    item_id, token, generation, item_flat, state_flat, stack, payload, step_count = raw
-    item = dict(zip(item_flat[::2], item_flat[1::2], strict=True))
-    state = dict(zip(state_flat[::2], state_flat[1::2], strict=True))
-    env = state[b"e"].decode()
-    return Lease(
-        item=item_id.decode(),
-        token=token.decode(),
-        run=item[b"r"].decode(),
-        kind=item[b"k"].decode(),
-        step=item[b"s"].decode(),
-        attempt=int(item[b"a"]),
-        generation=generation,
-        expiries=int(item[b"x"]),
-        seen=int(item[b"v"]),
-        sealed=item.get(b"d", b""),
-        env=env,
-        slug=state[b"fn"].decode()[len(env) + 1 :],
-        version=int(state[b"ver"]),
-        plan_only=state[b"fp"] == b"1",
-        step_count=step_count,
-        state_bytes=int(state[b"sz"]),
-        event_count=int(state[b"ec"]),
-        queued_ms=int(state[b"q"]),
-        started_ms=int(state[b"t1"]),
-        retries=int(state[b"re"]),
-        stack=tuple(step.decode() for step in stack),
-        payload=None
-        if payload is None
-        else {payload[i].decode(): payload[i + 1] for i in range(0, len(payload), 2)},
-    )
-
-
-def read_summary(run_id: str, flat: list[bytes]) -> RunSummary:
-    """A run's summary from its hash."""
-    fields = {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
-    status: Literal["Scheduled", "Running", "Completed", "Failed", "Cancelled", "Skipped"]
-    status = fields["s"]  # type: ignore[assignment]
-    return RunSummary(
-        id=run_id,
-        env=fields["e"],
-        slug=fields["f"],
-        app=fields["a"],
-        status=status,
-        queued_ms=int(fields["q"]),
-        started_ms=int(fields["t"]) if "t" in fields else None,
-        ended_ms=int(fields["z"]) if "z" in fields else None,
-        event_ids=tuple(fields["ev"].split()),
-        cron=fields.get("cr", ""),
-    )

@@ -1,0 +1,106 @@
+"""What the store knows, asked in single commands: one round trip each unless it says otherwise."""
+
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from innkeeper_engine.model.state import RunSummary, StoredEvent
+from innkeeper_engine.store.connection import Argument, Reply
+from innkeeper_engine.store.wire import read_event, read_summary
+
+
+class Reader(ABC):
+    """The questions that need no script."""
+
+    @abstractmethod
+    def key(self, name: str) -> str:
+        """The full name of a key of this shard."""
+
+    @abstractmethod
+    async def command(self, *command: Argument) -> Reply:
+        """A plain Redis command."""
+
+    async def registry_id(self) -> str:
+        """A random id of this registry, made when it is first asked for.
+
+        Another one means another registry, or one that has lost its data: nothing that was written before is there.
+        """
+        made = secrets.token_hex(16)
+        known = await self.command("SET", self.key("regid"), made, "NX", "GET")
+        return made if known is None else bytes(known).decode()
+
+    async def registry_version(self) -> int:
+        """Rises with every `configure`."""
+        return int(await self.command("GET", self.key("regver")) or 0)
+
+    async def registrations(self, env: str) -> dict[str, bytes]:
+        """App id -> its registration as written."""
+        flat = await self.command("HGETALL", self.key(f"reg:{env}"))
+        return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+
+    async def environments(self) -> list[str]:
+        """Environments that have had an app."""
+        return sorted(name.decode() for name in await self.command("SMEMBERS", self.key("envs")))
+
+    async def event(self, env: str, event_id: str) -> StoredEvent | None:
+        """An accepted event, while it is kept."""
+        value = await self.command("GET", self.key(f"ev:{env}:{event_id}"))
+        return None if value is None else read_event(event_id, value)
+
+    async def is_routed(self, env: str, seq: int) -> bool:
+        """Whether the event with this number has met everything that it starts, resumes or cancels."""
+        return int(await self.command("GET", self.key(f"ec:{env}")) or 0) >= seq
+
+    async def event_runs(self, env: str, event_id: str) -> list[RunSummary]:
+        """The runs that an event started, oldest first. Two round trips."""
+        ids = await self.command("LRANGE", self.key(f"er:{env}:{event_id}"), 0, -1)
+        runs = [await self.run(run_id.decode()) for run_id in ids]
+        return [run for run in runs if run is not None]
+
+    async def run(self, run_id: str) -> RunSummary | None:
+        """A run's summary, while it is kept."""
+        flat = await self.command("HGETALL", self.key(f"run:{run_id}"))
+        return read_summary(run_id, flat) if flat else None
+
+    async def run_payload(self, run_id: str, *fields: str) -> list[bytes | None]:
+        """Payloads of a run: `o` output, `x` error, `e:<n>` events, results by step id."""
+        reply: list[bytes | None] = await self.command("HMGET", self.key(f"pl:{run_id}"), *fields)
+        return reply
+
+    async def run_state(self, run_id: str) -> dict[str, bytes]:
+        """All payloads of a run (see `run_payload`); empty when it is unknown or no longer kept."""
+        flat = await self.command("HGETALL", self.key(f"pl:{run_id}"))
+        return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+
+    async def is_live(self, run_id: str) -> bool:
+        """Whether the run has not ended."""
+        return bool(await self.command("EXISTS", self.key(f"st:{run_id}")))
+
+    async def recent_runs(self, env: str, limit: int) -> list[str]:
+        """Ids of the newest runs of an environment, newest first."""
+        ids = await self.command("ZREVRANGE", self.key(f"runs:{env}"), 0, limit - 1)
+        return [run_id.decode() for run_id in ids]
+
+    async def history(self, run_id: str) -> list[bytes]:
+        """The run's notes that the recorder has folded, in order."""
+        notes: list[bytes] = await self.command("LRANGE", self.key(f"h:{run_id}"), 0, -1)
+        return notes
+
+    async def signal_waiter(self, env: str, signal: str) -> str | None:
+        """The pause that waits for a signal."""
+        pause = await self.command("GET", self.key(f"sig:{env}:{signal}"))
+        return None if pause is None else pause.decode()
+
+    async def some_live_runs(self, env: str, slug: str, most: int) -> list[str]:
+        """Up to `most` runs of a function that have not ended, in no order: those that have begun first."""
+        found: list[str] = []
+        for kind in ("rb", "rq"):
+            if len(found) < most:
+                ids = await self.command("SRANDMEMBER", self.key(f"{kind}:{env}/{slug}"), most - len(found))
+                found += [run_id.decode() for run_id in ids]
+        return found
+
+    async def forget_live_runs(self, env: str, slug: str, runs: Sequence[str]) -> None:
+        """Take runs that have ended off a function's index: an older version ends runs without doing so."""
+        for kind in ("rb", "rq"):
+            await self.command("SREM", self.key(f"{kind}:{env}/{slug}"), *runs)
