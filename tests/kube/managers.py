@@ -1,0 +1,134 @@
+"""Field managers: who owns which field, and what server-side apply makes of it.
+
+The rules are those of structured-merge-diff: an ordinary write takes what it changed from everybody; an apply must not
+change what somebody else owns, unless forced, shares what it applies with equal values, and removes what its manager
+applied before, no longer sends, and nobody else owns.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from tests.kube.errors import Obj, apply_conflict
+from tests.kube.fields import Leaves, Path, from_tree, leaves_of, printed, put, remove, to_tree
+
+
+class Manager(NamedTuple):
+    """Who writes: the same name by another operation or through another subresource is somebody else."""
+
+    name: str
+    operation: str
+    """`Apply` or `Update`."""
+    api_version: str
+    subresource: str = ""
+
+
+class Owned(NamedTuple):
+    """What one manager owns, and since when (RFC 3339, seconds)."""
+
+    paths: frozenset[Path]
+    time: str
+
+
+Managers = dict[Manager, Owned]
+
+
+def parse_managers(entries: object) -> Managers:
+    """The managers of an object's `metadata.managedFields`; entries that are no entries are left out."""
+    found: Managers = {}
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, dict) and entry.get("operation") in {"Apply", "Update"}:
+            who = Manager(
+                str(entry.get("manager", "")),
+                entry["operation"],
+                str(entry.get("apiVersion", "")),
+                str(entry.get("subresource", "")),
+            )
+            owned = Owned(frozenset(from_tree(entry.get("fieldsV1") or {})), str(entry.get("time", "")))
+            found[who] = owned
+    return found
+
+
+def written_managers(managers: Managers) -> list[Obj]:
+    """`metadata.managedFields`: applies first, then by time and name."""
+    entries: list[Obj] = []
+    for who, owned in sorted(
+        managers.items(),
+        key=lambda pair: (pair[0].operation, pair[1].time, pair[0].name, pair[0].subresource),
+    ):
+        entry: Obj = {
+            "manager": who.name,
+            "operation": who.operation,
+            "apiVersion": who.api_version,
+            "time": owned.time,
+            "fieldsType": "FieldsV1",
+            "fieldsV1": to_tree(owned.paths),
+        }
+        if who.subresource:
+            entry["subresource"] = who.subresource
+        entries.append(entry)
+    return entries
+
+
+def same_owners(one: Managers, other: Managers) -> bool:
+    """Whether everybody owns the same, whatever the times."""
+    return {who: owned.paths for who, owned in one.items()} == {who: o.paths for who, o in other.items()}
+
+
+def after_update(managers: Managers, me: Manager, before: Leaves, after: Leaves, now: str) -> Managers:
+    """Owners after an ordinary write that turned `before` into `after`."""
+    changed = frozenset(p for p, value in after.items() if p not in before or before[p] != value)
+    removed = frozenset(p for p in before if p not in after)
+    result = _without(managers, me, changed | removed)
+    mine = managers.get(me, Owned(frozenset(), now))
+    paths = (mine.paths - removed) | changed
+    if paths:
+        moved = bool(changed or removed & mine.paths)
+        result[me] = Owned(paths, now if moved else mine.time)
+    return result
+
+
+def _without(managers: Managers, me: Manager, lost: frozenset[Path]) -> Managers:
+    result: Managers = {}
+    for who, owned in managers.items():
+        if who != me and (kept := owned.paths - lost):
+            result[who] = Owned(kept, owned.time)
+    return result
+
+
+def apply(
+    live: Obj, applied: Obj, schema: Obj, managers: Managers, me: Manager, *, force: bool, now: str
+) -> tuple[Obj, Managers]:
+    """The object and its owners after `me` applied `applied` onto `live`, which is changed in place.
+
+    Raises 409 with a cause per field if somebody else owns a field with another value and `force` is off.
+    """
+    mine = leaves_of(applied, schema)
+    changed = _changed(leaves_of(live, schema), mine)
+    contested = {
+        (who, path) for who, owned in managers.items() if who != me for path in owned.paths if path in changed
+    }
+    if contested and not force:
+        raise apply_conflict([(_printed_owner(who, managers[who]), printed(path)) for who, path in contested])
+    result = _without(managers, me, frozenset(path for _, path in contested))
+    before = managers.get(me, Owned(frozenset(), now))
+    still_owned = set(mine).union(*(owned.paths for owned in result.values()))
+    for path, value in mine.items():
+        put(live, path, value)
+    for path in sorted(before.paths - mine.keys(), key=len, reverse=True):
+        if not any(other[: len(path)] == path for other in still_owned):
+            remove(live, path)
+    if mine:
+        result[me] = Owned(frozenset(mine), now if changed or before.paths != mine.keys() else before.time)
+    return live, result
+
+
+def _changed(live: Leaves, mine: Leaves) -> Mapping[Path, object]:
+    return {path: value for path, value in mine.items() if path not in live or live[path] != value}
+
+
+def _printed_owner(who: Manager, owned: Owned) -> str:
+    told = f'"{who.name}"'
+    if who.subresource:
+        told += f' with subresource "{who.subresource}"'
+    told += f" using {who.api_version}"
+    return f"{told} at {owned.time}" if who.operation == "Update" and owned.time else told
