@@ -48,6 +48,15 @@ def dev_egress(role: DevRole) -> EgressPolicy:
     return dataclasses.replace(dev, allow_networks=allowed.allow_networks, allow_hosts=allowed.allow_hosts)
 
 
+def own_target(role: ExecutorRole | DevRole) -> Target:
+    """The keys for apps that have none of their own; with an operator all have."""
+    if isinstance(role, ExecutorRole) and role.managed:
+        return Target()
+    return Target(
+        signing_key=reveal(role.signing_key), signing_key_fallback=reveal(role.signing_key_fallback)
+    )
+
+
 def make_executor(
     role: ExecutorRole | DevRole,
     address: Address,
@@ -64,9 +73,7 @@ def make_executor(
         executor_settings(role),
         driver=HttpDriver(apps, SystemClock()),
         encryption_key=encryption_key,
-        target=Target(
-            signing_key=reveal(role.signing_key), signing_key_fallback=reveal(role.signing_key_fallback)
-        ),
+        target=own_target(role),
         fetch_egress=users,
         on_run=on_run,
     )

@@ -13,6 +13,7 @@ from innkeeper_engine.store import durability
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
 from innkeeper_gateway.app import GatewayApp, create_app
+from innkeeper_gateway.registrars import Registrar
 from innkeeper_gateway.server import GatewayServer, GatewayStartError
 from innkeeper_gateway.settings import GatewaySettings
 
@@ -31,17 +32,26 @@ def store_settings(role: ExecutorRole | DevRole | GatewayRole) -> StoreSettings:
 
 def gateway_settings(role: GatewayRole) -> GatewaySettings:
     """The gateway's own settings from the role's."""
+    if role.managed:
+        return GatewaySettings(
+            managed=True,
+            trusted_proxies=role.trusted_proxies,
+            auto_register=role.auto_register or "Existing",
+            version=VERSION,
+        )
     return GatewaySettings(
-        event_keys=tuple(key.get_secret_value() for key in role.event_key),
+        event_keys=tuple(key.get_secret_value() for key in role.event_key or ()),
         signing_key=reveal(role.signing_key),
         signing_key_fallback=reveal(role.signing_key_fallback),
+        trusted_proxies=role.trusted_proxies,
+        auto_register=role.auto_register or "Always",
         version=VERSION,
     )
 
 
-def make_app(settings: GatewaySettings, store: Store) -> GatewayApp:
-    """The gateway's app on a store that is, or will be, open."""
-    return create_app(settings, store, Registries(store), SystemClock(), RandomIds())
+def make_app(settings: GatewaySettings, store: Store, registrar: Registrar | None = None) -> GatewayApp:
+    """The gateway's app on a store that is, or will be, open; `registrar` as for `create_app`."""
+    return create_app(settings, store, Registries(store), SystemClock(), RandomIds(), registrar=registrar)
 
 
 async def listen(server: GatewayServer) -> None:

@@ -6,6 +6,7 @@ Kubernetes and Docker hand out Secrets. Errors name the variable and how to get 
 
 import base64
 import binascii
+import ipaddress
 import os
 import re
 from pathlib import Path
@@ -18,9 +19,11 @@ from pydantic import (
     SecretBytes,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticKnownError
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -35,6 +38,7 @@ PREFIX = "INNKEEPER_"
 
 LogFormat = Literal["json", "console"]
 LogLevel = Literal["debug", "info", "warning", "error"]
+AutoRegister = Literal["Never", "Existing", "Always"]
 
 LOG_FORMATS: tuple[str, ...] = get_args(LogFormat)
 
@@ -94,10 +98,31 @@ def _check_redis_url(value: SecretStr) -> SecretStr:
     return value
 
 
-def _check_event_keys(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-    if not value:
+T = TypeVar("T")
+
+
+def _check_event_keys(value: tuple[SecretStr, ...] | None) -> tuple[SecretStr, ...] | None:
+    if value is not None and not value:
         raise ValueError(f"must be one key, or several with commas between them; {_MAKE_KEY}")
     return value
+
+
+def _unless_managed(value: T | None, info: ValidationInfo) -> T | None:
+    """A key that must be there, but where an operator keeps all keys: then none is read here."""
+    if info.data.get("managed"):
+        return None
+    if value is None:
+        raise PydanticKnownError("missing")
+    return value
+
+
+def _check_networks(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        try:
+            ipaddress.ip_network(value)
+        except ValueError as error:
+            raise ValueError(f"{value!r} is no network, such as 10.1.0.0/16: {error}") from None
+    return values
 
 
 def _check_egress(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -107,10 +132,12 @@ def _check_egress(values: tuple[str, ...]) -> tuple[str, ...]:
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 SigningKey = Annotated[SecretStr, AfterValidator(_check_signing_key)]
+OwnSigningKey = Annotated[SigningKey | None, AfterValidator(_unless_managed)]
 EncryptionKey = Annotated[SecretBytes, BeforeValidator(_spell_encryption_key)]
 EventKeys = Annotated[
-    tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_event_keys)
+    tuple[SecretStr, ...] | None, NoDecode, BeforeValidator(_split), AfterValidator(_check_event_keys)
 ]
+Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_networks)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
 Backoff = Annotated[
     tuple[Seconds, ...], NoDecode, BeforeValidator(_split), Field(min_length=1, max_length=32)
@@ -169,6 +196,10 @@ class Role(BaseSettings):
         {"redis_url", "event_key", "signing_key", "signing_key_fallback", "encryption_key"}
     )
 
+    # First: whether keys are needed depends on it.
+    managed: bool = False
+    """Whether an operator keeps environments, apps and their keys in the store: gateways and executors read none of
+    their own then."""
     redis_url: RedisUrl | None = None
     signing_key: SigningKey | None = None
     signing_key_fallback: SigningKey | None = None
@@ -226,8 +257,12 @@ class GatewayRole(_Listens, _Leases):
     """`innkeeper gateway`: it does not start without its keys. What is sealed is for executors alone to open."""
 
     redis_url: RedisUrl
-    event_key: EventKeys
-    signing_key: SigningKey
+    event_key: Annotated[EventKeys, AfterValidator(_unless_managed)] = Field(None, validate_default=True)
+    signing_key: OwnSigningKey = Field(None, validate_default=True)
+    auto_register: AutoRegister | None = None
+    """Which apps may register themselves; by default Always, with an operator Existing: those that are declared."""
+    trusted_proxies: Networks = ()
+    """Networks (CIDR) of proxies whose `X-Forwarded-For` is believed, for event keys that are bound to addresses."""
 
 
 class SyncRole(Role):
@@ -245,7 +280,7 @@ class ExecutorRole(_Works):
     """Where `/live` and `/ready` are answered; nowhere by default."""
 
     redis_url: RedisUrl
-    signing_key: SigningKey
+    signing_key: OwnSigningKey = Field(None, validate_default=True)
     encryption_key: EncryptionKey
 
 
@@ -302,7 +337,7 @@ class OperatorRole(ReleaseRole):
     secret_mode: Literal["Labelled", "Named"] = "Labelled"  # noqa: S105 - a mode, no secret
     keys_generate: bool = True
     """Make the keys of a namespace where there are none; never in the mode Named."""
-    auto_register: Literal["Never", "Existing", "Always"] = "Existing"
+    auto_register: AutoRegister = "Existing"
     base_url: str = ""
     """Where apps reach the gateway, for the variables that are made for them."""
     lease_namespace: Annotated[str, Field(min_length=1)] = "default"
@@ -319,7 +354,7 @@ class DevRole(_Listens, _Works):
     """`innkeeper dev`: needs nothing, takes all."""
 
     host: str = "127.0.0.1"
-    event_key: EventKeys | None = None
+    event_key: EventKeys = None
     log_level: LogLevel = "warning"
     log_format: LogFormat = "console"
     grace_s: Seconds = 5.0
