@@ -101,7 +101,9 @@ class KubeEmulator:
         """Serve, with the objects there are. After `stop`, it is the same API server, restarted."""
 
         async def serve() -> None:
-            runner = web.ServerRunner(web.Server(self._server.handle, access_log=None), shutdown_timeout=0.1)
+            # Cancelled when the client is gone: else a watch would stay until it has something to send.
+            server = web.Server(self._server.handle, handler_cancellation=True, access_log=None)
+            runner = web.ServerRunner(server, shutdown_timeout=0.1)
             await runner.setup()
             await web.SockSite(runner, _bound(self.port)).start()
             self._runner = runner
@@ -128,7 +130,15 @@ class KubeEmulator:
 
     def close(self) -> None:
         """End it for good."""
+
+        async def settle() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
         self.stop()
+        self._await(settle)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_STEP_TIMEOUT_S)
         self._loop.close()

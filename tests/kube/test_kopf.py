@@ -1,39 +1,53 @@
 """An operator on kopf, in this process, against the emulator."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import kopf
 import pytest
 
 from tests.kube.emulator import KubeEmulator
+from tests.kube.running import OperatorThread
 from tests.kube.samples import cake, crd
 
 
+class Event(NamedTuple):
+    """One event; `type` is None for objects of a list."""
+
+    type: str | None
+    name: str
+    spec: dict[str, Any]
+
+
 class Seen:
-    """What an operator was told of, by name, and somebody who waits for it."""
+    """What an operator was told of, and somebody who waits for it."""
 
     def __init__(self) -> None:
-        self.events: list[tuple[str | None, str, dict[str, Any]]] = []
-        self._changed = asyncio.Condition()
+        self.events: list[Event] = []
+        self._changed = threading.Condition()
 
-    async def note(self, kind: str | None, name: str, spec: dict[str, Any]) -> None:
+    def note(self, event: Event) -> None:
         """Take down one event."""
-        async with self._changed:
-            self.events.append((kind, name, spec))
+        with self._changed:
+            self.events.append(event)
             self._changed.notify_all()
 
-    async def until(self, holds: Callable[[list[tuple[str | None, str, dict[str, Any]]]], bool]) -> None:
+    def until(self, holds: Callable[[list[Event]], bool]) -> None:
         """Wait until something holds of all events so far."""
-        async with asyncio.timeout(20), self._changed:
-            await self._changed.wait_for(lambda: holds(self.events))
+        with self._changed:
+            assert self._changed.wait_for(lambda: holds(self.events), 20), f"only saw {self.events}"
+
+    def until_named(self, name: str) -> None:
+        """Wait for any event of an object."""
+        self.until(lambda events: name in [event.name for event in events])
 
 
 @pytest.fixture
-async def seen(emulator: KubeEmulator) -> AsyncIterator[Seen]:
-    """An operator that notes the events of Cakes, running."""
+def seen(emulator: KubeEmulator) -> Iterator[Seen]:
+    """An operator that notes the events of Cakes, and has listed one that is called `first`."""
     emulator.install_crds([crd()])
+    emulator.put(cake("first"))
     found = Seen()
     registry = kopf.OperatorRegistry()
 
@@ -48,60 +62,52 @@ async def seen(emulator: KubeEmulator) -> AsyncIterator[Seen]:
 
     @kopf.on.event("test.dev", "v1", "cakes", registry=registry)
     async def on_cake(type: str | None, name: str, spec: kopf.Spec, **_: Any) -> None:  # noqa: A002
-        await found.note(type, name, dict(spec))
+        found.note(Event(type, name, dict(spec)))
 
-    stop = asyncio.Event()
-    ready = asyncio.Event()
-    operator = asyncio.create_task(
-        kopf.operator(registry=registry, standalone=True, clusterwide=True, stop_flag=stop, ready_flag=ready)
-    )
-    await ready.wait()
-    yield found
-    stop.set()
-    await operator
+    with OperatorThread(registry, clusterwide=True):
+        found.until_named("first")
+        yield found
 
 
-async def test_an_operator_is_told_of_what_there_is_and_of_what_comes(
-    emulator: KubeEmulator, seen: Seen
-) -> None:
-    """Listed, added, changed and deleted objects are events."""
+def test_an_operator_is_told_of_what_there_is_and_of_what_comes(emulator: KubeEmulator, seen: Seen) -> None:
+    """Added, changed and deleted objects are events; watching writes nothing."""
     emulator.put(cake("a"))
-    await seen.until(lambda events: ("ADDED", "a") in [e[:2] for e in events])
+    seen.until(lambda events: Event("ADDED", "a", {"flavour": "plum", "layers": 1}) in events)
     emulator.put(cake("a", layers=3))
-    await seen.until(lambda events: events[-1] == ("MODIFIED", "a", {"flavour": "plum", "layers": 3}))
+    seen.until(lambda events: events[-1] == Event("MODIFIED", "a", {"flavour": "plum", "layers": 3}))
     emulator.delete("cakes", "default", "a")
-    await seen.until(lambda events: events[-1][:2] == ("DELETED", "a"))
-    assert [w for w in emulator.writes if w.resource == "cakes"] == []
+    seen.until(lambda events: events[-1].type == "DELETED")
+    assert seen.events[0].type is None
+    assert emulator.writes == []
 
 
-async def test_an_operator_survives_a_restart_of_the_api(emulator: KubeEmulator, seen: Seen) -> None:
-    """What changed before and after an outage is seen."""
-    emulator.put(cake("a"))
-    await seen.until(lambda events: "a" in [e[1] for e in events])
+def test_an_operator_survives_a_restart_of_the_api(emulator: KubeEmulator, seen: Seen) -> None:
+    """What changed during and after an outage is seen."""
     emulator.stop()
-    emulator.put(cake("b"))
+    emulator.put(cake("meanwhile"))
     emulator.start()
-    await seen.until(lambda events: "b" in [e[1] for e in events])
-    emulator.put(cake("c"))
-    await seen.until(lambda events: "c" in [e[1] for e in events])
+    seen.until_named("meanwhile")
+    emulator.put(cake("after"))
+    seen.until_named("after")
 
 
-async def test_an_operator_lists_again_when_its_watch_is_too_old(emulator: KubeEmulator, seen: Seen) -> None:
-    """An object that appeared where the history is lost comes with the next list."""
+def test_an_operator_lists_again_when_its_watch_is_too_old(emulator: KubeEmulator, seen: Seen) -> None:
+    """After an ERROR 410, and after a lost connection whose version is gone."""
     emulator.put(cake("a"))
-    await seen.until(lambda events: ("ADDED", "a") in [e[:2] for e in events])
-    emulator.put(cake("b"))
+    seen.until_named("a")
     emulator.expire_watches()
-    await seen.until(lambda events: (None, "a") in [e[:2] for e in events] and "b" in [e[1] for e in events])
+    seen.until(lambda events: None in [event.type for event in events if event.name == "a"])
+    emulator.put(cake("b"))
+    seen.until_named("b")
     emulator.compact()
     emulator.drop_watches()
-    await seen.until(lambda events: [e[:2] for e in events].count((None, "a")) == 2)
+    seen.until(lambda events: None in [event.type for event in events if event.name == "b"])
 
 
-async def test_an_operator_waits_out_refused_requests(emulator: KubeEmulator, seen: Seen) -> None:
-    """Errors 429 and 503 are asked again."""
+def test_an_operator_waits_out_refused_requests(emulator: KubeEmulator, seen: Seen) -> None:
+    """Errors 503 and 429 are asked again."""
     emulator.refuse(503, times=2)
     emulator.refuse(429, times=1, retry_after_s=0)
     emulator.expire_watches()
     emulator.put(cake("late"))
-    await seen.until(lambda events: "late" in [e[1] for e in events])
+    seen.until_named("late")
