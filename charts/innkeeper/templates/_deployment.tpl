@@ -12,7 +12,7 @@ apiVersion: apps/v1
 kind: Deployment
 metadata:
   name: {{ include "innkeeper.fullname" $root }}-{{ $role }}
-  namespace: {{ $root.Release.Namespace }}
+  namespace: {{ $root.Release.Namespace | quote }}
   labels:
     {{- include "innkeeper.labels" $scope | nindent 4 }}
 spec:
@@ -52,7 +52,7 @@ spec:
       {{- end }}
       containers:
         - name: {{ $role }}
-          image: {{ include "innkeeper.image" (dict "image" $root.Values.image "tag" $root.Chart.AppVersion) }}
+          image: {{ include "innkeeper.image" (dict "image" $root.Values.image "tag" $root.Chart.AppVersion) | quote }}
           imagePullPolicy: {{ $root.Values.image.pullPolicy }}
           args: [{{ $role }}]
           env:

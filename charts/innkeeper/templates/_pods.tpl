@@ -18,7 +18,7 @@ securityContext:
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- end }}
@@ -36,7 +36,7 @@ securityContext:
 {{/* Where pods go. values (of the role) */}}
 {{- define "innkeeper.placement" -}}
 {{- with .values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .values.nodeSelector }}
 nodeSelector:
@@ -59,7 +59,7 @@ affinity:
 topologySpreadConstraints:
   {{- range $spread.topologyKeys }}
   - maxSkew: 1
-    topologyKey: {{ . }}
+    topologyKey: {{ . | quote }}
     whenUnsatisfiable: {{ $spread.whenUnsatisfiable }}
     labelSelector:
       matchLabels:
@@ -86,26 +86,42 @@ topologySpreadConstraints:
     defaultMode: 0440
     sources:
       - secret:
-          name: {{ include "innkeeper.redisSecret" .root }}
+          name: {{ include "innkeeper.redisSecret" .root | quote }}
           items:
-            - key: {{ include "innkeeper.redisSecretKey" .root }}
+            - key: {{ include "innkeeper.redisSecretKey" .root | quote }}
               path: redis-url
       {{- if ne .role "gateway" }}
       - secret:
-          name: {{ include "innkeeper.encryptionSecret" .root }}
+          name: {{ include "innkeeper.encryptionSecret" .root | quote }}
           items:
-            - key: {{ include "innkeeper.encryptionSecretKey" .root }}
+            - key: {{ include "innkeeper.encryptionSecretKey" .root | quote }}
               path: encryption-key
       {{- end }}
+{{- end }}
+
+{{- define "innkeeper.logSettings" -}}
+- name: INNKEEPER_LOG_LEVEL
+  value: {{ .Values.log.level }}
+- name: INNKEEPER_LOG_FORMAT
+  value: {{ .Values.log.format }}
+{{- end }}
+
+{{/* What an operator looks after, and the Lease that says which one is active. */}}
+{{- define "innkeeper.scopeSettings" -}}
+{{- with .Values.watch.namespaces -}}
+- name: INNKEEPER_WATCH_NAMESPACES
+  value: {{ join "," . | quote }}
+{{ end -}}
+- name: INNKEEPER_LEASE_NAMESPACE
+  value: {{ .Release.Namespace | quote }}
+- name: INNKEEPER_LEASE_NAME
+  value: {{ include "innkeeper.fullname" . }}-operator
 {{- end }}
 
 {{/* root, role */}}
 {{- define "innkeeper.commonSettings" -}}
 {{- $values := .root.Values -}}
-- name: INNKEEPER_LOG_LEVEL
-  value: {{ $values.log.level }}
-- name: INNKEEPER_LOG_FORMAT
-  value: {{ $values.log.format }}
+{{ include "innkeeper.logSettings" .root }}
 - name: INNKEEPER_HOST
   value: {{ $values.listenHost | quote }}
 - name: INNKEEPER_PORT
@@ -151,10 +167,9 @@ topologySpreadConstraints:
 {{ include "innkeeper.commonSettings" . }}
 - name: INNKEEPER_BASE_URL
   value: {{ include "innkeeper.baseUrl" .root | quote }}
-{{- with $values.watch.namespaces }}
-- name: INNKEEPER_WATCH_NAMESPACES
-  value: {{ join "," . | quote }}
-{{- end }}
+- name: INNKEEPER_CLUSTER_DOMAIN
+  value: {{ $values.clusterDomain | quote }}
+{{ include "innkeeper.scopeSettings" .root }}
 {{- with $values.watch.environments }}
 {{- $pairs := list }}
 {{- range $namespace, $environment := . }}
@@ -175,10 +190,6 @@ topologySpreadConstraints:
 {{- end }}
 - name: INNKEEPER_STATUS_COUNTERS
   value: {{ $values.operator.statusCounters | quote }}
-- name: INNKEEPER_LEASE_NAMESPACE
-  value: {{ .root.Release.Namespace }}
-- name: INNKEEPER_LEASE_NAME
-  value: {{ include "innkeeper.fullname" .root }}-operator
 {{- with $values.egress.allow }}
 - name: INNKEEPER_EGRESS_ALLOW
   value: {{ join "," . | quote }}

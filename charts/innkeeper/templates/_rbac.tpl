@@ -1,7 +1,7 @@
 {{- define "innkeeper.operatorSubject" -}}
 - kind: ServiceAccount
   name: {{ include "innkeeper.fullname" . }}-operator
-  namespace: {{ .Release.Namespace }}
+  namespace: {{ .Release.Namespace | quote }}
 {{- end }}
 
 {{/* What the operator does in every namespace that it looks after. It writes with apply and patch alone. */}}
@@ -17,7 +17,7 @@
   verbs: [get, list, watch]
 - apiGroups: [innkeeper.dev]
   resources: [inngestapps/status, functions/status, webhooks/status]
-  verbs: [get, patch]
+  verbs: [patch]
 - apiGroups: [innkeeper.dev]
   resources: [inngestapps/finalizers]
   verbs: [update]
@@ -29,7 +29,7 @@
   verbs: [get, list, watch]
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- if eq .Values.secrets.mode "Labelled" }}
 - apiGroups: [""]
   resources: [secrets]

@@ -1,0 +1,440 @@
+"""Pods: Pod Security `restricted`, settings that the roles know, probes that are answered, time to drain."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from innkeeper_cli import probes, settings
+from innkeeper_cli.main import main
+from innkeeper_gateway import health
+from innkeeper_operator import health as operator_health
+from tests.chart.conftest import Render
+from tests.chart.rendering import COMPONENT, ROLES, Json, Pod, Release, decoded, values_of
+
+MODELS = {"gateway": "GatewayRole", "executor": "ExecutorRole", "operator": "OperatorRole"}
+SECRETS_AT = "/run/innkeeper/secrets"
+
+
+def role_pods(release: Release) -> list[Pod]:
+    """The pods that run a role."""
+    return [release.pod(role) for role in ROLES]
+
+
+def model_of(role: str) -> type[settings.Role]:
+    """The settings model of a role."""
+    found: type[settings.Role] = getattr(settings, MODELS[role])
+    return found
+
+
+# ---- security
+
+
+def test_every_pod_is_restricted(release: Release) -> None:
+    """What the Pod Security Standard `restricted` asks for, and a file system that nobody writes to."""
+    pods = list(release.pods())
+    assert {pod.component for pod in pods} >= {*ROLES, "test"}
+    for pod in pods:
+        security = pod.spec["securityContext"]
+        assert security["runAsNonRoot"] is True
+        assert security.get("runAsUser") != 0
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        for field in ("hostNetwork", "hostPID", "hostIPC", "initContainers", "ephemeralContainers"):
+            assert field not in pod.spec
+        assert pod.container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "privileged": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert all("hostPort" not in port for port in pod.container.get("ports", ()))
+        for volume in pod.spec.get("volumes", ()):
+            assert volume.keys() & {"configMap", "emptyDir", "projected", "secret"}, volume["name"]
+
+
+def test_users_are_numbers_that_are_not_root(default: Release) -> None:
+    """So that the kubelet can tell without asking the image."""
+    users = {pod.component: pod.spec["securityContext"]["runAsUser"] for pod in default.pods()}
+    assert users == dict.fromkeys((*ROLES, "uninstall", "test"), 65532) | {"valkey": 999}
+
+
+def test_users_can_be_left_to_the_platform(releases: dict[str, Release]) -> None:
+    for pod in role_pods(releases["minimal"]):
+        assert not pod.spec["securityContext"].keys() & {"runAsUser", "runAsGroup", "fsGroup"}
+
+
+def test_only_operator_and_gateway_hold_a_token(default: Release, releases: dict[str, Release]) -> None:
+    def holders(release: Release) -> set[str]:
+        assert all(each["automountServiceAccountToken"] is False for each in release.of("ServiceAccount"))
+        return {pod.component for pod in release.pods() if pod.spec["automountServiceAccountToken"]}
+
+    # The hook before the uninstallation does the operator's work, as the operator.
+    assert holders(default) == {"operator", "gateway", "uninstall"}
+    assert default.pod("uninstall").spec["serviceAccountName"] == "innkeeper-operator"
+    assert holders(releases["minimal"]) == {"operator"}
+
+
+def test_no_variables_of_services_come_in(release: Release) -> None:
+    """A Service called "innkeeper" would set INNKEEPER_PORT to tcp://..."""
+    assert all(pod.spec["enableServiceLinks"] is False for pod in release.pods())
+
+
+def test_what_is_written_to_is_a_volume(release: Release) -> None:
+    for pod in role_pods(release):
+        mounts = {mount["mountPath"]: mount for mount in pod.container["volumeMounts"]}
+        assert mounts["/tmp"].get("readOnly") is not True
+        assert mounts[SECRETS_AT]["readOnly"] is True
+
+
+def test_every_container_says_what_it_needs(release: Release) -> None:
+    for pod in release.pods():
+        resources = pod.container["resources"]
+        assert resources["requests"].keys() == {"cpu", "memory"}
+        assert "memory" in resources["limits"]
+
+
+# ---- settings
+
+
+def test_every_variable_is_a_setting_of_its_role(release: Release) -> None:
+    for pod in role_pods(release):
+        known = model_of(pod.component).model_fields
+        for variable in pod.env:
+            if not variable.startswith(settings.PREFIX):
+                continue
+            name = variable.removeprefix(settings.PREFIX).lower()
+            if name.endswith("_file"):
+                name = name.removesuffix("_file")
+                assert name in settings.Role.SECRETS, variable
+            assert name in known, f"{variable} is no setting of {pod.component}"
+
+
+@pytest.fixture
+def files(tmp_path: Path, default: Release) -> Path:
+    """The files that a pod of the default release finds under /run/innkeeper/secrets."""
+    sources = default.pod("operator").spec["volumes"][0]["projected"]["sources"]
+    secrets = {each["metadata"]["name"]: decoded(each) for each in default.of("Secret")}
+    for source in (each["secret"] for each in sources):
+        for item in source["items"]:
+            (tmp_path / item["path"]).write_text(secrets[source["name"]][item["key"]], encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["default", "everything", "namespaced", "minimal", "external-redis"])
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_starts_with_what_its_pod_gives_it(
+    releases: dict[str, Release], files: Path, monkeypatch: pytest.MonkeyPatch, name: str, role: str
+) -> None:
+    pod = releases[name].pod(role)
+    for variable, value in pod.env.items():
+        monkeypatch.setenv(variable, value.replace(SECRETS_AT, str(files)))
+    found = settings.load(model_of(role)).model_dump()
+    port = pod.container["ports"][0]["containerPort"]
+    assert found["port"] == port
+    assert found["redis_url"].get_secret_value().endswith("@innkeeper-valkey.innkeeper-system.svc:6379/0")
+    if role == "gateway":
+        assert found["encryption_key"] is None, "what is sealed is not for gateways to open"
+    else:
+        assert len(found["encryption_key"].get_secret_value()) == 32
+    if role != "operator":
+        assert found["managed"] is True
+
+
+def test_the_values_reach_the_settings(
+    releases: dict[str, Release], files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in releases["everything"].pod("executor").env.items():
+        monkeypatch.setenv(variable, value.replace(SECRETS_AT, str(files)))
+    found = settings.load(settings.ExecutorRole)
+    assert found.capacity == 100_000
+    assert found.beat_s == 12.5
+    assert found.lease_s == 60
+    assert found.retry_backoff_s == (0.5, 1, 30)
+    assert found.retry_jitter_s == 0
+    assert found.grace_s == 7200
+    assert found.egress_allow == ("10.1.0.0/16", "billing.internal")
+    assert found.host == "::"
+    assert (found.log_level, found.log_format) == ("debug", "console")
+
+
+def test_the_operator_is_told_what_the_values_say(releases: dict[str, Release]) -> None:
+    everything = releases["everything"].pod("operator").env
+    assert everything["INNKEEPER_BASE_URL"] == "https://innkeeper.example.com/in"
+    assert everything["INNKEEPER_AUTO_REGISTER"] == "Always"
+    assert everything["INNKEEPER_DEFAULT_ACCOUNT"] == "acme"
+    assert everything["INNKEEPER_KEYS_GENERATE"] == "true"
+    assert everything["INNKEEPER_SECRET_MODE"] == "Labelled"
+    assert everything["INNKEEPER_EGRESS_ALLOW"] == "10.1.0.0/16,billing.internal"
+    assert "INNKEEPER_WATCH_NAMESPACES" not in everything, "all of them"
+    namespaced = releases["namespaced"].pod("operator").env
+    assert namespaced["INNKEEPER_WATCH_NAMESPACES"] == "shop,shop-eu"
+    assert namespaced["INNKEEPER_ENVIRONMENTS"] == "shop-eu=shop"
+    assert namespaced["INNKEEPER_SECRET_MODE"] == "Named"
+    assert namespaced["INNKEEPER_KEYS_GENERATE"] == "false", "it could not write them"
+    assert namespaced["INNKEEPER_LEASE_NAMESPACE"] == "innkeeper-system"
+    assert namespaced["INNKEEPER_LEASE_NAME"] == "durable-operator"
+    assert namespaced["INNKEEPER_BASE_URL"] == "http://durable-gateway.innkeeper-system.svc:8288"
+    assert releases["minimal"].pod("operator").env["INNKEEPER_STATUS_COUNTERS"] == "false"
+
+
+def test_the_uninstall_hook_needs_neither_redis_nor_a_key(release: Release) -> None:
+    """It is told where to look and which Lease is the operator's, and works when the Secrets have gone already."""
+    operator = release.pod("operator")
+    for hook in (pod for pod in release.pods() if pod.component == "uninstall"):
+        assert hook.env.items() <= operator.env.items()
+        scope = {name for name in operator.env if "_LEASE_" in name or "_LOG_" in name or "_WATCH_" in name}
+        assert hook.env.keys() == scope
+        assert [volume["name"] for volume in hook.spec["volumes"]] == ["tmp"]
+
+
+@pytest.mark.parametrize("leases", [(30, 10), (31, 10.3)])
+def test_defaults_are_those_of_the_program(
+    default: Release, render_chart: Render, leases: tuple[float, float]
+) -> None:
+    """What the values say by default is what a role without settings does (but for the longer drain)."""
+    env = default.pod("executor").env
+    model = settings.ExecutorRole.model_fields
+    for name in ("capacity", "beat_s", "retry_jitter_s", "lease_s", "log_level", "log_format", "host"):
+        assert env[f"INNKEEPER_{name.upper()}"] == format(
+            model[name].default, "g" if name.endswith("_s") else ""
+        )
+    assert default.pod("operator").env["INNKEEPER_HOST"] == "0.0.0.0"
+    lease, beat = leases
+    other = render_chart({"leaseSeconds": lease, "executor": {"beatSeconds": beat}}).pod("executor").env
+    assert (other["INNKEEPER_LEASE_S"], other["INNKEEPER_BEAT_S"]) == (f"{lease:g}", f"{beat:g}")
+
+
+def test_gateway_and_executor_agree_on_leases(release: Release) -> None:
+    leases = {release.pod(role).env["INNKEEPER_LEASE_S"] for role in ("gateway", "executor")}
+    assert len(leases) == 1
+
+
+# ---- secrets
+
+
+def test_no_secret_is_outside_of_a_secret(default: Release) -> None:
+    """Neither as a variable nor in a ConfigMap, an argument or a note."""
+    secrets = [value for each in default.of("Secret") for value in decoded(each).values()]
+    assert len(secrets) == 3
+    text = default.notes + json.dumps([each for each in default.objects if each["kind"] != "Secret"])
+    for secret in secrets:
+        assert secret not in text
+
+
+def test_secret_settings_come_from_files(release: Release) -> None:
+    for pod in role_pods(release):
+        for name in settings.Role.SECRETS:
+            assert f"INNKEEPER_{name.upper()}" not in {item["name"] for item in pod.container["env"]}
+        told = {value for name, value in pod.env.items() if name.endswith("_FILE") and "SSL" not in name}
+        (volume,) = (each["projected"] for each in pod.spec["volumes"] if each["name"] == "secrets")
+        mounted = {item["path"] for source in volume["sources"] for item in source["secret"]["items"]}
+        assert told == {f"{SECRETS_AT}/{path}" for path in mounted}
+        assert volume["defaultMode"] == 0o440
+
+
+def test_gateways_do_not_get_the_encryption_key(release: Release) -> None:
+    assert "encryption" not in json.dumps(release.pod("gateway").owner)
+
+
+# ---- probes, commands, ends
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_pod_runs_a_command_that_there_is(default: Release, role: str) -> None:
+    args = default.pod(role).container["args"]
+    assert args == [role]
+    assert "command" not in default.pod(role).container, "the image's entry point is innkeeper"
+    assert CliRunner().invoke(main, [*args, "--help"]).exit_code == 0
+
+
+def test_the_uninstall_hook_runs_a_command_that_there_is(default: Release) -> None:
+    args = default.pod("uninstall").container["args"]
+    assert args == ["operator", "release"]
+    answer = CliRunner().invoke(main, [*args, "--help"])
+    assert answer.exit_code == 0, answer.output
+    assert "finalizer" in answer.output
+    assert isinstance(main, click.Group)
+
+
+def paths_of(pod: Pod) -> dict[str, str]:
+    container = pod.container
+    return {
+        kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")
+    }
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_probes_ask_the_port_where_the_role_listens(release: Release, role: str) -> None:
+    pod = release.pod(role)
+    assert paths_of(pod) == {"startup": "/live", "liveness": "/live", "readiness": "/ready"}
+    (port,) = pod.container["ports"]
+    assert pod.env["INNKEEPER_PORT"] == str(port["containerPort"])
+    for kind in ("startup", "liveness", "readiness"):
+        assert pod.container[f"{kind}Probe"]["httpGet"]["port"] == port["name"]
+
+
+def test_the_probed_paths_are_answered(default: Release) -> None:
+    at_the_gateway = {getattr(route, "path", "") for route in health.router.routes}
+    for path in paths_of(default.pod("gateway")).values():
+        assert path in at_the_gateway
+    for path in paths_of(default.pod("executor")).values():
+        assert probes.answer(f"GET {path} HTTP/1.1", lambda: {"all": "ok"})[0] == 200
+    for path in paths_of(default.pod("operator")).values():
+        assert operator_health.answer(f"GET {path} HTTP/1.1", lambda: {"all": "ok"}, lambda: b"")[0] == 200
+
+
+def test_a_pod_has_time_to_drain(release: Release) -> None:
+    """The wait before the end, the grace, and what executors need to hand back the rest (10 s at most)."""
+    for role in ROLES:
+        pod = release.pod(role)
+        before = pod.container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        needs = before + float(pod.env["INNKEEPER_GRACE_S"]) + 10
+        assert pod.spec["terminationGracePeriodSeconds"] >= needs
+
+
+def test_only_the_gateway_waits_before_its_end(default: Release) -> None:
+    """Load balancers go on sending for a while; to the others nobody sends anything."""
+    assert default.pod("gateway").container["lifecycle"] == {"preStop": {"sleep": {"seconds": 5}}}
+    for role in ("executor", "operator"):
+        assert "lifecycle" not in default.pod(role).container
+
+
+def test_the_chart_alone_starts_no_pod_anew(default: Release) -> None:
+    """Labels of a pod do not change with the chart's version; Valkey least of all should."""
+    for pod in default.pods():
+        if pod.component != "test":
+            assert set(pod.labels) == {
+                "app.kubernetes.io/name",
+                "app.kubernetes.io/instance",
+                COMPONENT,
+                "app.kubernetes.io/part-of",
+            }
+
+
+# ---- scaling
+
+
+def test_replicas_are_left_to_the_autoscaler(releases: dict[str, Release]) -> None:
+    everything = releases["everything"]
+    for role in ("gateway", "executor"):
+        assert "replicas" not in everything.one("Deployment", role)["spec"]
+        scaler = everything.one("HorizontalPodAutoscaler", role)["spec"]
+        assert scaler["scaleTargetRef"]["name"] == everything.one("Deployment", role)["metadata"]["name"]
+    assert everything.one("Deployment", "operator")["spec"]["replicas"] == 2
+    assert releases["default"].one("Deployment", "gateway")["spec"]["replicas"] == 2
+
+
+@pytest.mark.parametrize("kind", ["PodDisruptionBudget", "Deployment"])
+def test_selectors_select_the_role(release: Release, kind: str) -> None:
+    for found in release.of(kind):
+        labels = found["spec"]["selector"]["matchLabels"]
+        selected = [pod for pod in release.pods() if labels.items() <= pod.labels.items()]
+        assert [found["metadata"]["name"].endswith(f"-{pod.component}") for pod in selected] == [True]
+
+
+def test_replicas_are_spread(default: Release, releases: dict[str, Release]) -> None:
+    for role in ROLES:
+        spread = default.pod(role).spec["topologySpreadConstraints"]
+        assert [each["topologyKey"] for each in spread] == [
+            "kubernetes.io/hostname",
+            "topology.kubernetes.io/zone",
+        ]
+        for each in spread:
+            assert each["labelSelector"]["matchLabels"][COMPONENT] == role
+        assert "topologySpreadConstraints" not in releases["minimal"].pod(role).spec
+
+
+def test_a_role_can_be_placed_and_extended(releases: dict[str, Release]) -> None:
+    values: Json = values_of("everything")
+    gateway = releases["everything"].pod("gateway")
+    for name in ("nodeSelector", "tolerations", "affinity", "priorityClassName"):
+        assert gateway.spec[name] == values["gateway"][name]
+    assert gateway.labels["example.com/c"] == "d"
+    assert gateway.env["SSL_CERT_FILE"] == "/etc/ca/ca.pem"
+    assert {"name": "ca", "configMap": {"name": "ca"}} in gateway.spec["volumes"]
+
+
+# ---- helm test
+
+
+@contextmanager
+def a_gateway(status: int) -> Iterator[str]:
+    """A server that answers everything with a status; its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(self.path.encode())
+
+        def log_message(self, *_: Any) -> None:
+            """Silent."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def run_helm_test(release: Release, gateway: str) -> "subprocess.CompletedProcess[str]":
+    """Run what the test pod runs, against another gateway."""
+    program, *arguments = release.pod("test").container["command"]
+    assert program == "python"
+    *arguments, url = arguments
+    assert url.startswith("http://innkeeper-gateway.innkeeper-system.svc:8288/")
+    path = url.removeprefix("http://innkeeper-gateway.innkeeper-system.svc:8288")
+    return subprocess.run(
+        [sys.executable, *arguments, gateway + path], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_helm_test_asks_whether_the_gateway_is_ready(default: Release) -> None:
+    with a_gateway(200) as ready:
+        done = run_helm_test(default, ready)
+    assert (done.returncode, done.stdout) == (0, "200 /ready\n")
+    with a_gateway(503) as draining:
+        done = run_helm_test(default, draining)
+    assert (done.returncode, done.stdout) == (1, "503 /ready\n")
+    gone = run_helm_test(default, draining)
+    assert gone.returncode == 1
+    assert draining in gone.stderr
+    assert default.pod("test").owner["metadata"]["annotations"]["helm.sh/hook"] == "test"
+
+
+# ---- metrics
+
+
+def test_what_is_scraped_is_served(releases: dict[str, Release]) -> None:
+    everything = releases["everything"]
+    (monitor,) = everything.of("ServiceMonitor")
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    (service,) = (
+        each
+        for each in everything.of("Service")
+        if monitor["spec"]["selector"]["matchLabels"].items() <= each["metadata"]["labels"].items()
+    )
+    (endpoint,) = monitor["spec"]["endpoints"]
+    (port,) = service["spec"]["ports"]
+    (at_pod,) = everything.pod("operator").container["ports"]
+    assert endpoint["port"] == port["name"]
+    assert port["targetPort"] == at_pod["name"]
+    assert service["spec"]["selector"].items() <= everything.pod("operator").labels.items()
+    request = f"GET {endpoint['path']} HTTP/1.1"
+    status, content_type, body = operator_health.answer(request, lambda: {}, lambda: b"up 1")
+    assert (status, body) == (200, b"up 1")
+    assert content_type.startswith("text/plain")
