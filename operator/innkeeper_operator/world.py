@@ -102,6 +102,11 @@ class World:
         """The InngestApps of a namespace, sorted by name."""
         return [self._objects[APPS][key] for key in sorted(self._apps_in.get(namespace, ()))]
 
+    def apps_with_id(self, app_id: str) -> list[AppObject]:
+        """The InngestApps of which it is known that this is their app id, in all namespaces."""
+        found = (self._objects[APPS][key] for key in sorted(self._apps_by_id.get(app_id, ())))
+        return [app for app in found if isinstance(app, AppObject)]
+
     def functions_of(self, app: Key) -> tuple[FunctionObject | Unreadable, ...]:
         """The Functions whose `appRef` names the app, sorted by name."""
         return tuple(self._objects[FUNCTIONS][key] for key in sorted(self._functions_of.get(app, ())))
@@ -120,10 +125,9 @@ class World:
         found: SecretObject | None = self._objects[SECRETS].get(key)
         return found
 
-    def secrets_in(self, namespace: str) -> tuple[SecretObject, ...]:
-        """The Secrets of a namespace that may be read, sorted by name."""
-        found = self._objects[SECRETS]
-        return tuple(found[key] for key in sorted(found) if key[0] == namespace)
+    def secrets(self) -> list[SecretObject]:
+        """Every Secret that may be read, sorted by namespace and name."""
+        return [self._objects[SECRETS][key] for key in sorted(self._objects[SECRETS])]
 
     def service(self, key: Key) -> ServiceObject | None:
         """A Service."""
@@ -213,7 +217,7 @@ class World:
         meta: Meta = value.meta
         if kind == APPS:
             return Dirty(
-                frozenset({meta.key} | self._apps_by_id.get(_app_id(value), set())),
+                frozenset({meta.key} | self._apps_by_id.get(app_id_of(value), set())),
                 frozenset({meta.namespace}),
             )
         if kind == FUNCTIONS:
@@ -223,7 +227,9 @@ class World:
             users = everyone if meta.name == NAMESPACE_KEYS else self._users(everyone, meta.name)
             return Dirty(frozenset(users), frozenset({meta.namespace}))
         if kind == SERVICES:
-            return Dirty(frozenset(self._apps_by_service.get(meta.key, ())))
+            # The ports of a Service are a part of what workloads are told of where they are.
+            served = frozenset(self._apps_by_service.get(meta.key, ()))
+            return Dirty(served, frozenset({meta.namespace}) if served else frozenset())
         if kind == SLICES:
             return Dirty(frozenset(self._apps_by_service.get((meta.namespace, value.service), ())))
         if kind == PODS:
@@ -249,7 +255,7 @@ class World:
         """In which indexes an object is, and where in them."""
         if kind == APPS:
             found: list[tuple[defaultdict[Any, set[Key]], Any]] = [(self._apps_in, key[0])]
-            if app_id := _app_id(value):
+            if app_id := app_id_of(value):
                 found.append((self._apps_by_id, app_id))
             if isinstance(value, AppObject) and value.spec.endpoint.service is not None:
                 found.append((self._apps_by_service, (key[0], value.spec.endpoint.service.name)))
@@ -273,8 +279,8 @@ def secrets_of(app: AppObject | Unreadable) -> set[str]:
     return {source.secret_ref.name for source in sources if source is not None}
 
 
-def _app_id(app: AppObject | Unreadable) -> str:
-    """The app id of an InngestApp as far as it is known."""
+def app_id_of(app: AppObject | Unreadable) -> str:
+    """The app id of an InngestApp as far as it is known; empty: not yet."""
     if isinstance(app, Unreadable):
         return ""
     return app.spec.app_id or str(app.status.get("appId") or "")
@@ -303,7 +309,7 @@ def _essence(kind: str, value: Any) -> Hashable:
             _frozen(meta.labels),
             meta.annotations.get(SYNC_REQUESTED),
             meta.finalizers,
-            _app_id(value),
+            app_id_of(value),
         )
     if kind == FUNCTIONS:
         managed = tuple(entry for entry in meta.managed if entry.subresource != "status")

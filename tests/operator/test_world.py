@@ -217,7 +217,9 @@ def test_a_secret_never_shows_its_values_when_it_is_printed(make: Maker, world: 
 def test_endpoints_concern_the_apps_behind_the_service(make: Maker, world: World) -> None:
     world.put(APPS, make.app("shop", service="web"))
     world.put(APPS, make.app("other", service="else"))
-    assert world.put(SERVICES, make("web", spec={"ports": [{"port": 80}]})).apps == apps("shop")
+    served = world.put(SERVICES, make("web", spec={"ports": [{"port": 80}]}))
+    assert served == Dirty(apps("shop"), frozenset({"prod"})), "its port is in what the workload is told"
+    assert world.put(SERVICES, make("unused", spec={"ports": [{"port": 80}]})) == NOBODY
     assert world.put(SLICES, make.slice("web-1", "web", "web-a")).apps == apps("shop")
     assert world.put(SLICES, make.slice("web-1", "web", "web-a")) == NOBODY
     assert world.put(PODS, make.pod("web-a", "r1")).apps == apps("shop")
