@@ -12,9 +12,10 @@ import msgspec
 from innkeeper_apps.wire.fields import Problem
 from innkeeper_engine.model.functions import FunctionConfig
 from innkeeper_operator.conditions import ACCEPTED, READY, Said, conditions, find
-from innkeeper_operator.effective import effective, listed, not_enforced, show_declared, shown
+from innkeeper_operator.effective import differences, effective, listed, not_enforced, show_declared, shown
 from innkeeper_operator.objects import FunctionObject, Unreadable
 from innkeeper_operator.overlay import Merged, SpecProblem, at_endpoint, check_spec, merge, with_pause
+from innkeeper_operator.ownership import owned_by_operator
 from innkeeper_operator.specs import FunctionSpec
 
 Json = dict[str, Any]
@@ -27,6 +28,7 @@ PAUSED: Final = "Paused"
 
 _KEPT: Final = ("effective", "overridden", "notEnforced")
 """What of a status describes settings that go on."""
+_PAUSE: Final = ("paused", "pausePolicy")
 
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +56,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     """How it runs now."""
     object: FunctionObject | None
     """The Function that counts for it."""
+    hidden: bool = False
+    """No object is made for it: it is the failure handler that an SDK made for another function."""
     unknown_spec: bool = False
     """There are Functions that cannot be read, and one of them may be this function's."""
 
@@ -68,10 +72,19 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     ready: Said
     shown: Json = {}
     """`effective`, `overridden` and `notEnforced` of the status."""
+    declared: Json | None = None
+    """What the app declares, as the status shows it."""
 
 
 def judge(scene: Scene, case: Case) -> Judged:
     """Decide on one function."""
+    judged = _judge(scene, case)
+    if case.declared is None:
+        return judged
+    return msgspec.structs.replace(judged, declared=show_declared(case.declared))
+
+
+def _judge(scene: Scene, case: Case) -> Judged:
     if _is_clash(scene, case):
         said = Said(
             "False",
@@ -83,17 +96,20 @@ def judge(scene: Scene, case: Case) -> Judged:
     if case.declared is None:
         return _not_declared(scene, case)
     spec = case.object.spec if case.object else None
-    merged = merge(case.declared, spec, endpoint=scene.endpoint)
     if case.unknown_spec and case.registered is not None:
         # Which settings people want here cannot be read: what runs goes on.
         return _as_before(scene, case, case.registered, (), spec)
+    merged = merge(case.declared, spec, endpoint=scene.endpoint)
     if isinstance(merged, Merged):
         return _taken(case, merged)
     return _refused(scene, case, merged)
 
 
-def invalid(judged: Judged, problems: tuple[Problem, ...]) -> Judged:
-    """The same where the app declares the function anew, but not validly: what was decided goes on."""
+def invalid(judged: Judged, problems: tuple[Problem, ...], sent: bytes) -> Judged:
+    """The same where the app declares the function anew, but not validly: what was decided goes on.
+
+    `sent` is what it declares (JSON); it is shown as it is.
+    """
     said = Said(
         "False",
         INVALID_FUNCTION,
@@ -101,33 +117,31 @@ def invalid(judged: Judged, problems: tuple[Problem, ...]) -> Judged:
         + "; ".join(f"{problem.field}: {problem.message}" for problem in problems)
         + (". The registration before it goes on" if judged.config else ""),
     )
-    return msgspec.structs.replace(judged, accepted=said, ready=said)
+    return msgspec.structs.replace(judged, accepted=said, ready=said, declared=show_declared(sent))
 
 
 def still_invalid(judged: Judged) -> Judged:
     """The same where the app was not asked again since it declared the function wrongly."""
-    said = find(judged.case.object.status, ACCEPTED) if judged.case.object else None
+    before = judged.case.object.status if judged.case.object else {}
+    said = find(before, ACCEPTED)
     if said is None or said.reason != INVALID_FUNCTION:
         return judged
     kept = msgspec.structs.replace(said, generation=None)
-    return msgspec.structs.replace(judged, accepted=kept, ready=kept)
+    declared = before.get("declared", judged.declared)
+    return msgspec.structs.replace(judged, accepted=kept, ready=kept, declared=declared)
 
 
-def function_status(judged: Judged, *, sent: bytes | None, now_ms: int) -> Json:
-    """The status of the Function that counts. `sent`: what the app declared, if not what runs."""
-    case = judged.case
-    assert case.object is not None
-    before = case.object.status
-    declared = sent if sent is not None else case.declared
-    status: Json = {"source": "Manifest" if declared is None else "SDK"}
-    if case.slug:
-        status["slug"] = case.slug
-    if declared is not None:
-        status["declared"] = show_declared(declared)
-    status |= judged.shown
-    return finished(
-        status, {ACCEPTED: judged.accepted, READY: judged.ready}, case.object.meta.generation, before, now_ms
-    )
+def function_status(judged: Judged, now_ms: int) -> Json:
+    """The status of the Function that counts."""
+    function = judged.case.object
+    assert function is not None
+    status: Json = {"source": "Manifest" if judged.declared is None else "SDK"}
+    if judged.case.slug:
+        status["slug"] = judged.case.slug
+    if judged.declared is not None:
+        status["declared"] = judged.declared
+    said = {ACCEPTED: judged.accepted, READY: judged.ready}
+    return finished(status | judged.shown, said, function.meta.generation, function.status, now_ms)
 
 
 def finished(status: Json, said: dict[str, Said], generation: int, before: Json, now_ms: int) -> Json:
@@ -174,9 +188,11 @@ def _is_clash(scene: Scene, case: Case) -> bool:
         return False
     if case.declared is not None:
         return True
-    # It is not registered, so what the app declared is forgotten; what was said of it is not.
-    said = find(case.object.status, ACCEPTED) if case.object else None
-    return said is not None and said.reason == SLUG_CONFLICT
+    # It is not registered, so what the app declared is forgotten; that it did is not.
+    if case.object is None:
+        return False
+    said = find(case.object.status, ACCEPTED)
+    return owned_by_operator(case.object.meta) or (said is not None and said.reason == SLUG_CONFLICT)
 
 
 def _not_declared(scene: Scene, case: Case) -> Judged:
@@ -244,23 +260,31 @@ def _as_before(
     accepted = (
         _not_accepted(problems, "the last good settings go on") if problems else Said("True", "Accepted")
     )
+    return Judged(
+        case=case,
+        config=config,
+        accepted=accepted,
+        ready=accepted if problems else _running(config),
+        shown=_shown_before(case, config),
+    )
+
+
+def _shown_before(case: Case, config: FunctionConfig) -> Json:
+    """What a status says of settings that go on although they can no longer be made anew."""
     before = case.object.status if case.object else {}
-    if "effective" in before:
+    there = before.get("effective")
+    if isinstance(there, dict):
         # The options that are not enforced are in no registration: what was said of these settings still holds.
-        shown = {name: before[name] for name in _KEPT if name in before}
-        shown["effective"] = _with_pause_shown(shown["effective"], config)
-    else:
-        shown = _shown(effective(config, None), (), not_enforced(config))
-    ready = accepted if problems else _running(config)
-    return Judged(case=case, config=config, accepted=accepted, ready=ready, shown=shown)
-
-
-def _with_pause_shown(before: Any, config: FunctionConfig) -> Json:
-    if not isinstance(before, dict) or "truncated" in before:
-        return before if isinstance(before, dict) else {}
-    fresh = effective(config, None)
-    rest = {name: value for name, value in before.items() if name not in ("paused", "pausePolicy")}
-    return shown(rest | {name: fresh[name] for name in ("paused", "pausePolicy") if name in fresh})
+        kept = {str(name): before[name] for name in _KEPT if name in before}
+        if "truncated" not in there:
+            pause = {name: value for name, value in effective(config, None).items() if name in _PAUSE}
+            rest = {name: value for name, value in there.items() if name not in _PAUSE}
+            kept["effective"] = shown(rest | pause)
+        return kept
+    in_code = merge(case.declared or b"", None)
+    as_in_code = isinstance(in_code, Merged) and not set(differences(in_code.config, config)) - set(_PAUSE)
+    wire = in_code.wire if isinstance(in_code, Merged) and as_in_code else None
+    return _shown(effective(config, wire), (), not_enforced(config))
 
 
 def _running(config: FunctionConfig) -> Said:

@@ -203,14 +203,14 @@ class AppView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AppPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do for one app, in this order: registry, actions."""
+    """What to do for one app, in this order: write, cancel_runs, remove, then the actions as they stand."""
 
     write: App | None = None
     """The registration to be written; None leaves what is there."""
     remove: bool = False
     """Take the app out of the registry."""
     cancel_runs: bool = False
-    """Cancel what runs of its functions before that."""
+    """Cancel what runs of its functions before that; with both there is a `write` first that lets nothing start."""
     actions: tuple[Action, ...] = ()
     wake_ms: int | None = None
     """When to plan again although nothing has changed."""

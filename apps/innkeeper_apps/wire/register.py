@@ -230,13 +230,15 @@ def _checksum(registration: Registration) -> str:
         "version": registration.app_version,
         "capabilities": registration.capabilities,
         "functions": [
-            _hashed(function) for function in sorted(registration.functions, key=lambda each: each.slug)
+            declared_content(function)
+            for function in sorted(registration.functions, key=lambda each: each.slug)
         ],
     }
     return f"sha256:{hashlib.sha256(canonical_parsed(content)).hexdigest()}"
 
 
-def _hashed(function: FunctionConfig) -> dict[str, Any]:
+def declared_content(function: FunctionConfig) -> dict[str, Any]:
+    """What an app declared of a function, equal for two syncs of the same code; for hashing."""
     declared = parse(bytes(function.declared))
     return {
         "url": _with_one_local_host(_rewritten(function.url, _DEPLOY_PARAMS)),

@@ -1,0 +1,472 @@
+"""What to do for one app: its registration, its Functions, their statuses. Pure: a view in, a plan out.
+
+Planned from the objects as they are and from what the registry holds, level by level: a plan that was lost, or done
+twice, is made good by the next one. What an app declared is in the registry, beside how it runs; so a change of a spec
+needs no call to the app.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from innkeeper_apps.wire.fields import Problem
+from innkeeper_apps.wire.register import Registration
+from innkeeper_engine.durations import MINUTE_MS
+from innkeeper_engine.model.functions import App
+from innkeeper_operator import news
+from innkeeper_operator.actions import Action, Delete, SetStatus
+from innkeeper_operator.conditions import REACHABLE, READY, SYNCED, Said, find, since_ms
+from innkeeper_operator.deletion import finalizer, plan_deletion, plan_gone, plan_terminating
+from innkeeper_operator.functions import (
+    NOT_REGISTERED,
+    SLUG_CONFLICT,
+    Case,
+    Judged,
+    Scene,
+    duplicate_status,
+    function_status,
+    invalid,
+    judge,
+    still_invalid,
+    unreadable_status,
+)
+from innkeeper_operator.objects import APP_KIND, FUNCTION_KIND, AppObject, FunctionObject, Meta, Unreadable
+from innkeeper_operator.ownership import (
+    age,
+    bare,
+    belongs_to_another,
+    claims,
+    id_of,
+    let_go,
+    object_name,
+    owned_by_operator,
+    slug_of,
+)
+from innkeeper_operator.projection import changed, config_hash, project
+from innkeeper_operator.status import (
+    APP_ID_MISMATCH,
+    DUPLICATE,
+    app_status,
+    reachable,
+    ready,
+    said_of_app,
+)
+from innkeeper_operator.views import Answered, AppPlan, AppView, Outcome, Refused, SyncMemory
+
+__all__ = [
+    "GONE_MS",
+    "config_hash",
+    "in_charge",
+    "plan_app",
+    "plan_gone",
+    "plan_unreadable",
+    "plan_waiting",
+    "runs_wanted",
+]
+
+Json = dict[str, Any]
+
+GONE_MS: Final = 10 * MINUTE_MS
+"""How long a function is gone, with a single revision live, before the operator deletes its own object."""
+_LOOK_AGAIN_MS: Final = MINUTE_MS
+
+
+def in_charge(app: AppObject, rivals: Iterable[AppObject]) -> bool:
+    """Whether an InngestApp is the one of its app id that counts: the oldest, of those that are not being deleted.
+
+    The others are not to be asked, and nothing of them is registered.
+    """
+    return _holder(app, rivals).meta.uid == app.meta.uid
+
+
+def runs_wanted(view: AppView) -> frozenset[str]:
+    """The slugs whose live runs a plan has to know: `AppView.live_runs` of the view that it is made from."""
+    registered = {function.slug for function in view.registered.functions} if view.registered else set()
+    if view.app.meta.deleting:
+        return frozenset(registered)
+    app_id = _known_id(view)
+    own = {
+        slug_of(app_id, function.spec.id)
+        for function in view.functions
+        if isinstance(function, FunctionObject) and owned_by_operator(function.meta)
+    }
+    return frozenset(own - registered) if app_id else frozenset()
+
+
+def plan_app(view: AppView, outcome: Outcome | None = None) -> AppPlan:
+    """The plan for an InngestApp.
+
+    Args:
+        view: everything as it is. Its memory is what `asking.noted` made of the outcome; it is written to the status.
+        outcome: what came of asking the app; None where something else has changed.
+    """
+    if view.terminating:
+        return plan_terminating(view)
+    if not in_charge(view.app, view.rivals):
+        return _plan_duplicate(view, outcome)
+    if view.app.meta.deleting:
+        return plan_deletion(view)
+    return _Planner(view, outcome).plan()
+
+
+def plan_waiting(
+    app_name: str, functions: Sequence[FunctionObject | Unreadable], now_ms: int
+) -> tuple[Action, ...]:
+    """What to do with the Functions that name an InngestApp which is not there yet, or not any more."""
+    waiting = f"there is no InngestApp {app_name} in this namespace: the function runs as soon as there is"
+    return (*_people(functions, ""), *_waiting_statuses(functions, waiting, now_ms))
+
+
+def plan_unreadable(app: Unreadable) -> tuple[Action, ...]:
+    """What to do with an InngestApp that this version cannot read: say so, and leave everything as it is."""
+    return (_set_status(APP_KIND, app.meta, unreadable_status(app)),)
+
+
+class _Planner:
+    """One plan for an app that is in charge of its registration."""
+
+    def __init__(self, view: AppView, outcome: Outcome | None) -> None:
+        self.view = view
+        self.outcome = outcome
+        self.app_id, self.mismatch = _identity(view, outcome)
+        known = view.registered
+        self.registered = known if known is not None and known.id == self.app_id else None
+        functions = self.registered.functions if self.registered else ()
+        self.before = {function.slug: function for function in functions}
+        self.registration: Registration | None = None
+        self.refused: Refused | None = None
+        if self.mismatch is None and isinstance(outcome, Answered):
+            self.registration = outcome.registration
+        elif self.mismatch is None and isinstance(outcome, Refused):
+            self.refused = outcome
+        self.unknown = any(isinstance(each, Unreadable) for each in view.functions)
+        self.wake_ms: list[int] = []
+
+    def plan(self) -> AppPlan:
+        view = self.view
+        judged = self._judged()
+        app = self._app(judged)
+        gone = [each for each in judged if self._is_gone(each)]
+        said, status = self._said(app, judged)
+        actions: list[Action] = list(_people(view.functions, view.app.meta.uid))
+        actions += [_delete(each.case.object.meta) for each in gone if each.case.object]
+        actions += self._own_objects(judged)
+        actions += _statuses([each for each in judged if each not in gone], view.now_ms)
+        actions += _other_statuses(view.functions, view.now_ms)
+        if status != view.app.status:
+            actions.append(_set_status(APP_KIND, view.app.meta, status))
+        holds = app is not None and view.app.spec.deletion_policy != "Orphan"
+        actions += finalizer(view.app, present=holds)
+        actions += news.of_sync(view.app, said[SYNCED], self._memory())
+        actions += news.of_functions(view.app, self.app_id, self.before, judged)
+        if not self.unknown:
+            actions += news.of_overrides(view.app, judged)
+        return AppPlan(
+            write=app if app is not None and changed(app, self.registered) else None,
+            actions=tuple(actions),
+            wake_ms=min(self.wake_ms, default=None),
+        )
+
+    # ---- what is declared
+
+    def _declared(self) -> dict[str, bytes]:
+        """What is declared, by slug: in the answer, or as it is registered."""
+        found: dict[str, bytes] = {}
+        if self.registration is None or not self.view.may_remove:
+            found = {slug: bytes(function.declared) for slug, function in self.before.items()}
+        if self.registration is not None:
+            found |= {function.slug: bytes(function.declared) for function in self.registration.functions}
+        return found
+
+    def _handlers(self, slugs: Iterable[str]) -> set[str]:
+        """The slugs of failure handlers that SDKs made for other functions."""
+        configs = dict(self.before)
+        if self.registration is not None:
+            configs |= {function.slug: function for function in self.registration.functions}
+        known = set(slugs)
+        return {
+            slug
+            for slug in known
+            if belongs_to_another(slug, [str(each.event) for each in configs[slug].triggers], known)
+        }
+
+    def _wrong(self) -> dict[str, tuple[Problem, ...]]:
+        """What is wrong with which function, by slug, where the app declared them anew but not validly."""
+        if self.refused is None:
+            return {}
+        return {
+            slug: problems
+            for slug in self.refused.declared
+            if (problems := tuple(each for each in self.refused.problems if each.function == slug))
+        }
+
+    def _cases(self, wrong: Iterable[str]) -> list[Case]:
+        declared = self._declared()
+        handlers = self._handlers(declared)
+        claimed = claims(each for each in self.view.functions if isinstance(each, FunctionObject))
+        found: list[Case] = []
+        met: set[str] = set()
+        # Slugs with the app id first: should two be one id, the object is theirs.
+        for slug in sorted(declared, key=lambda each: (id_of(self.app_id, each) == each, each)):
+            function_id = id_of(self.app_id, slug)
+            claim = claimed.get(function_id) if function_id not in met else None
+            holder = claim.holder if claim else None
+            found.append(
+                Case(
+                    id=function_id,
+                    slug=slug,
+                    declared=declared[slug],
+                    registered=self.before.get(slug),
+                    object=holder,
+                    hidden=function_id in met or slug in handlers,
+                    unknown_spec=self.unknown and (holder is None or owned_by_operator(holder.meta)),
+                )
+            )
+            met.add(function_id)
+        missing = ({*claimed} | {id_of(self.app_id, slug) for slug in wrong}) - met
+        for function_id in sorted(missing):
+            claim = claimed.get(function_id)
+            slug = slug_of(self.app_id, function_id) if self.app_id else ""
+            holder = claim.holder if claim else None
+            found.append(Case(id=function_id, slug=slug, declared=None, registered=None, object=holder))
+        return found
+
+    # ---- decisions
+
+    def _judged(self) -> list[Judged]:
+        view = self.view
+        waiting = ""
+        if self.registered is None and self.registration is None:
+            waiting = f"the InngestApp {view.app.meta.name} has not been synced yet: its conditions say why"
+        scene = Scene(
+            app_id=self.app_id,
+            endpoint=self._url(),
+            waiting=waiting,
+            single=view.live.external or (not view.live.reason and len(view.live.revisions) <= 1),
+            slugs=view.slugs,
+        )
+        wrong = self._wrong()
+        judged = []
+        for case in self._cases(wrong):
+            decided = judge(scene, case)
+            if case.slug in wrong and self.refused is not None:
+                decided = invalid(decided, wrong[case.slug], self.refused.declared[case.slug])
+            elif self.registration is None:
+                decided = still_invalid(decided)
+            judged.append(decided)
+        return judged
+
+    def _url(self) -> str:
+        """Where the app is called: not what it says of itself, if anything else is known."""
+        if self.view.live.url:
+            return self.view.live.url
+        if self.registered is not None:
+            return self.registered.url
+        return self.registration.url if self.registration else ""
+
+    def _app(self, judged: list[Judged]) -> App | None:
+        """What the registry shall hold; None while nothing is known of the app."""
+        told = self.registration or self.registered
+        if told is None:
+            return None
+        functions = [each.config for each in judged if each.config is not None]
+        return project(self.view, self.app_id, self._url(), functions, told, self.registered)
+
+    def _memory(self) -> SyncMemory:
+        memory = self.view.memory
+        if self.view.key_problem is not None and not self.view.keys:
+            # Whatever key comes next, the app is asked with it.
+            return msgspec.structs.replace(memory, keys="")
+        return memory
+
+    def _said(self, app: App | None, judged: list[Judged]) -> tuple[dict[str, Said], Json]:
+        """The conditions and the status of the app."""
+        view = self.view
+        if self.mismatch is not None:
+            reach = reachable(view, self.outcome)
+            said = {REACHABLE: reach, SYNCED: self.mismatch, READY: ready(view, reach, self.mismatch)}
+        else:
+            left_out = [each.case.id for each in judged if each.accepted.reason == SLUG_CONFLICT]
+            said = said_of_app(view, self.outcome, app, left_out)
+        # What an app that was refused calls itself may be a mistake too.
+        app_id = self.app_id if app is not None else _known_id(view)
+        return said, app_status(view, app, said, self._memory(), app_id)
+
+    # ---- objects
+
+    def _is_gone(self, judged: Judged) -> bool:
+        """Whether the operator's own object of a function that is not declared any more can go."""
+        function = judged.case.object
+        if function is None or not owned_by_operator(function.meta):
+            return False
+        if (judged.ready.status, judged.ready.reason) != ("False", NOT_REGISTERED):
+            return False
+        now_ms = self.view.now_ms
+        seen = find(function.status, READY)
+        since = since_ms(function.status, READY)
+        if seen is None or since is None or (seen.status, seen.reason) != ("False", NOT_REGISTERED):
+            self.wake_ms.append(now_ms + GONE_MS)
+            return False
+        if now_ms < since + GONE_MS:
+            self.wake_ms.append(since + GONE_MS)
+            return False
+        if self.view.live_runs.get(judged.case.slug) != 0:
+            self.wake_ms.append(now_ms + _LOOK_AGAIN_MS)
+            return False
+        return True
+
+    def _own_objects(self, judged: list[Judged]) -> list[Action]:
+        """Make the operator's objects for functions that nobody has written one for."""
+        if self.unknown:
+            return []  # one that cannot be read may be of any function
+        app = self.view.app
+        taken = {*self.view.taken, *(each.meta.name for each in self.view.functions)}
+        leaving = {
+            each.spec.id
+            for each in self.view.functions
+            if isinstance(each, FunctionObject) and each.meta.deleting
+        }
+        wrong = self._wrong()
+        actions: list[Action] = []
+        for case in (each.case for each in judged):
+            if case.hidden or (case.declared is None and case.slug not in wrong):
+                continue
+            if case.object is None and case.id not in leaving:
+                name = object_name(app.meta.name, case.id, taken)
+                taken.add(name)
+                actions.append(bare(app, case.id, name))
+            elif case.object is not None and _wants_owner(case.object.meta, app.meta.uid):
+                actions.append(bare(app, case.id, case.object.meta.name))
+        return actions
+
+
+# ---- identity
+
+
+def _holder(app: AppObject, rivals: Iterable[AppObject]) -> AppObject:
+    everyone = [app, *rivals]
+    staying = [each for each in everyone if not each.meta.deleting]
+    return min(staying or everyone, key=lambda each: age(each.meta))
+
+
+def _known_id(view: AppView) -> str:
+    """The app id, once it is known: it does not change."""
+    if view.app.spec.app_id:
+        return view.app.spec.app_id
+    known = view.app.status.get("appId")
+    if isinstance(known, str) and known:
+        return known
+    return view.registered.id if view.registered else ""
+
+
+def _identity(view: AppView, outcome: Outcome | None) -> tuple[str, Said | None]:
+    """The app id, and what to say where the app says another one."""
+    known = _known_id(view)
+    told = ""
+    if isinstance(outcome, Answered):
+        told = outcome.registration.app_id
+    elif isinstance(outcome, Refused):
+        told = outcome.app_id
+    if not known or not told or known == told:
+        return known or told, None
+    message = (
+        f"the app calls itself {told!r}, and this InngestApp is {known!r}: give the SDK's client that id, or make "
+        "another InngestApp for it (an app id does not change)"
+    )
+    return known, Said("False", APP_ID_MISMATCH, message)
+
+
+def _plan_duplicate(view: AppView, outcome: Outcome | None) -> AppPlan:
+    """Say so, and let another one have the registration."""
+    release = finalizer(view.app, present=False)
+    if view.app.meta.deleting:
+        return AppPlan(actions=tuple(release))
+    app_id, _ = _identity(view, outcome)
+    holder = _holder(view.app, view.rivals)
+    sync = Said(
+        "False",
+        DUPLICATE,
+        f"the InngestApp {holder.meta.namespace}/{holder.meta.name} is older and has the app id {app_id!r} in this "
+        "environment: delete one of the two, or give the apps other ids",
+    )
+    said = {REACHABLE: reachable(view, outcome), SYNCED: sync, READY: sync}
+    # Nothing is remembered: once it is in charge, it is asked.
+    status = app_status(view, None, said, SyncMemory(), app_id)
+    waiting = (
+        f"the InngestApp {view.app.meta.name} is not in charge of the app {app_id!r}: its conditions say why"
+    )
+    actions: list[Action] = list(_people(view.functions, view.app.meta.uid))
+    actions += _waiting_statuses(view.functions, waiting, view.now_ms)
+    if status != view.app.status:
+        actions.append(_set_status(APP_KIND, view.app.meta, status))
+    return AppPlan(actions=(*actions, *release, *news.of_sync(view.app, sync, SyncMemory())))
+
+
+# ---- actions
+
+
+def _people(functions: Iterable[FunctionObject | Unreadable], app_uid: str) -> list[Action]:
+    """Give way to people: delete what they have objects for, let go of what they have taken."""
+    actions: list[Action] = []
+    for claim in claims(each for each in functions if isinstance(each, FunctionObject)).values():
+        actions += [_delete(each.meta) for each in claim.spare]
+        for function in (claim.holder, *claim.duplicates):
+            if function is not None and not owned_by_operator(function.meta):
+                given_up = let_go(function, app_uid)
+                actions += [given_up] if given_up else []
+    return actions
+
+
+def _wants_owner(meta: Meta, app_uid: str) -> bool:
+    """Whether the operator's own object is left over from another InngestApp."""
+    return owned_by_operator(meta) and app_uid not in meta.owner_uids
+
+
+def _delete(meta: Meta) -> Delete:
+    return Delete(kind=FUNCTION_KIND, namespace=meta.namespace, name=meta.name, uid=meta.uid)
+
+
+def _set_status(kind: Any, meta: Meta, status: Json) -> SetStatus:
+    return SetStatus(kind=kind, namespace=meta.namespace, name=meta.name, uid=meta.uid, status=status)
+
+
+def _statuses(judged: Iterable[Judged], now_ms: int) -> list[Action]:
+    """The statuses of the Functions that count, where they differ from what is there."""
+    actions: list[Action] = []
+    for each in judged:
+        function = each.case.object
+        if function is not None:
+            status = function_status(each, now_ms)
+            if status != function.status:
+                actions.append(_set_status(FUNCTION_KIND, function.meta, status))
+    return actions
+
+
+def _other_statuses(functions: Iterable[FunctionObject | Unreadable], now_ms: int) -> list[Action]:
+    """The statuses of Functions that do not count: duplicates, and those that cannot be read."""
+    given = [each for each in functions if not each.meta.deleting]
+    actions: list[Action] = [
+        _set_status(FUNCTION_KIND, each.meta, unreadable_status(each))
+        for each in given
+        if isinstance(each, Unreadable)
+    ]
+    for claim in claims(each for each in given if isinstance(each, FunctionObject)).values():
+        for function in claim.duplicates:
+            assert claim.holder is not None
+            status = duplicate_status(function, claim.holder, now_ms)
+            if status != function.status:
+                actions.append(_set_status(FUNCTION_KIND, function.meta, status))
+    return actions
+
+
+def _waiting_statuses(
+    functions: Sequence[FunctionObject | Unreadable], waiting: str, now_ms: int
+) -> list[Action]:
+    scene = Scene(app_id="", endpoint="", waiting=waiting, single=True, slugs={})
+    claimed = claims(each for each in functions if isinstance(each, FunctionObject))
+    judged = [
+        judge(scene, Case(id=function_id, slug="", declared=None, registered=None, object=claim.holder))
+        for function_id, claim in claimed.items()
+    ]
+    return [*_statuses(judged, now_ms), *_other_statuses(functions, now_ms)]
