@@ -64,7 +64,8 @@ def next_ask(
     then calls `told` and `noted`.
 
     Args:
-        app: the InngestApp; one that is being deleted is not asked, a paused one is: its new functions count.
+        app: the InngestApp. One that is being deleted is not asked, nor is a paused one: nobody calls it. What has
+            changed meanwhile is asked when it goes on.
         live: its endpoint as it is now.
         memory: what it has answered, see `noted`.
         attempts: what the last call gave back.
@@ -72,10 +73,11 @@ def next_ask(
         keys: fingerprint of the app's keys.
         now_ms: the time.
         apps: how many apps there are: what concerns all of them is spread accordingly.
-        busy: an ask of this app is under way. Nothing is asked, but what goes on is noticed.
+        busy: an ask of this app is under way, or it has no key that can be used. Nothing is asked, but what goes on
+            is noticed.
     """
     seen = _looked(app, live, memory, attempts, registry=registry, keys=keys, now_ms=now_ms)
-    if busy or app.meta.deleting or live.reason:
+    if busy or app.meta.deleting or app.spec.paused or live.reason:
         return Later(None), seen
     causes = _causes(app, live, memory, seen, registry=registry, keys=keys, now_ms=now_ms, apps=apps)
     due_ms, why = min(causes, key=lambda cause: cause[0])

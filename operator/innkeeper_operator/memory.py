@@ -5,9 +5,9 @@ be read counts as not there, and then the app is asked once more.
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from typing import Any, Final
 
+from innkeeper_operator.conditions import read_time_ms, time_text
 from innkeeper_operator.objects import Json
 from innkeeper_operator.views import Live, SyncMemory
 
@@ -23,7 +23,7 @@ def read_memory(status: Json) -> SyncMemory:
         return SyncMemory()
     generation = sync.get("generation")
     return SyncMemory(
-        time_ms=_time_ms(sync.get("time")),
+        time_ms=max(0, read_time_ms(_text(sync.get("time"))) or 0),
         config_hash=_text(sync.get("configHash")),
         registry=_text(sync.get("registry")),
         revisions=tuple(_synced(sync.get("revisions"))),
@@ -48,7 +48,7 @@ def write_memory(memory: SyncMemory, live: Live) -> Json:
         {"name": name, "ready": 0, "synced": True} for name in memory.revisions if name not in shown
     ]
     written: Json = {
-        "time": _rfc3339(memory.time_ms) if memory.time_ms else None,
+        "time": time_text(memory.time_ms) if memory.time_ms else None,
         "configHash": memory.config_hash,
         "registry": memory.registry,
         "revisions": revisions[:MAX_REVISIONS],
@@ -76,16 +76,3 @@ def _text(value: Any) -> str:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
-
-
-def _time_ms(value: Any) -> int:
-    try:
-        read = datetime.fromisoformat(_text(value))
-    except ValueError:
-        return 0
-    return max(0, int(read.timestamp() * 1000)) if read.tzinfo is not None else 0
-
-
-def _rfc3339(time_ms: int) -> str:
-    """Whole seconds, as Kubernetes writes times."""
-    return datetime.fromtimestamp(time_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
