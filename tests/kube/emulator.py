@@ -19,33 +19,33 @@ What it does not do:
 - All kinds share one history; a list at an exact old version is always too old.
 """
 
-import asyncio
 import base64
 import secrets
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 import yaml
 from aiohttp import web
 
 from tests.kube.access import Asked, Identity, Rule
-from tests.kube.api import Api, Call, Validator, Write
+from tests.kube.api import Api, Validator
+from tests.kube.calls import Call, Write
 from tests.kube.deletion import CRDS, Controllers
 from tests.kube.errors import Obj, gone
 from tests.kube.kinds import Kinds
+from tests.kube.patches import copied
 from tests.kube.reviews import Outage, Reviewer
 from tests.kube.server import Server
 from tests.kube.store import Change, Key, Store
-
-T = TypeVar("T")
+from tests.kube.threads import LoopThread
 
 ADMIN = Identity(user="admin", groups=("system:masters", "system:authenticated"))
 _NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
-_STEP_TIMEOUT_S = 30
 
 
 class KubeEmulator:
@@ -66,15 +66,15 @@ class KubeEmulator:
         if clock is not None:
             self._api.clock = clock
         self._server = Server(self._api, self._identities)
-        self._loop = asyncio.new_event_loop()
-        self._controllers = Controllers(self._store, self._api.deletion, self._loop.call_soon)
-        self._thread = threading.Thread(target=self._loop.run_forever, name="kube-emulator", daemon=True)
+        self._server.on_activity = self._tell
+        self._waiting: list[threading.Event] = []
+        self._thread = LoopThread("kube-emulator")
+        self._controllers = Controllers(self._store, self._api.deletion, self._thread.loop.call_soon)
         self._runner: web.ServerRunner | None = None
         # Bound but never listening: while the server is stopped, nobody else can take the port.
         self._holder = _bound(0)
         self.port = self._holder.getsockname()[1]
         self._store.on_change = self._noted
-        self._thread.start()
         for name in _NAMESPACES:
             self.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 
@@ -108,7 +108,7 @@ class KubeEmulator:
             await web.SockSite(runner, _bound(self.port)).start()
             self._runner = runner
 
-        self._await(serve)
+        self._thread.run(serve)
 
     def stop(self) -> None:
         """Refuse connections and cut those there are; the objects stay."""
@@ -126,23 +126,15 @@ class KubeEmulator:
                         connection.transport.abort()
                 await runner.cleanup()
 
-        self._await(halt)
+        self._thread.run(halt)
 
     def close(self) -> None:
-        """End it for good."""
-
-        async def settle() -> None:
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
-
+        """End it for good. Raises what went wrong in the emulator itself, so that no test passes over it."""
         self.stop()
-        self._await(settle)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_STEP_TIMEOUT_S)
-        self._loop.close()
+        self._thread.close()
         self._holder.close()
+        if failures := self._server.failures + self._thread.failures:
+            raise ExceptionGroup("the emulator itself failed", failures)
 
     # Trouble
 
@@ -153,7 +145,7 @@ class KubeEmulator:
             self._store.compact()
             self._server.lists.forget()
 
-        self.call(forget)
+        self._thread.call(forget)
 
     def drop_watches(self) -> None:
         """Cut the connections of all watches."""
@@ -162,7 +154,7 @@ class KubeEmulator:
             for transport in list(self._server.watches.values()):
                 transport.abort()
 
-        self.call(drop)
+        self._thread.call(drop)
 
     def expire_watches(self) -> None:
         """End all watches with 410, after which their clients must list again."""
@@ -172,7 +164,7 @@ class KubeEmulator:
             for watch in list(self._server.watches):
                 watch.fail(gone("The resourceVersion for the provided watch is too old."))
 
-        self.call(expire)
+        self._thread.call(expire)
 
     def send_bookmarks(self) -> None:
         """Send a bookmark on each watch that allows them; without this, one comes at a watch's end only."""
@@ -181,7 +173,7 @@ class KubeEmulator:
             for watch in list(self._server.watches):
                 watch.bookmark()
 
-        self.call(send)
+        self._thread.call(send)
 
     def refuse(
         self,
@@ -193,19 +185,19 @@ class KubeEmulator:
     ) -> None:
         """Answer the next `times` requests (of those that match) with an error, such as 429, 500 or 503."""
         outage = Outage(status=status, times=times, retry_after_s=retry_after_s, matches=matches)
-        self.call(lambda: self._server.outages.append(outage))
+        self._thread.call(lambda: self._server.outages.append(outage))
 
     def relent(self) -> None:
         """Refuse nothing any more."""
-        self.call(self._server.outages.clear)
+        self._thread.call(self._server.outages.clear)
 
     def pause_controllers(self) -> None:
         """Let garbage and terminating namespaces be, until `resume_controllers`."""
-        self.call(lambda: setattr(self._controllers, "paused", True))
+        self._thread.call(lambda: setattr(self._controllers, "paused", True))
 
     def resume_controllers(self) -> None:
         """Collect garbage and empty namespaces again."""
-        self.call(self._controllers.resume)
+        self._thread.call(self._controllers.resume)
 
     # Settings
 
@@ -216,11 +208,11 @@ class KubeEmulator:
 
     def set_validator(self, validator: Validator | None) -> None:
         """Check custom objects that their schema accepts: `(crd, new, old) -> ["spec.id: Invalid value: ..."]`."""
-        self.call(lambda: setattr(self._api, "validator", validator))
+        self._thread.call(lambda: setattr(self._api, "validator", validator))
 
     def set_window(self, changes: int) -> None:
         """How many changes are kept for watches that start in the past."""
-        self.call(lambda: setattr(self._store, "window", changes))
+        self._thread.call(lambda: self._store.resize(changes))
 
     def add_token(
         self, user: str, rules: Sequence[Rule] | None, groups: Sequence[str] = ("system:authenticated",)
@@ -228,7 +220,7 @@ class KubeEmulator:
         """A token for a user who may do what the rules say (None: everything)."""
         token = secrets.token_hex(16)
         known = Identity(user=user, groups=tuple(groups), rules=None if rules is None else tuple(rules))
-        self.call(lambda: self._identities.update({token: known}))
+        self._thread.call(lambda: self._identities.update({token: known}))
         return token
 
     def config(self, token: str = "", namespace: str = "default") -> Obj:
@@ -253,12 +245,12 @@ class KubeEmulator:
     @property
     def requests(self) -> list[Asked]:
         """What was asked for since `reset`, as RBAC sees it; discovery is not counted."""
-        return self.call(lambda: list(self._server.requests))
+        return self._thread.call(lambda: list(self._server.requests))
 
     @property
     def writes(self) -> list[Write]:
         """What clients changed since `reset`; requests that changed nothing are none."""
-        return self.call(lambda: list(self._api.writes))
+        return self._thread.call(lambda: list(self._api.writes))
 
     def reset(self) -> None:
         """Begin `requests` and `writes` anew."""
@@ -267,12 +259,12 @@ class KubeEmulator:
             self._server.requests.clear()
             self._api.writes.clear()
 
-        self.call(clear)
+        self._thread.call(clear)
 
     @property
     def watching(self) -> int:
         """How many watches are open."""
-        return self.call(lambda: len(self._server.watches))
+        return self._thread.call(lambda: len(self._server.watches))
 
     def get(self, kind: str, namespace: str, name: str) -> Obj | None:
         """A stored object; `kind` as people write it: `Function`, `functions`, `ifn`, `functions.innkeeper.dev`."""
@@ -281,11 +273,11 @@ class KubeEmulator:
             entry = self._store.get((self._kinds.named(kind).storage, namespace, name))
             return entry.copy() if entry else None
 
-        return self.call(find)
+        return self._thread.call(find)
 
     def list(self, kind: str, namespace: str = "") -> list[Obj]:
         """The stored objects of a kind, by namespace and name."""
-        return self.call(
+        return self._thread.call(
             lambda: [
                 entry.copy() for entry in self._store.entries(self._kinds.named(kind).storage, namespace)
             ]
@@ -294,44 +286,47 @@ class KubeEmulator:
     def put(self, obj: Obj) -> Obj:
         """Create an object, or replace one whatever its version; its `status` is stored as given.
 
-        Not counted in `writes`. Raises ApiError as a request would.
+        Not counted in `writes`. Raises ApiError as a request would, and KeyError for a kind that is not served.
         """
 
         def store() -> Obj:
-            kind = self._kinds.by_kind(obj["apiVersion"], obj["kind"])
-            if kind is None:
-                raise KeyError(f"no kind {obj['kind']} in {obj['apiVersion']} is served")
-            call = Call(
-                kind=kind,
-                namespace=obj["metadata"].get("namespace", "default") if kind.namespaced else "",
-                name=obj["metadata"]["name"],
-                body={**obj, "metadata": dict(obj["metadata"])},
-                manager="test",
-                identity=ADMIN,
-                may=lambda verb: None,
-            )
             count = len(self._api.writes)
-            entry = self._store.get(call.key)
-            if entry is None:
+            call = self._call_about(obj)
+            if self._store.get(call.key) is None:
                 self._api.create(call)
             else:
-                call.body["metadata"]["resourceVersion"] = entry.obj["metadata"]["resourceVersion"]
-                self._api.replace(call)
-            if kind.has_status and "status" in obj:
+                self._replace(call, obj)
+            if call.kind.has_status and "status" in obj:
                 call.subresource = "status"
-                call.body = {**obj, "metadata": {"resourceVersion": str(self._store.version)}}
-                call.body["metadata"]["resourceVersion"] = self._api.live(call).obj["metadata"][
-                    "resourceVersion"
-                ]
-                self._api.replace(call)
+                self._replace(call, obj)
             del self._api.writes[count:]
             return self._api.live(call).copy()
 
-        return self.call(store)
+        return self._thread.call(store)
+
+    def _call_about(self, obj: Obj) -> Call:
+        kind = self._kinds.by_kind(obj["apiVersion"], obj["kind"])
+        if kind is None:
+            raise KeyError(f"no kind {obj['kind']} in {obj['apiVersion']} is served")
+        return Call(
+            kind=kind,
+            namespace=obj["metadata"].get("namespace", "default") if kind.namespaced else "",
+            name=obj["metadata"]["name"],
+            body=copied(obj),
+            manager="test",
+            identity=ADMIN,
+        )
+
+    def _replace(self, call: Call, obj: Obj) -> None:
+        call.body = copied(obj)
+        call.body["metadata"]["resourceVersion"] = self._api.live(call).obj["metadata"]["resourceVersion"]
+        self._api.replace(call)
 
     def delete(self, kind: str, namespace: str, name: str) -> None:
         """Delete a stored object, as a client would. Raises KeyError if it is not there."""
-        self.call(lambda: self._api.deletion.delete((self._kinds.named(kind).storage, namespace, name)))
+        self._thread.call(
+            lambda: self._api.deletion.delete((self._kinds.named(kind).storage, namespace, name))
+        )
 
     def secret(self, namespace: str, name: str) -> dict[str, str]:
         """A stored Secret's values, decoded. Raises KeyError if it is not there."""
@@ -340,26 +335,31 @@ class KubeEmulator:
             raise KeyError(f"no Secret {namespace}/{name}")
         return {key: base64.b64decode(value).decode() for key, value in (found.get("data") or {}).items()}
 
-    # Threads
+    def until(self, holds: Callable[[], object], timeout_s: float = 10) -> None:
+        """Wait until something holds of this emulator, asked after each request, change, and watch that begins or ends.
 
-    def call(self, function: Callable[[], T]) -> T:
-        """Call a function in the emulator's thread, and return what it returns."""
-
-        async def run() -> T:
-            return function()
-
-        return self._await(run)
-
-    def _await(self, function: Callable[[], Awaitable[T]]) -> T:
-        async def run() -> T:
-            return await function()
-
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(_STEP_TIMEOUT_S)
+        >>> emulator.until(lambda: emulator.watching == 3)
+        """
+        deadline = time.monotonic() + timeout_s
+        woken = threading.Event()
+        self._waiting.append(woken)
+        try:
+            while not holds():
+                if not woken.wait(deadline - time.monotonic()):
+                    raise TimeoutError(f"what was awaited did not hold within {timeout_s} s")
+                woken.clear()
+        finally:
+            self._waiting.remove(woken)
 
     def _noted(self, key: Key, change: Change) -> None:
         if change.type == "DELETED" and key[0] == CRDS:
             self._kinds.uninstall(key[2])
         self._controllers.noted(change)
+        self._tell()
+
+    def _tell(self) -> None:
+        for woken in tuple(self._waiting):
+            woken.set()
 
 
 def _bound(port: int) -> socket.socket:

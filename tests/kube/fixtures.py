@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.kube.cluster import Cluster, connection_from
+from tests.kube.cluster import Cluster
+from tests.kube.connection import connection_from
 from tests.kube.emulator import KubeEmulator
 from tests.kube.realapi import ApiServer
 

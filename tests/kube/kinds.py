@@ -68,11 +68,9 @@ def _builtin(group: str, version: str, kind: str, plural: str, **more: object) -
 
 
 _EVENT_FIELDS = {"reason": "string", "type": "string"}
-_INVOLVED = {
-    f"{name}.{field}": "string"
-    for name in ("involvedObject", "regarding")
-    for field in ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
-}
+_REFERENCE = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
+_INVOLVED = {f"involvedObject.{field}": "string" for field in _REFERENCE}
+_REGARDING = {f"regarding.{field}": "string" for field in _REFERENCE}
 _CREATE_ONLY: dict[str, object] = {"namespaced": False, "verbs": ("create",)}
 
 BUILTIN_KINDS: tuple[Kind, ...] = (
@@ -89,7 +87,7 @@ BUILTIN_KINDS: tuple[Kind, ...] = (
         fields={"spec.nodeName": "string", "status.phase": "string", "status.podIP": "string"},
     ),
     _builtin("", "v1", "Event", "events", short_names=("ev",), fields=_EVENT_FIELDS | _INVOLVED),
-    _builtin("events.k8s.io", "v1", "Event", "events", short_names=("ev",), fields=_EVENT_FIELDS | _INVOLVED),
+    _builtin("events.k8s.io", "v1", "Event", "events", short_names=("ev",), fields=_EVENT_FIELDS | _REGARDING),
     _builtin("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", has_generation=True),
     _builtin("coordination.k8s.io", "v1", "Lease", "leases"),
     _builtin(
@@ -218,6 +216,11 @@ class Kinds:
             if wanted in {kind.kind.lower(), kind.plural, kind.resource, *kind.short_names}:
                 return kind
         raise KeyError(f"no kind is called {name!r}; there are {sorted({kind.resource for kind in self})}")
+
+    @staticmethod
+    def check(crd: Obj) -> None:
+        """Raise 422 for a CRD that defines nothing that could be served."""
+        kinds_of_crd(crd)
 
     def install(self, crd: Obj) -> None:
         """Serve (or serve anew) what a CRD defines. Raises 422."""

@@ -5,7 +5,6 @@ change what somebody else owns, unless forced, shares what it applies with equal
 applied before, no longer sends, and nobody else owns.
 """
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from tests.kube.errors import Obj, apply_conflict
@@ -19,17 +18,21 @@ class Manager(NamedTuple):
     operation: str
     """`Apply` or `Update`."""
     api_version: str
+    """Of an `Update`; "" of an `Apply`, whose manager is one in all versions of a kind."""
     subresource: str = ""
 
 
 class Owned(NamedTuple):
-    """What one manager owns, and since when (RFC 3339, seconds)."""
+    """What one manager owns, in which version of the kind, and since when (RFC 3339, seconds)."""
 
     paths: frozenset[Path]
+    api_version: str
     time: str
 
 
 Managers = dict[Manager, Owned]
+Stamp = tuple[str, str]
+"""Version of the kind and time of a write."""
 
 
 def parse_managers(entries: object) -> Managers:
@@ -37,14 +40,15 @@ def parse_managers(entries: object) -> Managers:
     found: Managers = {}
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, dict) and entry.get("operation") in {"Apply", "Update"}:
+            version = str(entry.get("apiVersion", ""))
             who = Manager(
                 str(entry.get("manager", "")),
                 entry["operation"],
-                str(entry.get("apiVersion", "")),
+                version if entry["operation"] == "Update" else "",
                 str(entry.get("subresource", "")),
             )
-            owned = Owned(frozenset(from_tree(entry.get("fieldsV1") or {})), str(entry.get("time", "")))
-            found[who] = owned
+            paths = frozenset(from_tree(entry.get("fieldsV1") or {}))
+            found[who] = Owned(paths, version, str(entry.get("time", "")))
     return found
 
 
@@ -58,7 +62,7 @@ def written_managers(managers: Managers) -> list[Obj]:
         entry: Obj = {
             "manager": who.name,
             "operation": who.operation,
-            "apiVersion": who.api_version,
+            "apiVersion": owned.api_version,
             "time": owned.time,
             "fieldsType": "FieldsV1",
             "fieldsV1": to_tree(owned.paths),
@@ -71,19 +75,19 @@ def written_managers(managers: Managers) -> list[Obj]:
 
 def same_owners(one: Managers, other: Managers) -> bool:
     """Whether everybody owns the same, whatever the times."""
-    return {who: owned.paths for who, owned in one.items()} == {who: o.paths for who, o in other.items()}
+    return {who: owned[:2] for who, owned in one.items()} == {who: owned[:2] for who, owned in other.items()}
 
 
-def after_update(managers: Managers, me: Manager, before: Leaves, after: Leaves, now: str) -> Managers:
+def after_update(managers: Managers, me: Manager, before: Leaves, after: Leaves, stamp: Stamp) -> Managers:
     """Owners after an ordinary write that turned `before` into `after`."""
     changed = frozenset(p for p, value in after.items() if p not in before or before[p] != value)
     removed = frozenset(p for p in before if p not in after)
     result = _without(managers, me, changed | removed)
-    mine = managers.get(me, Owned(frozenset(), now))
+    mine = managers.get(me, Owned(frozenset(), *stamp))
     paths = (mine.paths - removed) | changed
     if paths:
         moved = bool(changed or removed & mine.paths)
-        result[me] = Owned(paths, now if moved else mine.time)
+        result[me] = Owned(paths, *stamp) if moved else mine
     return result
 
 
@@ -91,44 +95,42 @@ def _without(managers: Managers, me: Manager, lost: frozenset[Path]) -> Managers
     result: Managers = {}
     for who, owned in managers.items():
         if who != me and (kept := owned.paths - lost):
-            result[who] = Owned(kept, owned.time)
+            result[who] = owned._replace(paths=kept)
     return result
 
 
 def apply(
-    live: Obj, applied: Obj, schema: Obj, managers: Managers, me: Manager, *, force: bool, now: str
-) -> tuple[Obj, Managers]:
-    """The object and its owners after `me` applied `applied` onto `live`, which is changed in place.
+    live: Obj, applied: Obj, schema: Obj, managers: Managers, me: Manager, stamp: Stamp, *, force: bool
+) -> Managers:
+    """Make `live` what it is after `me` applied `applied`; returns who owns what then.
 
     Raises 409 with a cause per field if somebody else owns a field with another value and `force` is off.
     """
     mine = leaves_of(applied, schema)
-    changed = _changed(leaves_of(live, schema), mine)
+    known = leaves_of(live, schema)
+    changed = {path for path, value in mine.items() if path not in known or known[path] != value}
     contested = {
-        (who, path) for who, owned in managers.items() if who != me for path in owned.paths if path in changed
+        (who, path) for who, owned in managers.items() if who != me for path in owned.paths & changed
     }
     if contested and not force:
-        raise apply_conflict([(_printed_owner(who, managers[who]), printed(path)) for who, path in contested])
+        raise apply_conflict([(_printed_owner(who), printed(path)) for who, path in contested])
     result = _without(managers, me, frozenset(path for _, path in contested))
-    before = managers.get(me, Owned(frozenset(), now))
-    still_owned = set(mine).union(*(owned.paths for owned in result.values()))
+    before = managers.get(me, Owned(frozenset(), *stamp))
     for path, value in mine.items():
         put(live, path, value)
+    held = set(mine).union(*(owned.paths for owned in result.values()))
     for path in sorted(before.paths - mine.keys(), key=len, reverse=True):
-        if not any(other[: len(path)] == path for other in still_owned):
+        # An item of a list stays while anybody owns something in it.
+        if not any(other[: len(path)] == path for other in held):
             remove(live, path)
     if mine:
-        result[me] = Owned(frozenset(mine), now if changed or before.paths != mine.keys() else before.time)
-    return live, result
+        moved = bool(changed) or before.paths != mine.keys()
+        result[me] = Owned(frozenset(mine), *stamp) if moved else before
+    return result
 
 
-def _changed(live: Leaves, mine: Leaves) -> Mapping[Path, object]:
-    return {path: value for path, value in mine.items() if path not in live or live[path] != value}
-
-
-def _printed_owner(who: Manager, owned: Owned) -> str:
+def _printed_owner(who: Manager) -> str:
     told = f'"{who.name}"'
     if who.subresource:
         told += f' with subresource "{who.subresource}"'
-    told += f" using {who.api_version}"
-    return f"{told} at {owned.time}" if who.operation == "Update" and owned.time else told
+    return f"{told} using {who.api_version}" if who.api_version else told

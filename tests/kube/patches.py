@@ -22,6 +22,11 @@ _MERGE_KEYS = {
 _MERGED_SETS = {"finalizers"}
 
 
+def encoded(value: Any) -> bytes:
+    """JSON as it is stored."""
+    return orjson.dumps(value)
+
+
 def copied(value: Any) -> Any:
     """A deep copy of JSON."""
     return orjson.loads(orjson.dumps(value))

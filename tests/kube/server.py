@@ -1,7 +1,7 @@
 """HTTP: from a request to a call of the API, and back."""
 
 import asyncio
-from collections.abc import Mapping, MutableSequence
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -12,7 +12,9 @@ from aiohttp import web
 
 from tests.kube import builtin, errors
 from tests.kube.access import Asked, Identity
-from tests.kube.api import APPLY, Api, Call
+from tests.kube.api import Api
+from tests.kube.calls import APPLY, Call
+from tests.kube.deletion import NAMESPACES
 from tests.kube.discovery import document
 from tests.kube.errors import ApiError, Obj
 from tests.kube.kinds import Kind
@@ -35,7 +37,11 @@ class Server:
         self._identities = identities
         self.lists = Lists(api.store)
         self.reviewer = Reviewer(identities)
-        self.requests: MutableSequence[Asked] = []
+        self.requests: list[Asked] = []
+        self.failures: list[Exception] = []
+        """What went wrong in here, as opposed to what clients did wrong."""
+        self.on_activity: Callable[[], None] = lambda: None
+        """Called after each request, and when a watch begins or ends."""
         self.outages: list[Outage] = []
         self.watches: dict[Watch, asyncio.Transport] = {}
 
@@ -45,6 +51,14 @@ class Server:
             return await self._answer(request)
         except ApiError as error:
             return _json(error.status(), error.code, retry_after_s=error.retry_after_s)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            self.failures.append(error)
+            status = errors.internal(f"{type(error).__name__}: {error}")
+            return _json(status.status(), status.code)
+        finally:
+            self.on_activity()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path = tuple(unquote(part) for part in request.rel_url.raw_path.split("/") if part)
@@ -60,7 +74,7 @@ class Server:
         if call is None:
             self._refuse(None)
             return web.Response(status=404, body=_TEXT_404, content_type="text/plain")
-        asked = self._admit(call)
+        asked = _asked(call, call.verb)
         self.requests.append(asked)
         self._refuse(asked)
         if not identity.may(asked):
@@ -100,9 +114,13 @@ class Server:
         kind = self._api.kinds.find(group, version, plural)
         if kind is None or (namespace and not kind.namespaced):
             return None
+        if name and kind.namespaced and not namespace:
+            return None
         if subresource and not (subresource == "status" and kind.has_status):
             return None
         query = dict(request.query)
+        if name and query.get("watch"):
+            query["fieldSelector"] = f"metadata.name={name}"
         call = Call(
             kind=kind,
             namespace=namespace,
@@ -113,7 +131,6 @@ class Server:
             content_type=request.content_type,
             manager=query.get("fieldManager") or _agent(request),
             identity=identity,
-            may=lambda verb: None,
         )
 
         def may(verb: str) -> None:
@@ -124,9 +141,6 @@ class Server:
 
         call.may = may
         return call
-
-    def _admit(self, call: Call) -> Asked:
-        return _asked(call, call.verb)
 
     def _perform(self, call: Call, *, metadata_only: bool) -> web.Response:
         view = View(call.kind, metadata_only=metadata_only)
@@ -171,6 +185,7 @@ class Server:
         self.watches[watch] = request.transport
         try:
             await response.prepare(request)
+            self.on_activity()
             await watch.stream(response)
         finally:
             watch.end()
@@ -209,9 +224,8 @@ def _asked(call: Call, verb: str) -> Asked:
     name = call.name
     if verb in {"list", "watch"} and not name:
         name = name_in(call.query.get("fieldSelector", ""))
-    namespace = call.namespace
-    if call.kind.storage == ("", "namespaces"):
-        namespace = name
+    # A namespace is itself in the namespace of its name, as far as RBAC goes.
+    namespace = call.name if call.kind.storage == NAMESPACES else call.namespace
     return Asked(
         verb=verb,
         group=call.kind.group,

@@ -113,6 +113,15 @@ class Store:
         listeners.add(listener)
         return lambda: listeners.discard(listener)
 
+    def resize(self, window: int) -> None:
+        """Keep that many changes from now on, and forget those that are more."""
+        self.window = window
+        self._forget()
+
+    def _forget(self) -> None:
+        while len(self._history) > self.window:
+            self.floor = self._history.popleft().version
+
     def compact(self) -> None:
         """Forget all changes, and make every version that anybody has seen too old to watch from."""
         self.version += 1
@@ -131,8 +140,7 @@ class Store:
 
     def _record(self, key: Key, change: Change) -> None:
         self._history.append(change)
-        while len(self._history) > self.window:
-            self.floor = self._history.popleft().version
+        self._forget()
         if self.on_change is not None:
             self.on_change(key, change)
         for listener in list(self._listeners.get(change.storage, ())):
