@@ -325,7 +325,7 @@ class Cluster:
             del self._told[next(iter(self._told))]
         try:
             await self.request(
-                "POST", BY_KIND["Event"].path(action.namespace), body=self._event(action, now_ms)
+                "POST", BY_KIND["Event"].path(_event_place(action)), body=self._event(action, now_ms)
             )
         except ApiError as error:
             _log.warning("an Event was not written", reason=action.reason, name=action.name, error=str(error))
@@ -338,7 +338,7 @@ class Cluster:
         return {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"name": f"{action.name[:230]}.{digest[:16]}", "namespace": action.namespace},
+            "metadata": {"name": f"{action.name[:230]}.{digest[:16]}", "namespace": _event_place(action)},
             "eventTime": micro_time(now_ms),
             "reportingController": f"{GROUP}/operator",
             "reportingInstance": self._instance[:128],
@@ -349,10 +349,10 @@ class Cluster:
             "regarding": {
                 "apiVersion": resource.group_version,
                 "kind": action.kind,
-                "namespace": action.namespace,
                 "name": action.name,
                 "uid": action.uid,
-            },
+            }
+            | ({"namespace": action.namespace} if action.namespace else {}),
         }
 
 
@@ -368,6 +368,11 @@ def merge_patch(now: Json, wanted: Json) -> Json:
         elif key not in now or there != value:
             patch[key] = value
     return patch
+
+
+def _event_place(action: Tell) -> str:
+    """Events about what belongs to no namespace are kept in `default`: the API server wants it so."""
+    return action.namespace or "default"
 
 
 def _plural(path: str) -> str:

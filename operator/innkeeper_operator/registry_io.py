@@ -1,7 +1,7 @@
 """The registry in Redis as the operator uses it: read when it has changed, written app by app."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -22,16 +22,27 @@ class RunsLeftError(Exception):
 class RegistryIO:
     """Reads and writes registrations. Every method may raise StoreError and StoreUnavailableError."""
 
-    def __init__(self, store: Store, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, ids: Ids, on_new: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_new` is called when the registry turns out to be another one than before."""
         self._store = store
         self._clock = clock
         self._ids = ids
+        self._on_new = on_new
+        self._id = ""
         self._version = -1
         self._apps: dict[str, dict[str, App]] = {}
 
     async def id(self) -> str:
         """Which registry this is: another one has nothing of what was written before."""
-        return await self._store.registry_id()
+        found = await self._store.registry_id()
+        if found != self._id:
+            before, self._id = self._id, found
+            if before:
+                self._apps.clear()
+                self._on_new()
+        return found
 
     async def apps(self, env: str) -> dict[str, App]:
         """What is registered in an environment, by app id. Not to be changed."""

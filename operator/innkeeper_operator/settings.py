@@ -13,7 +13,7 @@ class OperatorSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     namespaces: tuple[str, ...] = ()
     """The namespaces to look after; none: all."""
-    secret_mode: SecretMode = "Labelled"
+    secret_mode: SecretMode = "Labelled"  # noqa: S105 - a mode, no secret
     """Labelled: Secrets with the label `innkeeper.dev/key`. Named: those that apps name, one by one."""
     generate_keys: bool = True
     """Make a namespace's keys where there are none."""

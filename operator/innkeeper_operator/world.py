@@ -83,6 +83,7 @@ class World:
         self._apps_by_id: defaultdict[str, set[Key]] = defaultdict(set)
         self._apps_by_service: defaultdict[Key, set[Key]] = defaultdict(set)
         self._functions_of: defaultdict[Key, set[Key]] = defaultdict(set)
+        self._functions_in: defaultdict[str, set[Key]] = defaultdict(set)
         self._slices_of: defaultdict[Key, set[Key]] = defaultdict(set)
         self._slices_with: defaultdict[Key, set[Key]] = defaultdict(set)
         """Slices by the pod that they name."""
@@ -110,6 +111,10 @@ class World:
     def functions_of(self, app: Key) -> tuple[FunctionObject | Unreadable, ...]:
         """The Functions whose `appRef` names the app, sorted by name."""
         return tuple(self._objects[FUNCTIONS][key] for key in sorted(self._functions_of.get(app, ())))
+
+    def function_names(self, namespace: str) -> set[str]:
+        """Names of the Functions of a namespace."""
+        return {name for _, name in self._functions_in.get(namespace, ())}
 
     def function(self, key: Key) -> FunctionObject | Unreadable | None:
         """A Function."""
@@ -261,7 +266,10 @@ class World:
                 found.append((self._apps_by_service, (key[0], value.spec.endpoint.service.name)))
             return found
         if kind == FUNCTIONS:
-            return [(self._functions_of, app)] if (app := _app_of(value)) else []
+            inside: list[tuple[defaultdict[Any, set[Key]], Any]] = [(self._functions_in, key[0])]
+            if app := _app_of(value):
+                inside.append((self._functions_of, app))
+            return inside
         if kind == SLICES:
             pods = {endpoint.pod for endpoint in value.endpoints if endpoint.pod}
             return [

@@ -1,0 +1,463 @@
+"""One look at an app: what is there, what to do about it, do it.
+
+Observed objects and the registry -> a view -> a plan (pure) -> the registry, then the cluster. Asking an app may take
+as long as the app likes, so it goes on beside the looks: its outcome is kept until a plan made of it has been done.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol
+
+import msgspec
+import structlog
+
+from innkeeper_engine.model.clock import Clock
+from innkeeper_engine.model.functions import App
+from innkeeper_engine.registering import FunctionTakenError
+from innkeeper_operator.actions import Action, Apply, SetFinalizer, SetStatus, Tell
+from innkeeper_operator.asking import may_remove, next_ask, noted, told
+from innkeeper_operator.cluster import BY_KIND, Cluster
+from innkeeper_operator.endpoints import live as live_endpoint
+from innkeeper_operator.environs import Environs, Membership
+from innkeeper_operator.errors import ApiError
+from innkeeper_operator.keys import AppKeys, key_notice
+from innkeeper_operator.memory import read_memory
+from innkeeper_operator.metrics import Metrics
+from innkeeper_operator.objects import APP_KIND, FUNCTION_KIND, AppObject, Unreadable
+from innkeeper_operator.plan import (
+    in_charge,
+    plan_app,
+    plan_gone,
+    plan_unreadable,
+    plan_waiting,
+    runs_wanted,
+)
+from innkeeper_operator.registry_io import RegistryIO, registry_mark
+from innkeeper_operator.settings import OperatorSettings
+from innkeeper_operator.views import Answered, AppPlan, AppView, Ask, Attempts, Live, Outcome
+from innkeeper_operator.world import FUNCTIONS, NAMESPACES, Dirty, Key, World, app_id_of
+
+_log = structlog.get_logger(__name__)
+
+_AT_ONCE = 8
+"""Requests to the API server at the same time, for one app."""
+
+
+class Asks(Protocol):
+    """Asks an app for its functions; never raises for what the app did."""
+
+    async def ask(self, ask: Ask, keys: AppKeys) -> Outcome:
+        """Ask once."""
+        ...
+
+
+class _Pending(msgspec.Struct, frozen=True):
+    """What came of an ask, until a plan made of it has been done."""
+
+    ask: Ask | None
+    outcome: Outcome
+    done: tuple[Callable[[], Awaitable[object]], ...] = ()
+    """To be called then."""
+
+
+class _State(msgspec.Struct):
+    """What this process knows of one app between two looks."""
+
+    attempts: Attempts = Attempts()
+    asking: asyncio.Task[None] | None = None
+    pending: _Pending | None = None
+
+
+class _Place(msgspec.Struct, frozen=True):
+    """Where an InngestApp stood when it was last looked at."""
+
+    uid: str
+    env: str
+    app_id: str
+
+
+class Reconciler:
+    """Looks at apps."""
+
+    def __init__(
+        self,
+        world: World,
+        cluster: Cluster,
+        registry: RegistryIO,
+        environs: Environs,
+        asker: Asks,
+        settings: OperatorSettings,
+        clock: Clock,
+        metrics: Metrics,
+        on_dirty: Callable[[Dirty], None],
+        on_stray: Callable[[str, str], None],
+    ) -> None:
+        """`on_dirty` hears which apps are to be looked at again, `on_stray` the environment and the app id of a
+        registration that may have lost its InngestApp.
+        """
+        self._world = world
+        self._cluster = cluster
+        self._registry = registry
+        self._environs = environs
+        self._asker = asker
+        self._settings = settings
+        self._clock = clock
+        self._metrics = metrics
+        self._on_dirty = on_dirty
+        self._on_stray = on_stray
+        self._states: dict[str, _State] = {}
+        self._places: dict[Key, _Place] = {}
+        self._terminating: set[str] = set()
+
+    async def close(self) -> None:
+        """End the asks that go on."""
+        tasks = [state.asking for state in self._states.values() if state.asking is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ---- looks
+
+    async def app(self, key: Key) -> int | None:
+        """Look at an InngestApp, and at the Functions that name it; returns when to look again (ms), or None.
+
+        Raises:
+            ApiError, StoreError, StoreUnavailableError, FunctionTakenError, RunsLeftError: try again.
+        """
+        app = self._world.app(key)
+        if app is None:
+            self._follow(key, None)
+            await self._do(plan_waiting(key[1], self._world.functions_of(key), self._clock.now_ms()))
+            return None
+        if isinstance(app, Unreadable):
+            await self._do(plan_unreadable(app))
+            return None
+        await self._environs.settle()
+        self._follow(key, app)
+        member = self._environs.member(app)
+        state = self._states.setdefault(app.meta.uid, _State())
+        later_ms = await self._consider(app, member, state)
+        pending = state.pending
+        view = await self._view(app, member, pending)
+        outcome = pending.outcome if pending is not None else None
+        plan = plan_app(view, outcome)
+        await self._carry_out(view, plan)
+        await self._do(self._notice(app, member.keys, outcome))
+        self._places[key] = _Place(app.meta.uid, member.env, _told_id(app, outcome))
+        if pending is not None:
+            for done in pending.done:
+                await done()
+            if state.pending is pending:
+                state.pending = None
+        return min((at for at in (plan.wake_ms, later_ms) if at is not None), default=None)
+
+    async def gone(self, env: str, app_id: str) -> int | None:
+        """Look at a registration without an InngestApp; returns when to look again (ms), or None.
+
+        Raises:
+            StoreError, StoreUnavailableError, RunsLeftError: try again.
+        """
+        registered = (await self._registry.apps(env)).get(app_id)
+        if registered is None or self._declared(env, app_id):
+            return None
+        slugs = [function.slug for function in registered.functions]
+        plan = plan_gone(registered, await self._registry.live_runs(env, slugs), self._clock.now_ms())
+        await self._write(env, app_id, registered, plan)
+        return plan.wake_ms
+
+    async def strays(self) -> list[tuple[str, str]]:
+        """Environment and app id of every registration without an InngestApp."""
+        await self._environs.settle()
+        found = []
+        for env in await self._registry.environments():
+            apps = await self._registry.apps(env)
+            found += [(env, app_id) for app_id in apps if not self._declared(env, app_id)]
+        return found
+
+    def answer(
+        self,
+        app: AppObject,
+        ask: Ask | None,
+        outcome: Outcome,
+        *done: Callable[[], Awaitable[object]],
+    ) -> None:
+        """Something came of asking an app, or without it; `done` is called once that is in the registry."""
+        state = self._states.setdefault(app.meta.uid, _State())
+        if ask is not None:
+            state.attempts = told(state.attempts, ask, outcome, self._clock.now_ms())
+        if state.pending is not None:
+            done = (*state.pending.done, *done)
+        state.pending = _Pending(ask, outcome, done)
+        self._on_dirty(Dirty(apps=frozenset({app.meta.key})))
+
+    def attempts(self, app: AppObject) -> Attempts:
+        """What is known of asking an app."""
+        state = self._states.get(app.meta.uid)
+        return state.attempts if state is not None else Attempts()
+
+    def _follow(self, key: Key, app: AppObject | None) -> None:
+        """Notice that an InngestApp has gone, or stands for another app or in another environment by now."""
+        before = self._places.get(key)
+        if before is None:
+            return
+        if app is None or app.meta.uid != before.uid:
+            del self._places[key]
+            state = self._states.pop(before.uid, None)
+            if state is not None and state.asking is not None:
+                state.asking.cancel()
+        elif before.env == self._environs.member(app).env:
+            return
+        if before.app_id:
+            self._on_stray(before.env, before.app_id)
+
+    # ---- asking
+
+    async def _consider(self, app: AppObject, member: Membership, state: _State) -> int | None:
+        """Ask the app if it is due; returns when that is to be thought of again."""
+        registered = await self._registered(app, member.env, None)
+        memory = read_memory(app.status)
+        if registered is None:
+            # Whatever it answered is in no registry.
+            memory = msgspec.structs.replace(memory, registry="")
+        due, state.attempts = next_ask(
+            app,
+            self._live(app),
+            memory,
+            state.attempts,
+            registry=registry_mark(await self._registry.id(), member.env),
+            keys=member.keys.fingerprint,
+            now_ms=self._clock.now_ms(),
+            apps=len(self._world.apps()),
+            busy=self._may_not_ask(app, member, state),
+        )
+        if not isinstance(due, Ask):
+            return due.at_ms
+        state.asking = asyncio.create_task(
+            self._ask(app, state, due, member.keys), name=f"ask {app.meta.key}"
+        )
+        return None
+
+    def _may_not_ask(self, app: AppObject, member: Membership, state: _State) -> bool:
+        return (
+            state.asking is not None
+            or state.pending is not None
+            or not member.keys.signing
+            or not in_charge(app, self._rivals(app, member.env))
+        )
+
+    async def _ask(self, app: AppObject, state: _State, ask: Ask, keys: AppKeys) -> None:
+        try:
+            outcome = await self._asker.ask(ask, keys)
+            self._metrics.asks.labels(ask.why, type(outcome).__name__).inc()
+            _log.info(
+                "asked an app",
+                namespace=app.meta.namespace,
+                name=app.meta.name,
+                why=ask.why,
+                outcome=type(outcome).__name__,
+                reason=getattr(outcome, "reason", ""),
+            )
+        except Exception:
+            # It has asked, so another ask is due after a while, like after any failure.
+            _log.exception("asking an app broke", namespace=app.meta.namespace, name=app.meta.name)
+            self._metrics.asks.labels(ask.why, "Broken").inc()
+            self._on_dirty(Dirty(apps=frozenset({app.meta.key})))
+        else:
+            self.answer(app, ask, outcome)
+        finally:
+            state.asking = None
+
+    # ---- observing
+
+    async def _view(self, app: AppObject, member: Membership, pending: _Pending | None) -> AppView:
+        outcome = pending.outcome if pending is not None else None
+        live, memory = self._live(app), read_memory(app.status)
+        removing = False
+        if pending is not None:
+            memory = noted(memory, live, pending.outcome, pending.ask)
+            removing = may_remove(live, pending.outcome, memory, pending.ask)
+        registered = await self._registered(app, member.env, outcome)
+        own_id = registered.id if registered is not None else _told_id(app, outcome)
+        others = (await self._registry.apps(member.env)).values()
+        names = self._world.function_names(app.meta.namespace)
+        functions = self._world.functions_of(app.meta.key)
+        view = AppView(
+            app=app,
+            functions=functions,
+            rivals=self._rivals(app, member.env, outcome),
+            env=member.env,
+            live=live,
+            memory=memory,
+            may_remove=removing,
+            registered=registered,
+            slugs={f.slug: other.id for other in others if other.id != own_id for f in other.functions},
+            registry=registry_mark(await self._registry.id(), member.env),
+            signing_keys=member.keys.sealed,
+            keys=member.keys.fingerprint,
+            key_problem=member.keys.problem,
+            live_runs={},
+            now_ms=self._clock.now_ms(),
+            terminating=await self._is_terminating(app),
+            taken=frozenset(names - {f.meta.name for f in functions}),
+        )
+        wanted = runs_wanted(view)
+        if wanted:
+            runs = await self._registry.live_runs(member.env, wanted)
+            view = msgspec.structs.replace(view, live_runs=runs)
+        return view
+
+    def _live(self, app: AppObject) -> Live:
+        ref = app.spec.endpoint.service
+        domain = self._settings.cluster_domain
+        if ref is None:
+            return live_endpoint(app, None, (), {}, domain)
+        service = (app.meta.namespace, ref.name)
+        slices, pods = self._world.slices_of(service), self._world.pods_behind(service)
+        return live_endpoint(app, self._world.service(service), slices, pods, domain)
+
+    async def _registered(self, app: AppObject, env: str, outcome: Outcome | None) -> App | None:
+        app_id = _told_id(app, outcome)
+        return (await self._registry.apps(env)).get(app_id) if app_id else None
+
+    def _rivals(self, app: AppObject, env: str, outcome: Outcome | None = None) -> tuple[AppObject, ...]:
+        app_id = _told_id(app, outcome)
+        if not app_id:
+            return ()
+        return tuple(
+            other
+            for other in self._world.apps_with_id(app_id)
+            if other.meta.uid != app.meta.uid and self._environs.member(other).env == env
+        )
+
+    def _declared(self, env: str, app_id: str) -> bool:
+        """Whether an InngestApp stands for a registration."""
+        return any(self._environs.member(app).env == env for app in self._world.apps_with_id(app_id))
+
+    async def _is_terminating(self, app: AppObject) -> bool:
+        namespace = app.meta.namespace
+        seen = self._world.namespace(namespace)
+        if seen is not None or not app.meta.deleting:
+            return seen is not None and seen.meta.deleting
+        # Namespaces are not watched where only some are looked after, so it is asked for when it matters.
+        if namespace not in self._terminating:
+            try:
+                raw = await self._cluster.get(NAMESPACES, "", namespace)
+            except ApiError as error:
+                if error.status != 403:
+                    raise
+                return False
+            if raw is not None and raw["metadata"].get("deletionTimestamp"):
+                self._terminating.add(namespace)
+        return namespace in self._terminating
+
+    # ---- doing
+
+    async def _carry_out(self, view: AppView, plan: AppPlan) -> None:
+        app_id = view.registered.id if view.registered is not None else ""
+        await self._write(view.env, app_id, view.registered, plan)
+        await self._do(plan.actions)
+
+    def _notice(self, app: AppObject, keys: AppKeys, outcome: Outcome | None) -> tuple[Tell, ...]:
+        """Say so where an app still has an old key, before that one goes."""
+        shown = outcome.signing_key_hash if isinstance(outcome, Answered) else ""
+        notice = key_notice(keys, shown)
+        if notice is None:
+            return ()
+        meta, (reason, message) = app.meta, notice
+        return (
+            Tell(
+                kind=APP_KIND,
+                namespace=meta.namespace,
+                name=meta.name,
+                uid=meta.uid,
+                type="Warning",
+                reason=reason,
+                message=message,
+            ),
+        )
+
+    async def _write(self, env: str, app_id: str, before: App | None, plan: AppPlan) -> None:
+        if plan.cancel_runs:
+            await self._registry.cancel_runs(env, app_id)
+        if plan.write is not None:
+            try:
+                await self._registry.register(env, plan.write)
+            except FunctionTakenError:
+                # Another app was faster: the next look sees it, and says so.
+                self._on_dirty(Dirty(apps=frozenset(a.meta.key for a in self._apps_of(env, plan.write.id))))
+                raise
+        if plan.remove:
+            await self._registry.remove(env, app_id)
+        if before is not None and (plan.remove or plan.write is not None):
+            kept = {function.slug for function in plan.write.functions} if plan.write else set()
+            self._freed({function.slug for function in before.functions} - kept)
+
+    def _apps_of(self, env: str, app_id: str) -> list[AppObject]:
+        return [a for a in self._world.apps_with_id(app_id) if self._environs.member(a).env == env]
+
+    def _freed(self, slugs: Iterable[str]) -> None:
+        """Slugs are free again: apps that waited for one are looked at."""
+        free = set(slugs)
+        if not free:
+            return
+        waiting = {
+            (function.meta.namespace, function.spec.app_ref.name)
+            for function in self._world.functions()
+            if not isinstance(function, Unreadable) and function.status.get("slug") in free
+        }
+        self._on_dirty(Dirty(apps=frozenset(waiting)))
+
+    async def _do(self, actions: Iterable[Action]) -> None:
+        """Do what a plan asks of the cluster: in its order, actions of one kind side by side.
+
+        Raises:
+            ApiError: something was refused; what was to come after it was not tried.
+        """
+        for _, group in itertools.groupby(actions, type):
+            limit = asyncio.Semaphore(_AT_ONCE)
+            results = await asyncio.gather(
+                *(self._one(action, limit) for action in group), return_exceptions=True
+            )
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+
+    async def _one(self, action: Action, limit: asyncio.Semaphore) -> None:
+        async with limit:
+            status_now = None
+            if isinstance(action, SetStatus):
+                plural = BY_KIND[action.kind].plural
+                known = (
+                    self._world.function((action.namespace, action.name))
+                    if plural == FUNCTIONS
+                    else self._world.app((action.namespace, action.name))
+                )
+                status_now = known.status if known is not None and not isinstance(known, Unreadable) else {}
+                self._metrics.status_writes.labels(action.kind).inc()
+            elif isinstance(action, Apply):
+                action = self._pinned(action)
+            raw = await self._cluster.do(action, status_now=status_now)
+            if raw is not None and not isinstance(action, Tell):
+                kind = "InngestApp" if isinstance(action, SetFinalizer) else str(raw.get("kind") or "")
+                if kind in BY_KIND:
+                    self._on_dirty(self._world.put(BY_KIND[kind].plural, raw))
+
+    def _pinned(self, action: Apply) -> Apply:
+        """The same, but only for the very object that was seen: applying to one that has gone would make it anew."""
+        meta = action.manifest["metadata"]
+        if action.manifest["kind"] != FUNCTION_KIND:
+            return action
+        known = self._world.function((meta["namespace"], meta["name"]))
+        if known is None:
+            return action
+        manifest = action.manifest | {"metadata": meta | {"uid": known.meta.uid}}
+        return Apply(manifest=manifest, force=action.force)
+
+
+def _told_id(app: AppObject, outcome: Outcome | None) -> str:
+    """The app id as far as it is known: from the InngestApp, else from what the app has just answered."""
+    known = app_id_of(app)
+    if known:
+        return known
+    return outcome.registration.app_id if isinstance(outcome, Answered) else getattr(outcome, "app_id", "")

@@ -1,0 +1,303 @@
+"""The operator as a whole: its parts, in the order in which they start and end."""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Literal, TypeAlias
+
+import structlog
+from kubernetes.client import Configuration
+
+from innkeeper_engine.model.clock import Clock, RandomIds, SystemClock
+from innkeeper_engine.store.connection import Address, StoreError, StoreUnavailableError
+from innkeeper_engine.store.environments import EnvironmentStore
+from innkeeper_engine.store.store import Greeter, Store, StoreSettings
+from innkeeper_operator.cluster import Cluster
+from innkeeper_operator.counters import Counters
+from innkeeper_operator.election import Election, LeaseLostError, Timing
+from innkeeper_operator.environs import Environs
+from innkeeper_operator.errors import ApiError, OperatorStoppedError
+from innkeeper_operator.health import Checks, Health
+from innkeeper_operator.inbox import Checks as Egress
+from innkeeper_operator.inbox import Inbox
+from innkeeper_operator.keys import Seals, wanted_secrets
+from innkeeper_operator.metrics import Metrics
+from innkeeper_operator.named import NamedSecrets
+from innkeeper_operator.objects import AppObject
+from innkeeper_operator.queue import WorkQueue
+from innkeeper_operator.reconcile import Asks, Reconciler
+from innkeeper_operator.registry_io import RegistryIO
+from innkeeper_operator.settings import OperatorSettings
+from innkeeper_operator.watching import Scope, Watching, quieten
+from innkeeper_operator.world import Dirty, World
+
+_log = structlog.get_logger(__name__)
+
+_RETRY_S = 1.0
+
+Work: TypeAlias = tuple[Literal["app", "environments", "stray"], str, str]
+"""What to look at: ("app", namespace, name), ("environments", "", ""), ("stray", environment, app id)."""
+
+_ENVIRONMENTS: Work = ("environments", "", "")
+
+
+class Operator:
+    """One operator process; `run` it once."""
+
+    def __init__(
+        self,
+        settings: OperatorSettings,
+        address: Address,
+        configuration: Configuration,
+        *,
+        asker: Callable[[Metrics], Asks],
+        egress: Egress,
+        sealer: Seals,
+        identity: str,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        store_settings: StoreSettings | None = None,
+        clock: Clock | None = None,
+        timing: Timing | None = None,
+        counter_interval_ms: int = 30_000,
+    ) -> None:
+        """`asker` makes what asks apps; `egress`: the rules that URLs of apps must pass; `identity` names this process
+        in the Lease; `host` and `port` are for probes and metrics, 0 takes a free port.
+        """
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        self.metrics = Metrics()
+        self.world = World()
+        self._reconnected = asyncio.Event()
+        self.store = Store(address, store_settings, greeting=self._greeted, name="innkeeper-operator")
+        self.cluster = Cluster(
+            configuration,
+            self._clock,
+            instance=identity,
+            on_write=lambda verb, kind: self.metrics.writes.labels(verb, kind).inc(),
+        )
+        self.election = Election(
+            self.cluster,
+            self._clock,
+            namespace=settings.lease_namespace,
+            name=settings.lease_name,
+            me=identity,
+            timing=timing,
+        )
+        self.queue: WorkQueue[Work] = WorkQueue(
+            self._work, self._clock, workers=settings.workers, on_failure=self._failed
+        )
+        labelled = settings.secret_mode == "Labelled"  # noqa: S105 - a mode
+        self._named = (
+            None if labelled else NamedSecrets(self.cluster, self.world, self._dirty, self._restarted)
+        )
+        self.watching = Watching(
+            self.cluster,
+            self.world,
+            Scope(namespaces=settings.namespaces, secrets=labelled),
+            self._dirty,
+            on_restart=self._restarted,
+        )
+        self.registry = RegistryIO(self.store, self._clock, RandomIds(), on_new=self._new_registry)
+        self.environs = Environs(
+            self.world,
+            self.cluster,
+            EnvironmentStore(self.store),
+            settings,
+            sealer,
+            self._dirty,
+            prepare=self._want_secrets,
+            random_hex=lambda: secrets.token_hex(32),
+        )
+        self._asker = asker(self.metrics)
+        self.reconciler = Reconciler(
+            self.world,
+            self.cluster,
+            self.registry,
+            self.environs,
+            self._asker,
+            settings,
+            self._clock,
+            self.metrics,
+            self._dirty,
+            lambda env, app_id: self.queue.add(("stray", env, app_id)),
+        )
+        self._inbox = Inbox(
+            self.store,
+            self.world,
+            self.cluster,
+            self.environs,
+            self.reconciler,
+            egress,
+            settings,
+            self._clock,
+            self.metrics,
+            self._dirty,
+        )
+        self._counters = Counters(
+            self.world,
+            self.cluster,
+            self.registry,
+            self.environs,
+            self._clock,
+            self.metrics,
+            interval_ms=counter_interval_ms,
+        )
+        self.health = Health(self.checks, self._metrics_text, host=host, port=port)
+        self.settled = asyncio.Event()
+        """Set once it leads and has seen all that is there."""
+
+    # ---- life
+
+    async def run(self) -> None:
+        """Run until cancelled.
+
+        Raises:
+            LeaseLostError: another one is active; this process has ended its work.
+            StoreUnavailableError: no Redis or Valkey at the start.
+            OperatorStoppedError: it cannot listen.
+        """
+        quieten()
+        lost = False
+        try:
+            await self.health.start()
+            await self.store.open()
+            await self.election.acquire()
+            self.metrics.leading.set(1)
+            _log.info("this operator is active", namespaces=list(self._settings.namespaces) or "all")
+            await self._together(self.election.keep(), self.watching.run(), self._lead())
+        except LeaseLostError:
+            lost = True
+            raise
+        finally:
+            self.metrics.leading.set(0)
+            await self._end(release=not lost)
+
+    async def _lead(self) -> None:
+        """All that decides, once everything has been listed."""
+        await self.watching.ready.wait()
+        await self._want_secrets()
+        self.settled.set()
+        self.queue.add(_ENVIRONMENTS)
+        parts = [self.queue.run(), self._follow_registry(), self._inbox.run()]
+        if self._settings.status_counters:
+            parts.append(self._counters.run())
+        await self._together(*parts)
+
+    async def _together(self, *parts: Awaitable[None]) -> None:
+        """Run until one of them fails; then end the others."""
+        tasks = [asyncio.ensure_future(part) for part in parts]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _end(self, *, release: bool) -> None:
+        self.settled.clear()
+        await self.reconciler.close()
+        if self._named is not None:
+            await self._named.close()
+        if release:
+            await self.election.release()
+        await self.health.stop()
+        await self.cluster.close()
+        await self.store.close()
+
+    # ---- work
+
+    def _dirty(self, dirty: Dirty) -> None:
+        if dirty.namespaces:
+            self.environs.touch()
+            self.queue.add(_ENVIRONMENTS)
+        for namespace, name in dirty.apps:
+            self.queue.add(("app", namespace, name))
+
+    async def _work(self, key: Work) -> int | None:
+        kind, first, second = key
+        began_s = time.monotonic()
+        result = "error"
+        try:
+            if kind == "app":
+                again_ms = await self.reconciler.app((first, second))
+            elif kind == "stray":
+                again_ms = await self.reconciler.gone(first, second)
+            else:
+                await self.environs.apply()
+                again_ms = None
+            result = "ok"
+            return again_ms
+        finally:
+            self.metrics.reconciles.labels(kind, result).inc()
+            self.metrics.seconds.labels(kind).observe(time.monotonic() - began_s)
+
+    def _failed(self, key: Work, error: Exception) -> None:
+        expected = isinstance(error, ApiError | StoreError | StoreUnavailableError)
+        log = _log.warning if expected else _log.exception
+        log("a look failed and is repeated", what=key[0], where=key[1], name=key[2], error=str(error))
+
+    async def _want_secrets(self) -> None:
+        """In the mode Named: watch the Secrets that apps name."""
+        if self._named is not None:
+            apps = [app for app in self.world.apps() if isinstance(app, AppObject)]
+            await self._named.want(wanted_secrets(apps))
+
+    # ---- the registry
+
+    async def _greeted(self, _greeter: Greeter) -> None:
+        self._reconnected.set()
+
+    async def _follow_registry(self) -> None:
+        """After each reconnect, look whether it is the same registry, and for what has lost its InngestApp."""
+        while True:
+            self._reconnected.clear()
+            try:
+                await self.registry.id()
+                for env, app_id in await self.reconciler.strays():
+                    self.queue.add(("stray", env, app_id))
+            except (StoreError, StoreUnavailableError) as error:
+                _log.warning("the registry cannot be read yet", error=str(error))
+                await asyncio.sleep(_RETRY_S)
+                continue
+            await self._reconnected.wait()
+
+    def _new_registry(self) -> None:
+        """It has nothing of what was written before."""
+        _log.warning("the registry is another one: everything is written again, and every app is asked again")
+        self.environs.touch(forget_store=True)
+        self.queue.add(_ENVIRONMENTS)
+        for app in self.world.apps():
+            self.queue.add(("app", *app.meta.key))
+
+    # ---- health
+
+    def _restarted(self, kind: str) -> None:
+        self.metrics.watch_restarts.labels(kind).inc()
+
+    def _metrics_text(self) -> bytes:
+        self.metrics.queue_depth.set(self.queue.depth)
+        self.metrics.failing.set(self.queue.failing)
+        return self.metrics.text()
+
+    def checks(self) -> Checks:
+        """What `/ready` says. One that waits for its turn is ready: it could take over now."""
+        store = "ok" if self.store.connected else self.store.last_error or "not connected yet"
+        if not self.election.leading:
+            waiting = "ok" if self.election.holder else "the lease was not read yet"
+            return {"redis": store, "lease": waiting}
+        return {"redis": store, "lease": "ok", "cluster": self.watching.problem or "ok"}
+
+
+async def stop(task: "asyncio.Task[None]") -> None:
+    """End an operator that runs in a task, in good order."""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+__all__ = ["Operator", "OperatorStoppedError", "stop"]
