@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Literal, TypeAlias
 
 import structlog
@@ -52,7 +52,7 @@ class Operator:
         address: Address,
         configuration: Configuration,
         *,
-        asker: Callable[[Metrics], Asks],
+        asker: Asks,
         egress: Egress,
         sealer: Seals,
         identity: str,
@@ -63,7 +63,7 @@ class Operator:
         timing: Timing | None = None,
         counter_interval_ms: int = 30_000,
     ) -> None:
-        """`asker` makes what asks apps; `egress`: the rules that URLs of apps must pass; `identity` names this process
+        """`asker` asks apps; `egress`: the rules that URLs of apps must pass; `identity` names this process
         in the Lease; `host` and `port` are for probes and metrics, 0 takes a free port.
         """
         self._settings = settings
@@ -111,13 +111,12 @@ class Operator:
             prepare=self._want_secrets,
             random_hex=lambda: secrets.token_hex(32),
         )
-        self._asker = asker(self.metrics)
         self.reconciler = Reconciler(
             self.world,
             self.cluster,
             self.registry,
             self.environs,
-            self._asker,
+            asker,
             settings,
             self._clock,
             self.metrics,
