@@ -80,7 +80,7 @@ def next_ask(
     if busy or app.meta.deleting or app.spec.paused or live.reason:
         return Later(None), seen
     causes = _causes(app, live, memory, seen, registry=registry, keys=keys, now_ms=now_ms, apps=apps)
-    due_ms, why = min(causes, key=lambda cause: cause[0])
+    due_ms, why = next((each for each in causes if each[0] <= now_ms), min(causes, key=lambda each: each[0]))
     if due_ms > now_ms:
         return Later(due_ms), msgspec.structs.replace(seen, failures=0)
     at, revision, spacing = _target(live, memory, seen)

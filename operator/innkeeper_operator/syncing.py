@@ -153,7 +153,7 @@ class Asker:
         if self._kind == "cloud":
             return (
                 "AppInDevMode",
-                f"the app at {_shown(ask)} is in dev mode, in which it obeys anybody: set INNGEST_DEV=0 in its "
+                f"the app at {_shown(ask)} is in dev mode, in which it takes requests from anybody: set INNGEST_DEV=0 in its "
                 "environment, and take is_production=False (Python) or isDev: true (TypeScript) out of its code",
             )
         return (
@@ -171,7 +171,8 @@ def _explained(error: SyncError) -> tuple[str, str, bool | None]:
         if error.code == "unsupported_protocol":
             reason = _REASONS[error.code]
         return reason, f"{error}; {advice}", None if reason == "InvalidUrl" else False
-    return _REASONS.get(error.code, "SyncFailed"), str(error), True
+    advice = "; look into the app's log" if error.code == "internal_server_error" else ""
+    return _REASONS.get(error.code, "SyncFailed"), f"{error}{advice}", True
 
 
 def _wrong_key(ask: Ask, keys: AppKeys, said: Introspection) -> str:
