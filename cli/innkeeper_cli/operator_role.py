@@ -32,7 +32,7 @@ def operator_settings(role: OperatorRole) -> OperatorSettings:
     return OperatorSettings(
         namespaces=role.watch_namespaces,
         secret_mode=role.secret_mode,
-        generate_keys=role.keys_generate and role.secret_mode == "Labelled",
+        generate_keys=role.keys_generate and role.secret_mode == "Labelled",  # noqa: S105 - a mode
         auto_register=role.auto_register,
         base_url=role.base_url,
         lease_namespace=role.lease_namespace,
