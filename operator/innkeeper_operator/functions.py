@@ -16,7 +16,6 @@ from innkeeper_operator.effective import differences, effective, listed, not_enf
 from innkeeper_operator.objects import FunctionObject, Unreadable
 from innkeeper_operator.overlay import Merged, SpecProblem, at_endpoint, check_spec, merge, with_pause
 from innkeeper_operator.ownership import owned_by_operator
-from innkeeper_operator.specs import FunctionSpec
 
 Json = dict[str, Any]
 
@@ -96,13 +95,13 @@ def _judge(scene: Scene, case: Case) -> Judged:
     if case.declared is None:
         return _not_declared(scene, case)
     spec = case.object.spec if case.object else None
-    if case.unknown_spec and case.registered is not None:
+    if case.unknown_spec:
         # Which settings people want here cannot be read: what runs goes on.
-        return _as_before(scene, case, case.registered, (), spec)
+        return _as_before(scene, case, case.declared, ())
     merged = merge(case.declared, spec, endpoint=scene.endpoint)
     if isinstance(merged, Merged):
         return _taken(case, merged)
-    return _refused(scene, case, merged)
+    return _as_before(scene, case, case.declared, merged)
 
 
 def invalid(judged: Judged, problems: tuple[Problem, ...], sent: bytes) -> Judged:
@@ -230,61 +229,64 @@ def _taken(case: Case, merged: Merged) -> Judged:
     )
 
 
-def _refused(scene: Scene, case: Case, problems: tuple[SpecProblem, ...]) -> Judged:
-    spec = case.object.spec if case.object else None
-    if case.registered is not None:
-        return _as_before(scene, case, case.registered, problems, spec)
-    assert case.declared is not None
-    merged = merge(case.declared, None, endpoint=scene.endpoint)
-    if not isinstance(merged, Merged):
-        said = _not_accepted(merged)
+def _as_before(scene: Scene, case: Case, declared: bytes, problems: tuple[SpecProblem, ...]) -> Judged:
+    """What runs goes on, at the endpoint as it is now; what is declared is kept for when the spec can be used.
+
+    A function that runs as in code follows the code.
+    """
+    in_code = merge(declared, None, endpoint=scene.endpoint)
+    registered = case.registered
+    if isinstance(in_code, Merged) and (registered is None or _is_as_in_code(registered)):
+        config, consequence = in_code.config, "what is in code goes on"
+        told = _shown(effective(config, in_code.wire), (), not_enforced(config))
+    elif registered is not None:
+        config = at_endpoint(registered, scene.endpoint) if scene.endpoint else registered
+        config = msgspec.structs.replace(config, declared=msgspec.Raw(declared))
+        consequence = "the last good settings go on"
+        told = _shown_before(case, config)
+    else:
+        assert not isinstance(in_code, Merged)
+        said = _not_accepted(in_code)
         return Judged(case=case, config=None, accepted=said, ready=said)
-    config = with_pause(merged.config, spec)
-    accepted = _not_accepted(problems, "what is in code goes on")
-    shown = _shown(effective(config, merged.wire), (), not_enforced(config))
-    return Judged(case=case, config=config, accepted=accepted, ready=accepted, shown=shown)
-
-
-def _as_before(
-    scene: Scene,
-    case: Case,
-    registered: FunctionConfig,
-    problems: tuple[SpecProblem, ...],
-    spec: FunctionSpec | None,
-) -> Judged:
-    """What runs goes on, at the endpoint as it is now; what the app declares is kept for when the spec is right."""
-    config = at_endpoint(registered, scene.endpoint) if scene.endpoint else registered
-    if spec is not None:
-        config = with_pause(config, spec)
-    config = msgspec.structs.replace(config, declared=msgspec.Raw(case.declared or b"{}"))
-    accepted = (
-        _not_accepted(problems, "the last good settings go on") if problems else Said("True", "Accepted")
-    )
+    if not case.unknown_spec:
+        config = with_pause(config, case.object.spec if case.object else None)
+    elif registered is not None:
+        config = msgspec.structs.replace(
+            config, paused=registered.paused, new_runs=registered.new_runs, running=registered.running
+        )
+    accepted = _not_accepted(problems, consequence) if problems else Said("True", "Accepted")
     return Judged(
         case=case,
         config=config,
         accepted=accepted,
         ready=accepted if problems else _running(config),
-        shown=_shown_before(case, config),
+        shown=_with_pause(told, config),
     )
+
+
+def _is_as_in_code(registered: FunctionConfig) -> bool:
+    """Whether no Function has a say in how a function runs, but for a pause."""
+    in_code = merge(bytes(registered.declared), None)
+    return isinstance(in_code, Merged) and not set(differences(in_code.config, registered)) - set(_PAUSE)
 
 
 def _shown_before(case: Case, config: FunctionConfig) -> Json:
     """What a status says of settings that go on although they can no longer be made anew."""
     before = case.object.status if case.object else {}
-    there = before.get("effective")
-    if isinstance(there, dict):
-        # The options that are not enforced are in no registration: what was said of these settings still holds.
-        kept = {str(name): before[name] for name in _KEPT if name in before}
-        if "truncated" not in there:
-            pause = {name: value for name, value in effective(config, None).items() if name in _PAUSE}
-            rest = {name: value for name, value in there.items() if name not in _PAUSE}
-            kept["effective"] = shown(rest | pause)
-        return kept
-    in_code = merge(case.declared or b"", None)
-    as_in_code = isinstance(in_code, Merged) and not set(differences(in_code.config, config)) - set(_PAUSE)
-    wire = in_code.wire if isinstance(in_code, Merged) and as_in_code else None
-    return _shown(effective(config, wire), (), not_enforced(config))
+    if not isinstance(before.get("effective"), dict):
+        return _shown(effective(config, None), (), not_enforced(config))
+    # The options that are not enforced are in no registration: what was said of these settings still holds.
+    return {name: before[name] for name in _KEPT if name in before}
+
+
+def _with_pause(shown: Json, config: FunctionConfig) -> Json:
+    """The same with the pause as it is now."""
+    runs = shown["effective"]
+    if "truncated" in runs:
+        return shown
+    pause = {name: value for name, value in effective(config, None).items() if name in _PAUSE}
+    rest = {name: value for name, value in runs.items() if name not in _PAUSE}
+    return shown | {"effective": rest | pause}
 
 
 def _running(config: FunctionConfig) -> Said:

@@ -73,7 +73,7 @@ def of_overrides(app: AppObject, judged: Iterable[Judged]) -> list[Action]:
         names = differences(in_code.config, registered) if isinstance(in_code, Merged) else ()
         if names:
             runs = " It was paused, and runs now." if registered.paused else ""
-            message = f"the Function with settings for {each.case.id} is gone: as in code again are {listed(names)}.{runs}"
+            message = f"the Function with settings for {each.case.id} is gone: {listed(names)} as in code again.{runs}"
             tells.append(_tell(app, "Warning", "OverridesRemoved", message))
     return tells
 

@@ -10,12 +10,11 @@ from typing import Any, Final
 
 import msgspec
 
-from innkeeper_apps.wire.fields import Problem
-from innkeeper_apps.wire.register import Registration
 from innkeeper_engine.durations import MINUTE_MS
 from innkeeper_engine.model.functions import App
 from innkeeper_operator import news
 from innkeeper_operator.actions import Action, Delete, SetStatus
+from innkeeper_operator.cases import Declared, cases
 from innkeeper_operator.conditions import REACHABLE, READY, SYNCED, Said, find, since_ms
 from innkeeper_operator.deletion import finalizer, plan_deletion, plan_gone, plan_terminating
 from innkeeper_operator.functions import (
@@ -31,13 +30,11 @@ from innkeeper_operator.functions import (
     still_invalid,
     unreadable_status,
 )
-from innkeeper_operator.objects import APP_KIND, FUNCTION_KIND, AppObject, FunctionObject, Meta, Unreadable
+from innkeeper_operator.identity import holder, identity, in_charge, known_id
+from innkeeper_operator.objects import APP_KIND, FUNCTION_KIND, FunctionObject, Meta, Unreadable
 from innkeeper_operator.ownership import (
-    age,
     bare,
-    belongs_to_another,
     claims,
-    id_of,
     let_go,
     object_name,
     owned_by_operator,
@@ -45,14 +42,13 @@ from innkeeper_operator.ownership import (
 )
 from innkeeper_operator.projection import changed, config_hash, project
 from innkeeper_operator.status import (
-    APP_ID_MISMATCH,
     DUPLICATE,
     app_status,
     reachable,
     ready,
     said_of_app,
 )
-from innkeeper_operator.views import Answered, AppPlan, AppView, Outcome, Refused, SyncMemory
+from innkeeper_operator.views import AppPlan, AppView, Outcome, SyncMemory
 
 __all__ = [
     "GONE_MS",
@@ -72,20 +68,12 @@ GONE_MS: Final = 10 * MINUTE_MS
 _LOOK_AGAIN_MS: Final = MINUTE_MS
 
 
-def in_charge(app: AppObject, rivals: Iterable[AppObject]) -> bool:
-    """Whether an InngestApp is the one of its app id that counts: the oldest, of those that are not being deleted.
-
-    The others are not to be asked, and nothing of them is registered.
-    """
-    return _holder(app, rivals).meta.uid == app.meta.uid
-
-
 def runs_wanted(view: AppView) -> frozenset[str]:
     """The slugs whose live runs a plan has to know: `AppView.live_runs` of the view that it is made from."""
     registered = {function.slug for function in view.registered.functions} if view.registered else set()
     if view.app.meta.deleting:
         return frozenset(registered)
-    app_id = _known_id(view)
+    app_id = known_id(view)
     own = {
         slug_of(app_id, function.spec.id)
         for function in view.functions
@@ -101,12 +89,12 @@ def plan_app(view: AppView, outcome: Outcome | None = None) -> AppPlan:
         view: everything as it is. Its memory is what `asking.noted` made of the outcome; it is written to the status.
         outcome: what came of asking the app; None where something else has changed.
     """
-    if view.terminating:
-        return plan_terminating(view)
     if not in_charge(view.app, view.rivals):
         return _plan_duplicate(view, outcome)
+    if view.terminating:
+        return plan_terminating(_own_registration(view))
     if view.app.meta.deleting:
-        return plan_deletion(view)
+        return plan_deletion(_own_registration(view))
     return _Planner(view, outcome).plan()
 
 
@@ -129,17 +117,9 @@ class _Planner:
     def __init__(self, view: AppView, outcome: Outcome | None) -> None:
         self.view = view
         self.outcome = outcome
-        self.app_id, self.mismatch = _identity(view, outcome)
-        known = view.registered
-        self.registered = known if known is not None and known.id == self.app_id else None
-        functions = self.registered.functions if self.registered else ()
-        self.before = {function.slug: function for function in functions}
-        self.registration: Registration | None = None
-        self.refused: Refused | None = None
-        if self.mismatch is None and isinstance(outcome, Answered):
-            self.registration = outcome.registration
-        elif self.mismatch is None and isinstance(outcome, Refused):
-            self.refused = outcome
+        self.app_id, self.mismatch = identity(view, outcome)
+        usable = outcome if self.mismatch is None else None
+        self.declared = Declared.of(view, usable, self.app_id)
         self.unknown = any(isinstance(each, Unreadable) for each in view.functions)
         self.wake_ms: list[int] = []
 
@@ -159,85 +139,21 @@ class _Planner:
         holds = app is not None and view.app.spec.deletion_policy != "Orphan"
         actions += finalizer(view.app, present=holds)
         actions += news.of_sync(view.app, said[SYNCED], self._memory())
-        actions += news.of_functions(view.app, self.app_id, self.before, judged)
+        actions += news.of_functions(view.app, self.app_id, self.declared.before, judged)
         if not self.unknown:
             actions += news.of_overrides(view.app, judged)
         return AppPlan(
-            write=app if app is not None and changed(app, self.registered) else None,
+            write=app if app is not None and changed(app, self.declared.registered) else None,
             actions=tuple(actions),
             wake_ms=min(self.wake_ms, default=None),
         )
-
-    # ---- what is declared
-
-    def _declared(self) -> dict[str, bytes]:
-        """What is declared, by slug: in the answer, or as it is registered."""
-        found: dict[str, bytes] = {}
-        if self.registration is None or not self.view.may_remove:
-            found = {slug: bytes(function.declared) for slug, function in self.before.items()}
-        if self.registration is not None:
-            found |= {function.slug: bytes(function.declared) for function in self.registration.functions}
-        return found
-
-    def _handlers(self, slugs: Iterable[str]) -> set[str]:
-        """The slugs of failure handlers that SDKs made for other functions."""
-        configs = dict(self.before)
-        if self.registration is not None:
-            configs |= {function.slug: function for function in self.registration.functions}
-        known = set(slugs)
-        return {
-            slug
-            for slug in known
-            if belongs_to_another(slug, [str(each.event) for each in configs[slug].triggers], known)
-        }
-
-    def _wrong(self) -> dict[str, tuple[Problem, ...]]:
-        """What is wrong with which function, by slug, where the app declared them anew but not validly."""
-        if self.refused is None:
-            return {}
-        return {
-            slug: problems
-            for slug in self.refused.declared
-            if (problems := tuple(each for each in self.refused.problems if each.function == slug))
-        }
-
-    def _cases(self, wrong: Iterable[str]) -> list[Case]:
-        declared = self._declared()
-        handlers = self._handlers(declared)
-        claimed = claims(each for each in self.view.functions if isinstance(each, FunctionObject))
-        found: list[Case] = []
-        met: set[str] = set()
-        # Slugs with the app id first: should two be one id, the object is theirs.
-        for slug in sorted(declared, key=lambda each: (id_of(self.app_id, each) == each, each)):
-            function_id = id_of(self.app_id, slug)
-            claim = claimed.get(function_id) if function_id not in met else None
-            holder = claim.holder if claim else None
-            found.append(
-                Case(
-                    id=function_id,
-                    slug=slug,
-                    declared=declared[slug],
-                    registered=self.before.get(slug),
-                    object=holder,
-                    hidden=function_id in met or slug in handlers,
-                    unknown_spec=self.unknown and (holder is None or owned_by_operator(holder.meta)),
-                )
-            )
-            met.add(function_id)
-        missing = ({*claimed} | {id_of(self.app_id, slug) for slug in wrong}) - met
-        for function_id in sorted(missing):
-            claim = claimed.get(function_id)
-            slug = slug_of(self.app_id, function_id) if self.app_id else ""
-            holder = claim.holder if claim else None
-            found.append(Case(id=function_id, slug=slug, declared=None, registered=None, object=holder))
-        return found
 
     # ---- decisions
 
     def _judged(self) -> list[Judged]:
         view = self.view
         waiting = ""
-        if self.registered is None and self.registration is None:
+        if self.declared.registered is None and self.declared.registration is None:
             waiting = f"the InngestApp {view.app.meta.name} has not been synced yet: its conditions say why"
         scene = Scene(
             app_id=self.app_id,
@@ -246,13 +162,13 @@ class _Planner:
             single=view.live.external or (not view.live.reason and len(view.live.revisions) <= 1),
             slugs=view.slugs,
         )
-        wrong = self._wrong()
+        wrong = self.declared.wrong()
         judged = []
-        for case in self._cases(wrong):
+        for case in cases(view, self.declared):
             decided = judge(scene, case)
-            if case.slug in wrong and self.refused is not None:
-                decided = invalid(decided, wrong[case.slug], self.refused.declared[case.slug])
-            elif self.registration is None:
+            if case.slug in wrong:
+                decided = invalid(decided, *wrong[case.slug])
+            elif self.declared.registration is None:
                 decided = still_invalid(decided)
             judged.append(decided)
         return judged
@@ -261,17 +177,17 @@ class _Planner:
         """Where the app is called: not what it says of itself, if anything else is known."""
         if self.view.live.url:
             return self.view.live.url
-        if self.registered is not None:
-            return self.registered.url
-        return self.registration.url if self.registration else ""
+        if self.declared.registered is not None:
+            return self.declared.registered.url
+        return self.declared.registration.url if self.declared.registration else ""
 
     def _app(self, judged: list[Judged]) -> App | None:
         """What the registry shall hold; None while nothing is known of the app."""
-        told = self.registration or self.registered
+        told = self.declared.registration or self.declared.registered
         if told is None:
             return None
         functions = [each.config for each in judged if each.config is not None]
-        return project(self.view, self.app_id, self._url(), functions, told, self.registered)
+        return project(self.view, self.app_id, self._url(), functions, told, self.declared.registered)
 
     def _memory(self) -> SyncMemory:
         memory = self.view.memory
@@ -290,7 +206,7 @@ class _Planner:
             left_out = [each.case.id for each in judged if each.accepted.reason == SLUG_CONFLICT]
             said = said_of_app(view, self.outcome, app, left_out)
         # What an app that was refused calls itself may be a mistake too.
-        app_id = self.app_id if app is not None else _known_id(view)
+        app_id = self.app_id if app is not None else known_id(view)
         return said, app_status(view, app, said, self._memory(), app_id)
 
     # ---- objects
@@ -327,7 +243,7 @@ class _Planner:
             for each in self.view.functions
             if isinstance(each, FunctionObject) and each.meta.deleting
         }
-        wrong = self._wrong()
+        wrong = self.declared.wrong()
         actions: list[Action] = []
         for case in (each.case for each in judged):
             if case.hidden or (case.declared is None and case.slug not in wrong):
@@ -341,53 +257,27 @@ class _Planner:
         return actions
 
 
-# ---- identity
+def _own_registration(view: AppView) -> AppView:
+    """The view without a registration that is not this app's."""
+    if view.registered is None or view.registered.id == known_id(view):
+        return view
+    return msgspec.structs.replace(view, registered=None)
 
 
-def _holder(app: AppObject, rivals: Iterable[AppObject]) -> AppObject:
-    everyone = [app, *rivals]
-    staying = [each for each in everyone if not each.meta.deleting]
-    return min(staying or everyone, key=lambda each: age(each.meta))
-
-
-def _known_id(view: AppView) -> str:
-    """The app id, once it is known: it does not change."""
-    if view.app.spec.app_id:
-        return view.app.spec.app_id
-    known = view.app.status.get("appId")
-    if isinstance(known, str) and known:
-        return known
-    return view.registered.id if view.registered else ""
-
-
-def _identity(view: AppView, outcome: Outcome | None) -> tuple[str, Said | None]:
-    """The app id, and what to say where the app says another one."""
-    known = _known_id(view)
-    told = ""
-    if isinstance(outcome, Answered):
-        told = outcome.registration.app_id
-    elif isinstance(outcome, Refused):
-        told = outcome.app_id
-    if not known or not told or known == told:
-        return known or told, None
-    message = (
-        f"the app calls itself {told!r}, and this InngestApp is {known!r}: give the SDK's client that id, or make "
-        "another InngestApp for it (an app id does not change)"
-    )
-    return known, Said("False", APP_ID_MISMATCH, message)
+# ---- duplicates
 
 
 def _plan_duplicate(view: AppView, outcome: Outcome | None) -> AppPlan:
     """Say so, and let another one have the registration."""
     release = finalizer(view.app, present=False)
-    if view.app.meta.deleting:
+    if view.app.meta.deleting or view.terminating:
         return AppPlan(actions=tuple(release))
-    app_id, _ = _identity(view, outcome)
-    holder = _holder(view.app, view.rivals)
+    app_id, _ = identity(view, outcome)
+    older = holder(view.app, view.rivals)
     sync = Said(
         "False",
         DUPLICATE,
-        f"the InngestApp {holder.meta.namespace}/{holder.meta.name} is older and has the app id {app_id!r} in this "
+        f"the InngestApp {older.meta.namespace}/{older.meta.name} is older and has the app id {app_id!r} in this "
         "environment: delete one of the two, or give the apps other ids",
     )
     said = {REACHABLE: reachable(view, outcome), SYNCED: sync, READY: sync}

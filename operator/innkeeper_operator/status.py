@@ -3,8 +3,6 @@
 from collections.abc import Collection
 from typing import Any, Final
 
-import msgspec
-
 from innkeeper_engine.model.functions import App
 from innkeeper_operator.conditions import REACHABLE, READY, SYNCED, Said, conditions, find, shorten
 from innkeeper_operator.effective import listed
@@ -77,9 +75,6 @@ def synced(view: AppView, outcome: Outcome | None, app: App | None, left_out: Co
         return _not_asked(view)
     if seen.status == "True" and (app is None or view.memory.registry != view.registry):
         return Said("Unknown", NOT_ASKED, "the registry is another one: the app is about to be asked again")
-    if view.app.spec.paused:
-        # Nothing waits for an answer under the new spec.
-        return msgspec.structs.replace(seen, generation=None)
     return seen
 
 

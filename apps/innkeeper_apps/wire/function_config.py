@@ -56,11 +56,28 @@ def read_function(
         cancel=_read_cancels(function, check),
         concurrency=concurrency,
         not_enforced=_not_enforced(function, concurrency, check),
-        declared=msgspec.Raw(canonical_parsed(value)),
+        declared=msgspec.Raw(_readable(value)),
     )
     for option in config.not_enforced:
         function.warn(option, "is accepted but not enforced yet")
     return config if slug and url else None
+
+
+def _readable(value: dict[str, Any]) -> bytes:
+    """The canonical form, with whole characters only: the registry is read by a stricter reader than SDKs write for."""
+    canonical = canonical_parsed(value)
+    return canonical_parsed(_whole(value)) if rb"\ud" in canonical else canonical
+
+
+def _whole(value: Any) -> Any:
+    match value:
+        case dict():
+            return {_whole(key): _whole(item) for key, item in value.items()}
+        case list():
+            return [_whole(item) for item in value]
+        case str():
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return value
 
 
 def _not_enforced(
