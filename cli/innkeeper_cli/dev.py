@@ -4,7 +4,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from innkeeper_apps.egress import Resolver
 from innkeeper_apps.sync import Syncer
 from innkeeper_apps.transport import Transport
 from innkeeper_cli import datadir
-from innkeeper_cli.discovery import Keeper, Scanner, candidates
+from innkeeper_cli.declared import Declared, DeclaredRegistrar
+from innkeeper_cli.discovery import Keeper, Scanner, candidates, where
 from innkeeper_cli.embedded import EmbeddedValkey
 from innkeeper_cli.executor_role import dev_egress, make_executor
 from innkeeper_cli.gateway_role import listen, make_app, reveal, store_settings, until_it_ends
@@ -30,6 +31,7 @@ from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.service import Executor
 from innkeeper_gateway.app import GatewayApp
+from innkeeper_gateway.registrars import DirectRegistrar, Registrar
 from innkeeper_gateway.server import GatewayServer
 from innkeeper_gateway.settings import GatewaySettings
 
@@ -46,6 +48,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     data: Path | None = None
     """None: a folder for this project in the user's state directory."""
     memory: bool = False
+    manifests: Path | None = None
+    """A folder of custom resources that hold here too."""
 
 
 async def serve(role: DevRole, options: Options) -> None:
@@ -81,6 +85,7 @@ class DevServer:
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Start everything and tell the terminal; `stack` undoes it, in order."""
+        declared = self._declared()
         directory = await stack.enter_async_context(_directory(self._options))
         key = self._encryption_key(directory)
         address, description = await self._open_store(stack, directory)
@@ -88,7 +93,8 @@ class DevServer:
         await store.open()
         stack.push_async_callback(store.close)
         measured = await durability.measure(store)
-        app = make_app(_gateway_settings(self._role), store)
+        registrar = DeclaredRegistrar(store, declared) if declared else DirectRegistrar(store)
+        app = make_app(_gateway_settings(self._role), store, registrar)
         gateway = GatewayServer(app, host=self._role.host, port=self._role.port)
         executor = make_executor(
             self._role,
@@ -102,7 +108,8 @@ class DevServer:
         stack.push_async_callback(_end, app, gateway, executor)
         await listen(gateway)
         self._gateway = gateway
-        self._keeper = await self._make_keeper(stack, store)
+        urls = _once((*self._options.urls, *(declared.urls if declared else ())))
+        self._keeper = await self._make_keeper(stack, registrar, urls)
         self._terminal.banner(
             Banner(
                 version=VERSION,
@@ -110,7 +117,7 @@ class DevServer:
                 store=description,
                 data="" if self._options.memory else str(directory),
                 durability=measured,
-                apps=self._options.urls,
+                apps=urls,
                 discovery=self._options.discovery,
                 poll_interval_s=self._options.poll_interval_s if self._options.poll else None,
             )
@@ -146,21 +153,32 @@ class DevServer:
         self._valkey = valkey
         return valkey.address, f"{valkey.version}, brought along (pid {valkey.pid})"
 
-    async def _make_keeper(self, stack: AsyncExitStack, store: Store) -> Keeper:
+    def _declared(self) -> Declared | None:
+        folder = self._options.manifests
+        return None if folder is None else Declared(folder, self._terminal.say)
+
+    async def _make_keeper(
+        self, stack: AsyncExitStack, registrar: Registrar, urls: tuple[str, ...]
+    ) -> Keeper:
         role, options = self._role, self._options
         transport = Transport(Resolver(dev_egress(role)))
         stack.push_async_callback(transport.close)
         keys = [key for key in (reveal(role.signing_key), reveal(role.signing_key_fallback)) if key]
-        sync = AppSync(store, Syncer(transport, SystemClock(), server_kind="dev"), keys)
+        sync = AppSync(registrar, Syncer(transport, SystemClock(), server_kind="dev"), keys)
         scanner = Scanner(transport, candidates(own_port=role.port)) if options.discovery else None
         return Keeper(
-            options.urls,
+            urls,
             sync,
             self._terminal.app,
             interval_s=options.poll_interval_s,
             poll=options.poll,
             scanner=scanner,
         )
+
+
+def _once(urls: Iterable[str]) -> tuple[str, ...]:
+    """Each app once, under the first of its URLs."""
+    return tuple({where(url): url for url in reversed(tuple(urls))}.values())[::-1]
 
 
 async def _end(app: GatewayApp, gateway: GatewayServer, executor: Executor) -> None:

@@ -101,6 +101,13 @@ def main() -> None:
     help="Where runs are kept. [default: a folder for this project in the user's state directory]",
 )
 @click.option("--memory", is_flag=True, help="Keep nothing: faster, and all runs are gone when it ends.")
+@click.option(
+    "--manifests",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="DIR",
+    help="Custom resources that hold here too: InngestApps say where apps are (a Service is localhost), "
+    "Functions stand over the code. Read again when a file changes.",
+)
 @_FORMAT
 def dev(
     urls: tuple[str, ...],
@@ -112,6 +119,7 @@ def dev(
     redis_url: str | None,
     data: Path | None,
     memory: bool,
+    manifests: Path | None,
     log_format: str | None,
 ) -> None:
     """Run everything in one process, for development.
@@ -131,7 +139,7 @@ def dev(
         raise click.UsageError(
             "--memory is for the Valkey brought along, but a Redis URL is given too: choose one"
         )
-    _run("dev", lambda: _dev(role, given, no_discovery, no_poll, poll_interval, data, memory))
+    _run("dev", lambda: _dev(role, given, no_discovery, no_poll, poll_interval, data, memory, manifests))
 
 
 async def _dev(
@@ -142,6 +150,7 @@ async def _dev(
     poll_interval_s: float,
     data: Path | None,
     memory: bool,
+    manifests: Path | None,
 ) -> None:
     from .dev import Options, serve  # noqa: PLC0415
 
@@ -154,6 +163,7 @@ async def _dev(
             poll_interval_s=poll_interval_s,
             data=data,
             memory=memory,
+            manifests=manifests,
         ),
     )
 

@@ -13,17 +13,18 @@ from innkeeper_cli.executor_role import app_egress
 from innkeeper_cli.gateway_role import reveal
 from innkeeper_cli.settings import SyncRole
 from innkeeper_engine.model.clock import SystemClock
-from innkeeper_engine.registering import FunctionTakenError, register_app
+from innkeeper_engine.registering import FunctionTakenError
 from innkeeper_engine.store.connection import Address, StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import Store
+from innkeeper_gateway.registrars import DirectRegistrar, Registrar
 from innkeeper_gateway.settings import GatewaySettings
 
 
 class AppSync:
     """Registers the app at a URL; never raises for what the app did."""
 
-    def __init__(self, store: Store, syncer: Syncer, keys: list[str]) -> None:
-        self._store = store
+    def __init__(self, registrar: Registrar, syncer: Syncer, keys: list[str]) -> None:
+        self._registrar = registrar
         self._syncer = syncer
         self._keys = keys
         self._clock = SystemClock()
@@ -35,8 +36,8 @@ class AppSync:
             if not synced.in_band:
                 return Outcome(ok=True, modified=bool(synced.modified))
             now_ms = self._clock.now_ms()
-            app = parse_in_band(synced.body).as_app(now_ms, 1)
-            done = await register_app(self._store, GatewaySettings().env, app, now_ms=now_ms)
+            registration = parse_in_band(synced.body)
+            done = await self._registrar.register(GatewaySettings().env, registration, synced.body, now_ms)
         except SyncError as error:
             return Outcome(ok=False, reason=str(error), reachable=error.code != "unreachable")
         except (RegistrationError, FunctionTakenError, StoreError, StoreUnavailableError) as error:
@@ -56,7 +57,7 @@ async def sync_all(role: SyncRole, urls: tuple[str, ...]) -> None:
     failed = False
     try:
         await store.open()
-        sync = AppSync(store, Syncer(transport, SystemClock(), server_kind="cloud"), keys)
+        sync = AppSync(DirectRegistrar(store), Syncer(transport, SystemClock(), server_kind="cloud"), keys)
         for url in urls:
             outcome = await sync(url)
             failed |= not outcome.ok

@@ -296,7 +296,9 @@ class Server:
         app_urls: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
         port: int | None = None,
+        more: Sequence[str] = (),
     ) -> None:
+        """`more`: further options of the command."""
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.data = directory / "data"
@@ -305,7 +307,7 @@ class Server:
         options = ["--port", str(self.port), "--data", str(self.data), "--no-discovery"]
         self.proc = Proc(
             f"server:{self.port}",
-            [str(BIN / "innkeeper"), "dev", *options, *urls],
+            [str(BIN / "innkeeper"), "dev", *options, *urls, *more],
             env=clean_env(FAST | dict(env or {})),
             log=directory / "server.log",
         )
@@ -607,6 +609,37 @@ def ensure_node_modules() -> Path:
             _build(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
             stamp.write_text(wanted)
     return folder / "node_modules"
+
+
+def ensure_shop() -> Path:
+    """The TypeScript example built from its own lock file, where that or its code is not what was built."""
+    source = ROOT / "examples" / "shop"
+    folder = CACHE / "shop"
+    files = [
+        path for path in sorted(source.rglob("*")) if path.is_file() and _is_shops(path.relative_to(source))
+    ]
+    stamp = folder / ".sources-sha256"
+    wanted = _digest(*files)
+    with _locked("shop"):
+        if not stamp.exists() or stamp.read_text() != wanted:
+            shutil.rmtree(folder, ignore_errors=True)
+            for path in files:
+                target = folder / path.relative_to(source)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+            _build(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
+            _build(["npm", "run", "build"], folder)
+            stamp.write_text(wanted)
+    return folder
+
+
+def _is_shops(path: Path) -> bool:
+    return path.parts[0] == "src" or path.name in (
+        "package.json",
+        "package-lock.json",
+        ".npmrc",
+        "tsconfig.json",
+    )
 
 
 def ensure_py04() -> Path:
