@@ -161,8 +161,19 @@ class House:
             slots = keys[f"s:c|{ENV}/{slug}"].value if f"s:c|{ENV}/{slug}" in keys else set()
             assert slots == {item for item in leased if items[item]["p"].startswith(f"{ENV}/{slug}\x01")}
             assert not function.cap or len(slots) <= function.cap
+            self._check_index(keys, slug)
         by_executor = [item for name, key in keys.items() if name.startswith("x:") for item in key.value]
         assert sorted(by_executor) == sorted(leased)
+
+    def _check_index(self, keys: dict[str, Key], slug: str) -> None:
+        for kind, status in (("rq", "Scheduled"), ("rb", "Running")):
+            live = {
+                name[4:]
+                for name, key in keys.items()
+                if name.startswith("run:") and (key.value["f"], key.value["s"]) == (slug, status)
+            }
+            indexed = keys.get(f"{kind}:{ENV}/{slug}")
+            assert (indexed.value if indexed else set()) == live
 
     async def check_the_end(self) -> None:
         """Every run ended as it should, with the results that were recorded first, and left nothing behind."""
@@ -243,7 +254,7 @@ class House:
         return encode_ulid(self.clock.now_ms, next(self._numbers))
 
 
-_WITH_EXPIRY = frozenset({"run", "pl", "h", "ev", "er", "idem", "inbox"})
+_WITH_EXPIRY = frozenset({"run", "pl", "h", "ev", "er", "idem", "inbox", "rc"})
 _FOR_EVER = frozenset(
     {
         "clock",

@@ -30,6 +30,7 @@ effects.start = function(e)
     'sp', e[9], 'o', e[10], 'dn', 0, 'q', digits(now), 'ne', e[15] and 0 or 1, 're', e[17])
   if e[13] ~= '' then call('HSET', P .. 'st:' .. run, 'parent', e[13]) end
   call('ZADD', P .. 'runs:' .. env, now, run)
+  run_made(e[4], run)
   for _, c in ipairs(e[12]) do
     add_pause(c[1], {r = run, s = '', k = 'cancel', e = env, n = c[2]}, c[3], c[4], c[5], c[6], c[7], '')
   end

@@ -72,17 +72,19 @@ local function lease_item(id, executor, token, lease_ms, inline_bytes)
   set_timer('L' .. id, now + lease_ms)
   local skey = P .. 'st:' .. run
   local state = call('HGETALL', skey)
-  local size, events, started, waiting
+  local size, events, started, waiting, fn
   for i = 1, #state, 2 do
     if state[i] == 'sz' then size = tonumber(state[i + 1])
     elseif state[i] == 'ec' then events = tonumber(state[i + 1])
     elseif state[i] == 't1' then started = state[i + 1]
+    elseif state[i] == 'fn' then fn = state[i + 1]
     elseif state[i] == 'dq' then waiting = state[i + 1] end
   end
   if not started then
     started = digits(now)
     call('HSET', skey, 't1', started)
     call('HSET', P .. 'run:' .. run, 's', 'Running', 't', started)
+    if call('SMOVE', P .. 'rq:' .. fn, P .. 'rb:' .. fn, run) == 0 then call('SADD', P .. 'rb:' .. fn, run) end
     state[#state + 1] = 't1'
     state[#state + 1] = started
   end

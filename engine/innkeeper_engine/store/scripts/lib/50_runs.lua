@@ -118,6 +118,30 @@ local function release_events(env, ids)
   end
 end
 
+-- What status shows of a function. rq:<fn> runs that have not begun, rb:<fn> those that have and go on; rc:<fn>: l ms of
+-- the newest run, and how many ended by the hour since the epoch: c<hour> completed, f<hour> failed, x<hour> cancelled.
+local HOURS = 24
+local COUNTS_KEPT_S = 90 * 86400
+local function run_made(fn, run)
+  call('SADD', P .. 'rq:' .. fn, run)
+  call('HSET', P .. 'rc:' .. fn, 'l', digits(now))
+end
+
+local TALLY = {Completed = 'c', Failed = 'f', Cancelled = 'x'}
+local function run_over(fn, run, begun, status)
+  local here, there = P .. 'rq:' .. fn, P .. 'rb:' .. fn
+  if begun then here, there = there, here end
+  -- A version that keeps no such index may have begun the run.
+  if call('SREM', here, run) == 0 then call('SREM', there, run) end
+  local key, hour = P .. 'rc:' .. fn, math.floor(now / 3600000)
+  if call('HINCRBY', key, TALLY[status] .. digits(hour), 1) > 1 then return end
+  for _, field in ipairs(call('HKEYS', key)) do
+    local at = tonumber(string.sub(field, 2))
+    if at and at <= hour - HOURS then call('HDEL', key, field) end
+  end
+  call('EXPIRE', key, COUNTS_KEPT_S)
+end
+
 -- Ends a run. `current` is the item under whose lease this happens; a: output, error, result, reply, ids.
 -- Other leases of the run stay until their executors have stopped; they are told at once.
 local function end_run(run, status, a, current)
@@ -150,6 +174,7 @@ local function end_run(run, status, a, current)
   announce(run, state, status, a)
   for _, key in ipairs({'run:', 'pl:', 'h:'}) do call('EXPIRE', P .. key .. run, request.keep) end
   call('DEL', P .. 'st:' .. run, P .. 'sk:' .. run, P .. 'pd:' .. run, P .. 'ri:' .. run)
+  run_over(state.fn, run, state.t1, status)
   call('ZADD', P .. 'ended:' .. state.e, now, run)
   forget_runs(state.e)
   release_events(state.e, call('HGET', P .. 'run:' .. run, 'ev'))
