@@ -47,7 +47,7 @@ class Cluster:
         """Whether somebody collects garbage and empties namespaces: an API server alone does not."""
         self.aio = AsyncCluster(self)
         headers = {"Authorization": f"Bearer {connection.token}"} if connection.token else {}
-        self._http = httpx.Client(
+        self.http = httpx.Client(
             base_url=connection.server,
             headers=headers | {"User-Agent": "tests/1"},
             verify=connection.tls or False,
@@ -63,7 +63,7 @@ class Cluster:
             for name in self._namespaces if self.real else ():
                 self.delete("namespaces", "", name)
         finally:
-            self._http.close()
+            self.http.close()
 
     def kubeconfig(self, path: Path, *, token: str = "", namespace: str = "default") -> Path:
         """Write a kubeconfig for this cluster, with another token if one is given."""
@@ -227,7 +227,7 @@ class Cluster:
     def _watched(self, path: str, params: dict[str, str], deadline: float) -> Iterator[Obj | None]:
         left = max(deadline - time.monotonic(), 0.001)
         timeout = httpx.Timeout(_TIMEOUT_S, read=left)
-        with self._http.stream("GET", path, params=params, timeout=timeout) as response:
+        with self.http.stream("GET", path, params=params, timeout=timeout) as response:
             if response.status_code >= 400:
                 response.read()
                 raise _error(response)
@@ -252,9 +252,9 @@ class Cluster:
     ) -> httpx.Response:
         """Any request; answers of 400 and more are returned like the others."""
         if body is None:
-            return self._http.request(method, path, params=params)
+            return self.http.request(method, path, params=params)
         headers = {"Content-Type": content_type}
-        return self._http.request(method, path, params=params, headers=headers, content=orjson.dumps(body))
+        return self.http.request(method, path, params=params, headers=headers, content=orjson.dumps(body))
 
     def _object(self, method: str, path: str, *sent: Any, params: dict[str, str] | None = None) -> Obj:
         response = self.request(method, path, *sent) if sent else self.request(method, path, params=params)

@@ -4,7 +4,7 @@ A path is a tuple of FieldsV1 elements: `f:<field>`, `k:{"key":"value"}` for the
 `v:<value>` for the item of a list that is a set. What is atomic (lists by default, maps marked so) is one leaf.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -146,20 +146,18 @@ def _has_key(item: Any, key: Obj) -> bool:
     return isinstance(item, dict) and all(item.get(k) == v for k, v in key.items())
 
 
-def remove(obj: Obj, path: Path) -> None:
-    """Take one leaf (or item) away, and what is left empty above it, up to the top-level field."""
-    parents: list[tuple[Any, str]] = []
-    here: Any = obj
+def remove(obj: Obj, path: Path, held: Collection[Path] = ()) -> None:
+    """Take one leaf (or item) away, and what is left empty above it, up to the top-level field or what is held."""
+    parents: list[Any] = [obj]
     for element in path[:-1]:
-        parents.append((here, element))
-        here = _step(here, element)
-        if here is None:
+        parents.append(_step(parents[-1], element))
+        if parents[-1] is None:
             return
-    _drop(here, path[-1])
-    for container, element in reversed(parents[1:]):
-        if _step(container, element):
+    _drop(parents[-1], path[-1])
+    for depth in range(len(path) - 1, 1, -1):
+        if parents[depth] or path[:depth] in held:
             return
-        _drop(container, element)
+        _drop(parents[depth - 1], path[depth - 1])
 
 
 def _step(container: Any, element: str) -> Any:

@@ -13,6 +13,7 @@ Tests that need more than the emulator does carry `@pytest.mark.real_api`, and a
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ import yaml
 from tests.kube.cluster import Cluster
 from tests.kube.connection import connection_from
 from tests.kube.emulator import KubeEmulator
+from tests.kube.errors import ApiError
 from tests.kube.realapi import ApiServer
 
 _WHY = "needs a real Kubernetes API server: set KUBEBUILDER_ASSETS, or KUBECONFIG and INNKEEPER_TEST_KUBECONFIG=1"
@@ -40,6 +42,14 @@ def skip_without_real_api(items: Iterable[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("real_api"):
             item.add_marker(pytest.mark.skip(reason=_WHY))
+
+
+@contextmanager
+def refused(code: int, reason: str) -> Iterator[pytest.ExceptionInfo[ApiError]]:
+    """Expects a request to be answered with an error; gives it, for a look at its message and details."""
+    with pytest.raises(ApiError) as info:
+        yield info
+    assert (info.value.code, info.value.reason) == (code, reason), info.value.message
 
 
 def emulated(emulator: KubeEmulator) -> Cluster:

@@ -8,7 +8,7 @@ applied before, no longer sends, and nobody else owns.
 from typing import NamedTuple
 
 from tests.kube.errors import Obj, apply_conflict
-from tests.kube.fields import Leaves, Path, from_tree, leaves_of, printed, put, remove, to_tree
+from tests.kube.fields import PRESENT, Leaves, Path, from_tree, leaves_of, printed, put, remove, to_tree
 
 
 class Manager(NamedTuple):
@@ -108,7 +108,7 @@ def apply(
     """
     mine = leaves_of(applied, schema)
     known = leaves_of(live, schema)
-    changed = {path for path, value in mine.items() if path not in known or known[path] != value}
+    changed = {path for path, value in mine.items() if _differs(path, value, known)}
     contested = {
         (who, path) for who, owned in managers.items() if who != me for path in owned.paths & changed
     }
@@ -119,14 +119,21 @@ def apply(
     for path, value in mine.items():
         put(live, path, value)
     held = set(mine).union(*(owned.paths for owned in result.values()))
-    for path in sorted(before.paths - mine.keys(), key=len, reverse=True):
-        # An item of a list stays while anybody owns something in it.
+    # An item of a list before what is in it, since its key is what it is found by; it stays while anybody owns
+    # something in it.
+    for path in sorted(before.paths - mine.keys(), key=len):
         if not any(other[: len(path)] == path for other in held):
-            remove(live, path)
+            remove(live, path, held)
     if mine:
         moved = bool(changed) or before.paths != mine.keys()
         result[me] = Owned(frozenset(mine), *stamp) if moved else before
     return result
+
+
+def _differs(path: Path, value: object, known: Leaves) -> bool:
+    if value is PRESENT:
+        return not any(other[: len(path)] == path for other in known)
+    return path not in known or known[path] != value
 
 
 def _printed_owner(who: Manager) -> str:

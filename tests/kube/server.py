@@ -253,9 +253,12 @@ def _metadata_only(request: web.BaseRequest) -> bool:
 
 
 async def _read(request: web.BaseRequest, call: Call) -> None:
-    raw = await request.read()
-    if len(raw) > _MAX_BODY_BYTES:
-        raise ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {_MAX_BODY_BYTES}")
+    raw = b""
+    async for chunk in request.content.iter_any():
+        raw += chunk
+        if len(raw) > _MAX_BODY_BYTES:
+            told = f"Request entity too large: limit is {_MAX_BODY_BYTES}"
+            raise ApiError(413, "RequestEntityTooLarge", told)
     if not raw:
         return
     if call.verb != "patch" and call.content_type not in _BODY_TYPES:
