@@ -87,9 +87,11 @@ class Notices:
         self._closed = True
         self._subscribed.set()
         self._notify()
-        if self._listener is not None:
+        while self._listener is not None and not self._listener.done():
+            # More than once: up to Python 3.11 `asyncio.wait_for`, with which redis-py connects, may lose a cancellation
+            # that comes just when what it waits for is done.
             self._listener.cancel()
-            await asyncio.gather(self._listener, return_exceptions=True)
+            await asyncio.wait({self._listener}, timeout=0.1)
 
     def _notify(self) -> None:
         self._turn.set()
