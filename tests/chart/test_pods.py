@@ -1,14 +1,7 @@
 """Pods: Pod Security `restricted`, settings that the roles know, probes that are answered, time to drain."""
 
 import json
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -362,79 +355,3 @@ def test_a_role_can_be_placed_and_extended(releases: dict[str, Release]) -> None
     assert gateway.labels["example.com/c"] == "d"
     assert gateway.env["SSL_CERT_FILE"] == "/etc/ca/ca.pem"
     assert {"name": "ca", "configMap": {"name": "ca"}} in gateway.spec["volumes"]
-
-
-# ---- helm test
-
-
-@contextmanager
-def a_gateway(status: int) -> Iterator[str]:
-    """A server that answers everything with a status; its address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(self.path.encode())
-
-        def log_message(self, *_: Any) -> None:
-            """Silent."""
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def run_helm_test(release: Release, gateway: str) -> "subprocess.CompletedProcess[str]":
-    """Run what the test pod runs, against another gateway."""
-    program, *arguments = release.pod("test").container["command"]
-    assert program == "python"
-    *arguments, url = arguments
-    assert url.startswith("http://innkeeper-gateway.innkeeper-system.svc:8288/")
-    path = url.removeprefix("http://innkeeper-gateway.innkeeper-system.svc:8288")
-    return subprocess.run(
-        [sys.executable, *arguments, gateway + path], capture_output=True, text=True, timeout=60, check=False
-    )
-
-
-def test_helm_test_asks_whether_the_gateway_is_ready(default: Release) -> None:
-    with a_gateway(200) as ready:
-        done = run_helm_test(default, ready)
-    assert (done.returncode, done.stdout) == (0, "200 /ready\n")
-    with a_gateway(503) as draining:
-        done = run_helm_test(default, draining)
-    assert (done.returncode, done.stdout) == (1, "503 /ready\n")
-    gone = run_helm_test(default, draining)
-    assert gone.returncode == 1
-    assert draining in gone.stderr
-    assert default.pod("test").owner["metadata"]["annotations"]["helm.sh/hook"] == "test"
-
-
-# ---- metrics
-
-
-def test_what_is_scraped_is_served(releases: dict[str, Release]) -> None:
-    everything = releases["everything"]
-    (monitor,) = everything.of("ServiceMonitor")
-    assert monitor["metadata"]["labels"]["release"] == "prometheus"
-    (service,) = (
-        each
-        for each in everything.of("Service")
-        if monitor["spec"]["selector"]["matchLabels"].items() <= each["metadata"]["labels"].items()
-    )
-    (endpoint,) = monitor["spec"]["endpoints"]
-    (port,) = service["spec"]["ports"]
-    (at_pod,) = everything.pod("operator").container["ports"]
-    assert endpoint["port"] == port["name"]
-    assert port["targetPort"] == at_pod["name"]
-    assert service["spec"]["selector"].items() <= everything.pod("operator").labels.items()
-    request = f"GET {endpoint['path']} HTTP/1.1"
-    status, content_type, body = operator_health.answer(request, lambda: {}, lambda: b"up 1")
-    assert (status, body) == (200, b"up 1")
-    assert content_type.startswith("text/plain")
