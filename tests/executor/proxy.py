@@ -164,7 +164,8 @@ class _Link:
             parser.feed(data)
             while parser.gets() is not False:
                 self._answered += 1
-                fate = self._fates.pop(self._answered)
+                # A subscription is answered for each channel, and notices come without being asked for.
+                fate = self._fates.pop(self._answered, Fate.PASS)
                 if fate is Fate.CUT_AFTER:
                     return
                 if isinstance(fate, Hold):
