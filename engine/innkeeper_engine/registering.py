@@ -10,7 +10,7 @@ from innkeeper_engine.decide.notes import cancel_note
 from innkeeper_engine.model.clock import Ids
 from innkeeper_engine.model.effects import Cancel, NoGuard
 from innkeeper_engine.model.functions import App, FunctionConfig
-from innkeeper_engine.store.store import Store
+from innkeeper_engine.store.store import Held, Store
 
 __all__ = [
     "FunctionTakenError",
@@ -19,6 +19,7 @@ __all__ = [
     "cancel_app_runs",
     "caps",
     "function_uuid",
+    "held",
     "register_app",
     "remove_app",
 ]
@@ -165,13 +166,28 @@ async def _write(
         env,
         app=after.id if after else before.id if before else "",
         blob=msgspec.json.encode(after) if after else b"",
-        functions=[(f"{env}/{f.slug}", False, caps(f)) for f in functions],
+        functions=[(f"{env}/{f.slug}", held(after, f), caps(f)) for f in functions] if after else [],
         gone=[entry.key for entry in known if entry.config.slug not in kept],
         crons=crons,
         crons_gone=[cron.id for entry in known for cron in entry.crons if cron.id not in armed],
         heard=registry.heard(),
         expect=version,
     )
+
+
+def held(app: App, config: FunctionConfig) -> Held:
+    """Which lanes of a function wait: all for a paused app, else as the function's own pause says.
+
+    A run that would start while a function is paused with `new_runs` Skip never comes to its queue (`decide.runs`);
+    those that were there before the pause go on, as everything that was accepted before it does.
+    """
+    if app.paused:
+        return "st"
+    if not config.paused:
+        return ""
+    if config.new_runs == "Queue":
+        return "st" if config.running == "Hold" else "s"
+    return "t" if config.running == "Hold" else ""
 
 
 def caps(config: FunctionConfig) -> list[str | int]:

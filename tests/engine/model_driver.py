@@ -101,7 +101,7 @@ class Lockstep:
         for (owner, definition), cap in self.model.caps.items():
             if owner == fn:
                 caps += [definition, f"{cap.emission_ms},{cap.burst}" if isinstance(cap, Throttle) else cap]
-        await self._store.configure("e", functions=[(fn, fn in self.model.held, caps)])
+        await self._store.configure("e", functions=[(fn, self.model.held.get(fn, ""), caps)])
 
     # ---- checks
 
@@ -128,7 +128,7 @@ class Lockstep:
             BrokenError: something is left.
         """
         for fn in sorted(self.model.held):
-            await self.do(("resume", fn))
+            await self.do(("hold", fn, ""))
         for _ in range(4 * self.model.added + 10):
             for item in sorted(self.model.leased):
                 await self.do(("done", number_of(item)))

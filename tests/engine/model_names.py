@@ -25,6 +25,11 @@ def fn_of(lane: str) -> str:
     return lane.partition("\x01")[0]
 
 
+def kind_of(lane: str) -> str:
+    """Whether a lane is of starts (s) or of further steps (t)."""
+    return lane.split("\x01")[1]
+
+
 def lane_limits(lane: str) -> list[str]:
     """The limits that hold for everything in a lane; two come without being named."""
     fn, kind, *named = lane.split("\x01")

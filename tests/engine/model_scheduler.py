@@ -14,12 +14,14 @@ import enum
 from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
 
+from innkeeper_engine.store.store import Held
 from tests.engine.model_names import (
     all_limits,
     def_of,
     fn_of,
     is_throttle,
     item_name,
+    kind_of,
     lane_limits,
     lane_of,
     partition_limits,
@@ -56,8 +58,8 @@ class Rule(enum.StrEnum):
 
 
 Op: TypeAlias = tuple[str | int | None, ...]
-"""An operation: ("add", partition), ("lease",), ("done"|"expire"|"cancel", n-th item), ("pause"|"resume", fn),
-("cap", fn, def, value or None [, burst of a throttle]), ("tick", ms)."""
+"""An operation: ("add", partition), ("lease",), ("done"|"expire"|"cancel", n-th item),
+("hold", fn, lanes: "", "s", "t" or "st"), ("cap", fn, def, value or None [, burst of a throttle]), ("tick", ms)."""
 
 
 class BrokenError(AssertionError):
@@ -73,7 +75,8 @@ class Scheduler:
         self.left_out = frozenset(left_out)
         self.now_ms = now_ms
         self.caps = dict(caps)
-        self.held: set[str] = set()
+        self.held: dict[str, Held] = {}
+        """Function -> its paused lanes: s starts, t steps."""
         self.ready: list[str] = []
         self.rings: dict[str, list[str]] = {}
         self.places: dict[str, str] = {}
@@ -105,10 +108,8 @@ class Scheduler:
                 self.expire(item_name(number))
             case ("cancel", int() as number):
                 self.cancel(item_name(number))
-            case ("pause", str() as fn):
-                self.pause(fn)
-            case ("resume", str() as fn):
-                self.resume(fn)
+            case ("hold", str() as fn, "" | "s" | "t" | "st" as kinds):
+                self.hold(fn, kinds)
             case ("cap", str() as fn, str() as definition, int() | None as value):
                 self.set_cap(fn, definition, value)
             case ("cap", str() as fn, str() as definition, int() as emission_ms, int() as burst):
@@ -170,16 +171,12 @@ class Scheduler:
             del self.places[f"p{partition}"]
             self._unscout(lane, f"p{partition}")
 
-    def pause(self, fn: str) -> None:
-        """Nothing of this function is leased from now on."""
-        self.held.add(fn)
-
-    def resume(self, fn: str) -> None:
-        """The function goes on."""
-        self.held.discard(fn)
+    def hold(self, fn: str, kinds: Held) -> None:
+        """Nothing in these lanes of the function is leased from now on; its others go on."""
+        self.held[fn] = kinds
         for node in sorted(node for node, place in self.places.items() if place == "h"):
             lane = node[1:]
-            if fn_of(lane) == fn:
+            if fn_of(lane) == fn and not self._is_held(lane):
                 del self.places[node]
                 if self.rings.get(lane):
                     self._ready_lane(lane)
@@ -216,7 +213,7 @@ class Scheduler:
         settle = self._unscout(lane, node)
         left_blocked = False
         leased = None
-        if fn in self.held:
+        if self._is_held(lane):
             self.places[node] = "h"
             left_blocked = True
             if Rule.PASS_ON_WHEN_PAUSED in self.left_out:
@@ -355,6 +352,9 @@ class Scheduler:
                 self._settle(limit)
         return partition, order
 
+    def _is_held(self, lane: str) -> bool:
+        return kind_of(lane) in self.held.get(fn_of(lane), "")
+
     def _blocked(self, fn: str, limits: Iterable[str]) -> str | None:
         return next((limit for limit in limits if not self._has_room(fn, limit)), None)
 
@@ -404,7 +404,7 @@ class Scheduler:
         """
         for partition, queue in self.queues.items():
             fn = fn_of(partition)
-            if not queue or fn in self.held:
+            if not queue or self._is_held(lane_of(partition)):
                 continue
             full = [limit for limit in dict.fromkeys(all_limits(partition)) if not self._has_room(fn, limit)]
             if not full:

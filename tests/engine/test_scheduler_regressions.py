@@ -60,7 +60,7 @@ CASES = {
         STARTS_AND_STEPS,
         [
             *[("add", START_A), LEASE, ("add", START_A), ("add", STEP_A), LEASE, ("expire", 0)],
-            *[("pause", "f"), LEASE, ("resume", "f")],
+            *[("hold", "f", "st"), LEASE, ("hold", "f", "")],
         ],
     ),
     "a slot comes back by expiry": Case(
@@ -95,14 +95,14 @@ CASES = {
     "a lane with a scout inside is paused": Case(
         Rule.LANE_PASSES_ON_ITS_SCOUTS,
         TWO_SHARED,
-        [("add", F_AB), ("add", F_AB), ("add", G_A), LEASE, LEASE, ("pause", "g"), ("done", 0)],
+        [("add", F_AB), ("add", F_AB), ("add", G_A), LEASE, LEASE, ("hold", "g", "st"), ("done", 0)],
     ),
     "the first that is woken sits in a lane that cannot be served": Case(
         Rule.SKIP_LANES_THAT_CANNOT_BE_SERVED,
         LANE_AND_KEY,
         [
             *[("add", STEP_AB), ("cap", "f", "N", None), ("add", STEP_AB), LEASE, ("add", G_A), LEASE],
-            *[("add", STEP_A), ("pause", "f"), LEASE, ("done", 0)],
+            *[("add", STEP_A), ("hold", "f", "st"), LEASE, ("done", 0)],
         ],
     ),
     "there is more room than the one who was woken takes": Case(

@@ -159,7 +159,7 @@ async def test_a_registration_on_an_older_registry_is_refused(store: Store) -> N
     """Nothing of it is written."""
     version = await store.configure(ENV, app="a", blob=b"A")
     assert (
-        await store.configure(ENV, app="a", blob=b"B", functions=[(FN, False, ["c", 1])], expect=version - 1)
+        await store.configure(ENV, app="a", blob=b"B", functions=[(FN, "", ["c", 1])], expect=version - 1)
         == 0
     )
     assert await store.registrations(ENV) == {"a": b"A"}
@@ -169,7 +169,7 @@ async def test_a_registration_on_an_older_registry_is_refused(store: Store) -> N
 
 async def test_a_function_that_is_gone_holds_nobody(store: Store) -> None:
     """Paused or limited before: its runs in flight must get to know that it is gone."""
-    await store.configure(ENV, functions=[(FN, True, ["c", 1])])
+    await store.configure(ENV, functions=[(FN, "st", ["c", 1])])
     await do(store, start(), start("two", event=2))
     assert await nothing_to_lease(store)
     await store.configure(ENV, gone=[FN])
@@ -179,7 +179,7 @@ async def test_a_function_that_is_gone_holds_nobody(store: Store) -> None:
 async def test_a_lane_is_no_partition_of_another_environment(store: Store) -> None:
     """Environments `prod` and `rod`: their names must not meet in a key of the scheduler."""
     functions = ("prod/f", "rod/f")
-    await store.configure(ENV, functions=[(fn, False, ["c", 1]) for fn in functions])
+    await store.configure(ENV, functions=[(fn, "", ["c", 1]) for fn in functions])
     for n in range(2):
         for fn in functions:
             await do(store, start(f"{fn}{n}", event=n, fn=fn))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgpack
 import msgspec
@@ -24,6 +24,9 @@ from innkeeper_engine.store.wire import encode_effect, read_counts, read_event, 
 
 NewEvent = tuple[str, str, bytes]
 """(internal id, name, body)."""
+
+Held = Literal["", "s", "t", "st"]
+"""Which lanes of a function are paused: its starts, its further steps."""
 
 APPEND_CHUNK = 256
 COUNT_CHUNK = 200
@@ -205,7 +208,7 @@ class Store(Reader):
         *,
         app: str = "",
         blob: bytes = b"",
-        functions: Sequence[tuple[str, bool, Sequence[str | int]]] = (),
+        functions: Sequence[tuple[str, Held, Sequence[str | int]]] = (),
         gone: Sequence[str] = (),
         crons: Sequence[tuple[str, int, int]] = (),
         crons_gone: Sequence[str] = (),
@@ -214,7 +217,8 @@ class Store(Reader):
     ) -> int:
         """Write one app's registration and tell the scheduler of its functions; returns the registry's version.
 
-        `functions`: (fn, held, [def, cap, ...]); `crons`: (id, first slot, when it is due), armed ones keep theirs.
+        `functions`: (fn, paused lanes, [def, cap, ...]); `crons`: (id, first slot, when it is due), armed ones keep
+        theirs.
         Where the registry is not at version `expect` any more, nothing is done and 0 returned.
         """
         request: dict[str, Any] = {

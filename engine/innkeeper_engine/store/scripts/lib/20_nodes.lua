@@ -25,6 +25,13 @@ end
 
 local function fn_of(lane) return string.sub(lane, 1, string.find(lane, '\1', 1, true) - 1) end
 
+-- `held`, in the function's hash, says which of its lanes are paused: s, t or st ('1' of an older version: both).
+local function is_held(held, lane)
+  if not held then return false end
+  local at = string.find(lane, '\1', 1, true)
+  return held == '1' or string.find(held, string.sub(lane, at + 1, at + 1), 1, true) ~= nil
+end
+
 local function lane_limits(lane)
   local parts = split(lane, '\1')
   local limits = {'c|' .. parts[1]}
@@ -210,7 +217,7 @@ local function visit()
   local ring = P .. 'lr:' .. lane
   local left_blocked = false
   local partition = call('ZRANGE', ring, 0, 0)[1]
-  if caps.held then
+  if is_held(caps.held, lane) then
     set_place(node, 'h')
     call('SADD', P .. 'hl:' .. fn, lane)
     left_blocked = true

@@ -1,5 +1,5 @@
 -- configure: one app's registration and what the scheduler must know of its functions.
--- app, blob (or '' to remove the app), functions {fn, held, {def, cap, ...}}, gone {fn}, crons {id, slot, due},
+-- app, blob (or '' to remove the app), functions {fn, paused lanes, {def, cap, ...}}, gone {fn}, crons {id, slot, due},
 -- crons_gone {id}, heard {internal event names}, expect: the version that this was decided on. Reply: the registry's new
 -- version; 0 where it is another one than expected, and nothing was done.
 local env = request.env
@@ -33,14 +33,13 @@ end
 
 local function set_held(fn, held)
   local key = P .. 'f:' .. fn
-  if held then
-    call('HSET', key, 'held', 1)
-  elseif call('HDEL', key, 'held') == 1 then
-    for _, lane in ipairs(members(P .. 'hl:' .. fn)) do
+  if held ~= '' then call('HSET', key, 'held', held) else call('HDEL', key, 'held') end
+  for _, lane in ipairs(members(P .. 'hl:' .. fn)) do
+    if not is_held(held, lane) then
+      call('SREM', P .. 'hl:' .. fn, lane)
       set_idle('l' .. lane)
       if call('EXISTS', P .. 'lr:' .. lane) == 1 then ready_lane(lane) end
     end
-    call('DEL', P .. 'hl:' .. fn)
   end
 end
 
@@ -59,7 +58,7 @@ end
 for _, fn in ipairs(request.gone) do
   set_caps(fn, {})
   -- Its runs in flight must get to know that it is gone.
-  set_held(fn, false)
+  set_held(fn, '')
 end
 for _, cron in ipairs(request.crons) do
   -- A cron that is armed already keeps its slot: a sync never skips or repeats one.
