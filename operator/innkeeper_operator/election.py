@@ -5,6 +5,8 @@ for as long as it says it lasts. The same rules as client-go's leader election.
 """
 
 import asyncio
+import time
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -120,9 +122,12 @@ class Election:
         name: str,
         me: str,
         timing: Timing | None = None,
+        monotonic_ms: Callable[[], int] = lambda: time.monotonic_ns() // 1_000_000,
     ) -> None:
+        """`clock` is for what people read; how long something takes is measured by `monotonic_ms`, which nobody sets."""
         self._api = api
         self._clock = clock
+        self._monotonic_ms = monotonic_ms
         self._folder = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._name = name
         self._namespace = namespace
@@ -169,13 +174,13 @@ class Election:
 
     async def _renew(self) -> str:
         """Renew once; returns why the Lease is lost, empty where it is not."""
-        left_ms = self._renewed_ms + self._timing.renew_ms - self._clock.now_ms()
+        left_ms = self._renewed_ms + self._timing.renew_ms - self._monotonic_ms()
         try:
             async with asyncio.timeout(max(left_ms, 1) / 1000):
                 if not await self._try():
                     return f"{self.holder or 'nobody'} holds it"
         except (ApiError, TimeoutError) as error:
-            waited_ms = self._clock.now_ms() - self._renewed_ms
+            waited_ms = self._monotonic_ms() - self._renewed_ms
             if waited_ms >= self._timing.renew_ms:
                 return f"not renewed for {waited_ms / 1000:.0f} s: {str(error) or 'no answer'}"
             _log.warning("the lease was not renewed yet", lease=self._name, error=str(error))
@@ -196,16 +201,16 @@ class Election:
         """Look at the Lease, and write it if it may be; returns whether this process holds it now."""
         try:
             held = read_lease(await self._api.request("GET", f"{self._folder}/{self._name}"))
-            self._seen = see(self._seen, held, self._clock.now_ms())
+            self._seen = see(self._seen, held, self._monotonic_ms())
         except ApiError as error:
             if error.status != 404:
                 raise
             self._seen = None
-        started_ms = self._clock.now_ms()
+        started_ms = self._monotonic_ms()
         if decide(self._seen, self._me, started_ms) == "wait":
             return False
         try:
-            await self._put(lease_spec(self._seen, self._me, started_ms, self._timing))
+            await self._put(lease_spec(self._seen, self._me, self._clock.now_ms(), self._timing))
         except ApiError as error:
             if error.status != 409:
                 raise
@@ -226,4 +231,4 @@ class Election:
         else:
             body["metadata"]["resourceVersion"] = self._seen.held.version
             raw = await self._api.request("PUT", f"{self._folder}/{self._name}", body=body)
-        self._seen = Seen(read_lease(raw), self._clock.now_ms())
+        self._seen = Seen(read_lease(raw), self._monotonic_ms())

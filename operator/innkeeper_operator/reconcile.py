@@ -35,7 +35,7 @@ from innkeeper_operator.plan import (
 )
 from innkeeper_operator.registry_io import RegistryIO, registry_mark
 from innkeeper_operator.settings import OperatorSettings
-from innkeeper_operator.views import Answered, AppPlan, AppView, Ask, Attempts, Live, Outcome
+from innkeeper_operator.views import Answered, AppPlan, AppView, Ask, Attempts, Live, Outcome, Refused
 from innkeeper_operator.world import FUNCTIONS, NAMESPACES, Dirty, Key, World, app_id_of
 
 _log = structlog.get_logger(__name__)
@@ -59,6 +59,8 @@ class _Pending(msgspec.Struct, frozen=True):
     outcome: Outcome
     done: tuple[Callable[[], Awaitable[object]], ...] = ()
     """To be called then."""
+    last: bool = False
+    """The next plan is the last one that is made of it."""
 
 
 class _State(msgspec.Struct):
@@ -149,7 +151,7 @@ class Reconciler:
             for done in pending.done:
                 await done()
             if state.pending is pending:
-                state.pending = None
+                state.pending = _rest(pending, plan)
         return min((at for at in (plan.wake_ms, later_ms) if at is not None), default=None)
 
     async def gone(self, env: str, app_id: str) -> int | None:
@@ -355,8 +357,11 @@ class Reconciler:
 
     async def _carry_out(self, view: AppView, plan: AppPlan) -> None:
         app_id = view.registered.id if view.registered is not None else ""
+        # Before anything is registered, so that the object cannot go without the registration.
+        held = [each for each in plan.actions if isinstance(each, SetFinalizer) and each.present]
+        await self._do(held)
         await self._write(view.env, app_id, view.registered, plan)
-        await self._do(plan.actions)
+        await self._do(each for each in plan.actions if each not in held)
 
     def _notice(self, app: AppObject, keys: AppKeys, outcome: Outcome | None) -> tuple[Tell, ...]:
         """Say so where an app still has an old key, before that one goes."""
@@ -453,6 +458,17 @@ class Reconciler:
             return action
         manifest = action.manifest | {"metadata": meta | {"uid": known.meta.uid}}
         return Apply(manifest=manifest, force=action.force)
+
+
+def _rest(pending: _Pending, plan: AppPlan) -> _Pending | None:
+    """What is left of an outcome once a plan made of it has been done.
+
+    What was refused is in no registry. So the objects that were just made for it get their status by another plan.
+    """
+    makes = any(isinstance(action, Apply) for action in plan.actions)
+    if isinstance(pending.outcome, Refused) and makes and not pending.last:
+        return msgspec.structs.replace(pending, done=(), last=True)
+    return None
 
 
 def _told_id(app: AppObject, outcome: Outcome | None) -> str:

@@ -68,7 +68,9 @@ FAST = Timing(lease_ms=15_000, renew_ms=10_000, retry_ms=1)
 
 
 def elector(server: LeaseServer, clock: ManualClock, me: str) -> Election:
-    return Election(server, clock, namespace="innkeeper", name="op", me=me, timing=FAST)
+    return Election(
+        server, clock, namespace="innkeeper", name="op", me=me, timing=FAST, monotonic_ms=clock.now_ms
+    )
 
 
 def held(holder: str = "a", version: str = "1", lease_ms: int = 15_000) -> Held:
