@@ -94,8 +94,6 @@ def _check_value(value: Any, schema: Obj, path: str, causes: list[Cause]) -> Non
     def holds(inner: Obj) -> bool:
         found: list[Cause] = []
         _check(value, inner, path, found)
-        if isinstance(value, dict):
-            _required(value, inner, path, found)
         return not found
 
     if "allOf" in schema:
