@@ -4,6 +4,7 @@ The spec is turned into the form of the wire and read by the same reader as a re
 speaks for both. What it finds wrong in a field of the spec is told at that field of the spec.
 """
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, get_args
@@ -79,7 +80,24 @@ def merge(
 
     `endpoint` is where the app is called whatever URL the SDK sent; only the query of that one is kept (it names the
     function). Empty: the SDK's own URL. `paused` and `pausePolicy` come from the spec alone: no SDK knows them.
+    Not to be changed: the same question gets the same answer.
     """
+    if check is compile_expression:
+        return _merge_again(declared, spec, endpoint)
+    return _merge(declared, spec, endpoint, check)
+
+
+@functools.lru_cache(maxsize=4096)
+def _merge_again(
+    declared: bytes, spec: FunctionSpec | None, endpoint: str
+) -> Merged | tuple[SpecProblem, ...]:
+    # One change of an app plans all of its functions anew, and nearly all of them are as they were.
+    return _merge(declared, spec, endpoint, compile_expression)
+
+
+def _merge(
+    declared: bytes, spec: FunctionSpec | None, endpoint: str, check: CheckExpression
+) -> Merged | tuple[SpecProblem, ...]:
     try:
         value = parse(declared)
     except NotJsonError as error:
@@ -98,7 +116,7 @@ def merge(
         if not (excluded and problem.field == "batchEvents")
     ]
     if problems or config is None:
-        return tuple(problems)
+        return tuple(dict.fromkeys(problems))
     return Merged(
         config=_finished(config, declared, spec, endpoint),
         wire=wire,

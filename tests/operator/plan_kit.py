@@ -228,6 +228,11 @@ class House:
             plans.append(self.plan())
         return plans
 
+    def settle_drain(self) -> None:
+        """Plan until the app drains and its status says so."""
+        self.plan()
+        self.plan()
+
     def do(self, plan: AppPlan) -> None:
         """Make a plan true."""
         if plan.write is not None:
