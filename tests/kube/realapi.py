@@ -3,6 +3,7 @@
 import contextlib
 import secrets
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -61,6 +62,11 @@ class ApiServer:
     def url(self) -> str:
         """Where it is."""
         return f"https://127.0.0.1:{self.port}"
+
+    @property
+    def processes(self) -> list[subprocess.Popen[bytes]]:
+        """What runs, in the order it was started."""
+        return [process for _, process, _ in self._processes]
 
     def config(self) -> Obj:
         """A kubeconfig of an admin."""
@@ -133,7 +139,8 @@ class ApiServer:
             "--endpoint-reconciler-type=none",
         )
         headers = {"Authorization": f"Bearer {self.token}"}
-        with httpx.Client(verify=str(self._directory / "ca.crt"), headers=headers, trust_env=False) as client:
+        tls = ssl.create_default_context(cafile=self._directory / "ca.crt")
+        with httpx.Client(verify=tls, headers=headers, trust_env=False) as client:
             self._await("kube-apiserver", lambda: client.get(f"{self.url}/readyz").is_success)
         if self.has_controllers:
             kubeconfig = self._directory / "admin.kubeconfig"

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.kube.cluster import Cluster
@@ -253,6 +253,7 @@ def _who(name: str) -> Manager:
     return Manager(name, "Apply", "")
 
 
+@settings(max_examples=60)
 @given(_OBJECTS)
 def test_paths_survive_their_written_form(obj: Obj) -> None:
     """FieldsV1 says the same as the paths it was made of."""
@@ -260,6 +261,7 @@ def test_paths_survive_their_written_form(obj: Obj) -> None:
     assert from_tree(to_tree(paths)) == paths
 
 
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.sampled_from(["one", "two"]), _OBJECTS), min_size=1, max_size=6))
 def test_forced_applies_leave_what_was_applied_last_and_nothing_else(steps: list[tuple[str, Obj]]) -> None:
     """Each manager's last word holds where the other has not spoken since; what nobody applies is gone."""
@@ -285,6 +287,7 @@ def test_forced_applies_leave_what_was_applied_last_and_nothing_else(steps: list
     }
 
 
+@settings(max_examples=60)
 @given(_OBJECTS, _OBJECTS)
 def test_an_ordinary_write_owns_what_it_changed(before: Obj, after: Obj) -> None:
     """And nobody owns a field twice with two values, or one that is not there."""
