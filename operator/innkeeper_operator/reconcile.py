@@ -119,6 +119,11 @@ class Reconciler:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    @property
+    def asking(self) -> int:
+        """How many apps are being asked."""
+        return sum(1 for state in self._states.values() if state.asking is not None)
+
     # ---- looks
 
     async def app(self, key: Key) -> int | None:

@@ -251,8 +251,10 @@ class RunningOperator:
         async def wait() -> None:
             quiet = 0
             while quiet < 5:
+                # Longer than the queue waits for further changes, and than a watch takes to tell of them.
                 await asyncio.sleep(0.02)
-                quiet = quiet + 1 if self.operator.queue.depth == 0 else 0
+                busy = self.operator.queue.depth or self.operator.reconciler.asking
+                quiet = 0 if busy else quiet + 1
 
         self._thread.run(wait)
 
