@@ -144,8 +144,8 @@ class Reconciler:
         self._follow(key, app)
         member = self._environs.member(app)
         state = self._states.setdefault(app.meta.uid, _State())
-        later_ms = await self._consider(app, member, state)
         pending = state.pending
+        later_ms = await self._consider(app, member, state)
         view = await self._view(app, member, pending)
         outcome = pending.outcome if pending is not None else None
         plan = plan_app(view, outcome)
@@ -157,6 +157,10 @@ class Reconciler:
                 await done()
             if state.pending is pending:
                 state.pending = _rest(pending, plan)
+            known = self._world.app(key)
+            if isinstance(known, AppObject) and known.meta.uid == app.meta.uid:
+                # When it is asked next depends on what it has answered, which is in its status by now.
+                later_ms = await self._consider(known, member, state)
         return min((at for at in (plan.wake_ms, later_ms) if at is not None), default=None)
 
     async def gone(self, env: str, app_id: str) -> int | None:
