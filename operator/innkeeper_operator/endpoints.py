@@ -37,9 +37,11 @@ def live(
             yet does not count: its revision cannot be told.
         cluster_domain: what Service names end with after `.svc`; empty leaves that to the search list of pods.
     """
-    if app.spec.endpoint.service is None:
-        return Live(url=app_url(app.spec.endpoint.url or ""), external=True)
     ref = app.spec.endpoint.service
+    if ref is None:
+        url = service_url(app, None)
+        wrong = "" if url else f"{(app.spec.endpoint.url or '')[:200]!r} is no URL that can be called"
+        return Live(url=url, external=True, reason="InvalidUrl" if wrong else "", message=wrong)
     namespace = app.meta.namespace
     if service is None:
         message = f"there is no Service {ref.name} in namespace {namespace}"
@@ -62,10 +64,13 @@ def live(
 
 
 def service_url(app: AppObject, service: ServiceObject | None, cluster_domain: str = "") -> str:
-    """How the app is called through its Service, or its URL; empty where the Service does not tell the port yet."""
+    """How the app is called: through its Service, or its URL. Empty where that cannot be told, or is no URL."""
     ref = app.spec.endpoint.service
     if ref is None:
-        return app_url(app.spec.endpoint.url or "")
+        try:
+            return app_url(app.spec.endpoint.url or "")
+        except ValueError:  # such as port 99999, which the schema cannot know of
+            return ""
     port = _port(ref, service) if service is not None else _numbered(ref)
     if port is None:
         return ""

@@ -40,7 +40,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     """`host:port` of ready endpoints without pods, sorted."""
     reason: str = ""
-    """Why it cannot be called: NoService, NoPort, NoEndpoints; empty where it can."""
+    """Why it cannot be called: NoService, NoPort, NoEndpoints, InvalidUrl; empty where it can."""
     message: str = ""
     """The same as a sentence that says what to do."""
 

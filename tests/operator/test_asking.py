@@ -85,7 +85,16 @@ def test_a_canary_that_is_taken_back_was_never_asked() -> None:
 def test_a_tie_is_the_synced_ones() -> None:
     app = Timeline(pods(b=2)).synced()
     app.to(pods(a=2, b=2), 600)
+    app.restart()
+    app.run(600)
     assert app.asked == []
+
+
+def test_a_tie_of_new_revisions_is_the_one_that_led() -> None:
+    app = Timeline(pods(a=4)).synced()
+    led = app.now_ms
+    app.to(pods(a=1, z=3), 1).to(pods(b=3, z=3), 5)
+    assert [(at - led, ask.revision) for at, ask in app.asks] == [(2_000, "z")]
 
 
 def test_blue_green_asks_the_new_colour_once() -> None:
@@ -173,6 +182,25 @@ def test_a_change_while_the_app_is_asked_is_not_lost() -> None:
     assert app.memory.generation == 3
 
 
+def test_an_app_is_not_asked_again_while_it_takes_its_time() -> None:
+    app = Timeline(pods(r1=2))
+    app.latency_ms = 60_000
+    app.restart()
+    app.asks.clear()
+    app.run(1)
+    app.change(generation=2)
+    app.run(58)
+    assert app.asks == []
+
+
+def test_an_answer_counts_although_the_pods_have_gone_meanwhile() -> None:
+    app = Timeline(pods(r1=2)).synced()
+    app.latency_ms = 5_000
+    app.change(requested="now")
+    app.to(pods(), 60).to(pods(r1=2), 600)
+    assert [why for _, why, _ in app.asked] == ["Requested"]
+
+
 @pytest.mark.parametrize("how", ["paused", "deleting"])
 def test_an_app_that_is_paused_or_going_is_not_asked(how: str) -> None:
     app = Timeline(pods(r1=2)).synced()
@@ -196,6 +224,21 @@ def test_the_interval_is_kept_at_the_apps_own_instant(live: Live) -> None:
     times = [at for at, why, _ in app.asked if why == "Interval"]
     assert len(times) == 6
     assert {round(b - a) for a, b in itertools.pairwise(times)} == {600}
+
+
+def test_the_first_instant_is_not_right_after_another_ask() -> None:
+    for number in range(100):
+        app = Timeline(pods(r1=2), interval="1h", uid=f"uid-{number}").synced()
+        app.run(1780)
+        assert app.asked == []
+        app.run(3600)
+        assert [why for _, why, _ in app.asked] == ["Interval"]
+
+
+def test_each_address_has_its_turn_when_the_interval_is_over() -> None:
+    app = Timeline(bare("a:80", "b:80", "c:80"), interval="10m").synced(60)
+    app.run(3600)
+    assert [ask.at for _, ask in app.asks][:4] == ["a:80", "b:80", "c:80", "a:80"]
 
 
 def test_an_external_url_is_asked_first_and_on_changes_but_never_for_its_code() -> None:
@@ -310,13 +353,25 @@ def test_new_code_is_asked_in_time_although_the_old_one_failed() -> None:
 def test_where_pods_cannot_be_dialled_the_service_is_asked_once_one_revision_is_left() -> None:
     app = Timeline(pods(old=2)).synced()
     app.answer = lambda ask: failed("ConnectionRefused", reachable=False) if ask.at else None
-    app.to(pods(old=1, new=3), 60)
+    app.to(pods(old=1, new=3), 250)
     assert all(ask.at for _, ask in app.asks)
     assert app.memory.revisions == ("old",)
-    left = app.now_ms
-    app.to(pods(new=3), 600)
-    assert [(ask.at, ask.revision) for at, ask in app.asks if at >= left] == [("", "new")]
+    app.asks.clear()
+    app.to(pods(new=3), 1)
+    assert [(ask.at, ask.revision) for _, ask in app.asks] == [("", "new")]
     assert app.memory.revisions == ("new",)
+
+
+def test_a_pod_that_answers_after_all_is_asked_directly_from_then_on() -> None:
+    app = Timeline(pods(old=2)).synced()
+    app.answer = lambda _ask: failed("ConnectionRefused", reachable=False)
+    app.to(pods(old=1, new=3), 5)
+    app.answer = lambda _ask: None
+    app.run(60)
+    assert app.memory.revisions == ("new", "old")
+    app.to(pods(new=3), 60)
+    app.change(generation=2)
+    assert [ask.at for _, ask in app.asks] == ["new:3000"] * 3
 
 
 def test_where_pods_cannot_be_dialled_a_single_revision_is_asked_through_the_service_soon() -> None:
@@ -393,12 +448,12 @@ def test_a_registration_that_was_asked_for_counts_for_the_revision_that_was_aske
     assert (answer.revision, answer.in_band) == ("new", False)
     app.attempts = told(app.attempts, ask, answer, app.now_ms)
     app.memory = noted(app.memory, app.live, answer, ask)
+    assert claimed(app.attempts, registration("code-3"), app.now_ms)[1] is None
     app.run(3600)
     assert len(app.asks) == 1
     assert (app.memory.config_hash, app.memory.revisions) == ("code-2", ("new",))
     assert not may_remove(app.live, answer, app.memory, ask)
     assert may_remove(pods(new=2), answer, app.memory, ask)
-    assert claimed(app.attempts, registration("code-3"), app.now_ms)[1] is None
 
 
 def test_a_registration_that_does_not_come_is_asked_for_again() -> None:
@@ -410,11 +465,13 @@ def test_a_registration_that_does_not_come_is_asked_for_again() -> None:
 
 
 def test_an_app_that_was_told_that_nothing_changed_is_synced() -> None:
-    app = Timeline(pods(r1=2)).synced()
+    app = Timeline(pods(r1=2), interval="1h").synced()
     app.answer = lambda _ask: failed("RegistersItself", unchanged=True)
-    app.to(pods(r2=2), 3600)
-    assert len(app.asks) == 1
+    app.to(pods(r2=2), 60)
+    assert [why for _, why, _ in app.asked] == ["Rollout"]
     assert app.memory.revisions == ("r2",)
+    app.run(5400)
+    assert {why for _, why, _ in app.asked[1:]} == {"Interval"}, "it has not failed"
 
 
 def test_a_registration_that_nobody_asked_for_makes_the_leader_be_asked() -> None:
@@ -430,6 +487,12 @@ def test_a_registration_that_nobody_asked_for_makes_the_leader_be_asked() -> Non
     app.memory = noted(app.memory, app.live, same, None)
     app.to(app.live, 60)
     assert len(app.asks) == 1
+
+
+def test_what_a_url_registers_by_itself_is_all_that_it_has() -> None:
+    answer, ask = claimed(Timeline(outside()).attempts, registration("code"), START_MS)
+    assert ask is None
+    assert may_remove(outside(), answer, noted(SyncMemory(), outside(), answer, None), None)
 
 
 def test_a_failure_is_noted_nowhere() -> None:

@@ -94,6 +94,14 @@ def test_nothing_is_known_of_what_is_behind_a_url() -> None:
     assert live(app, None, [], {}) == Live(url="https://shop.example/api/inngest", external=True)
 
 
+@pytest.mark.parametrize("url", ["", "http://shop:99999/api/inngest", "http://[::1/api/inngest"])
+def test_a_url_that_cannot_be_one_is_said(url: str) -> None:
+    found = live(app_at(url=url), None, [], {})
+    assert (found.url, found.reason) == ("", "InvalidUrl")
+    assert repr(url) in found.message
+    assert service_url(app_at(url=url), None) == ""
+
+
 def test_a_service_that_is_not_there_is_said() -> None:
     found = live(by_service(), None, [], {})
     assert (found.reason, found.message) == ("NoService", "there is no Service shop in namespace prod")

@@ -233,6 +233,7 @@ def test_a_branch_stands_beside_its_environment_and_has_no_keys() -> None:
     plan = World(
         app("shop", appId="shop"),
         app("shop-x", appId="shop", branch="feature/x"),
+        app("only-x", appId="only-x", branch="feature/x"),
         app("late", app_id="late-app"),
         app("unknown"),
         keys(),
@@ -240,7 +241,8 @@ def test_a_branch_stands_beside_its_environment_and_has_no_keys() -> None:
     assert plan.environment.branches == ("feature/x",)
     assert plan.environment.apps == ("late-app", "shop")
     (branch,) = plan.branches
-    assert (branch.name, branch.apps, branch.account) == ("prod~feature%2Fx", ("shop",), "prod")
+    assert (branch.name, branch.apps) == ("prod~feature%2Fx", ("only-x", "shop"))
+    assert branch.account == "prod"
     assert (branch.event_keys, branch.signing_keys) == ((), ())
     assert plan.app_keys["prod", "shop-x"].keys == (NEW,)
 
@@ -421,6 +423,15 @@ def test_a_key_goes_over_when_the_environment_that_it_opened_has_another() -> No
     assert world.plan("staging").app_keys["staging", "shop"].keys == (NEW,)
 
 
+def test_who_no_longer_has_a_key_does_not_keep_it_from_others() -> None:
+    world = two(prod="2026-01-01T00:00:00Z", staging="2026-01-02T00:00:00Z")
+    world.objects += [app("shop", "test"), keys("test", NEW, created="2026-01-03T00:00:00Z")]
+    world.stored = [world.plan("prod").environment]
+    world.replace(keys("prod", THIRD))
+    assert world.plan("staging").app_keys["staging", "shop"].keys == (NEW,)
+    assert world.plan("test").app_keys["test", "shop"].problem is not None
+
+
 def test_an_event_key_opens_one_environment() -> None:
     world = World(
         app("shop", "prod"),
@@ -470,6 +481,16 @@ def test_what_is_right_is_not_written_again() -> None:
     assert [type(each) for each in world.carry_out().applies] == [Create]
     assert [type(each) for each in world.carry_out().applies] == [Apply]
     assert world.plan().applies == ()
+
+
+def test_a_secret_goes_over_to_an_app_that_was_made_anew() -> None:
+    world = World(app(), keys())
+    world.carry_out()
+    anew = app()
+    anew = msgspec.structs.replace(anew, meta=msgspec.structs.replace(anew.meta, uid="uid-2"))
+    world.objects = [anew, *(each for each in world.objects if not isinstance(each, AppObject))]
+    (action,) = world.plan().applies
+    assert action.manifest["metadata"]["ownerReferences"][0]["uid"] == "uid-2"
 
 
 def test_a_rotation_reaches_the_pods_and_ends() -> None:
