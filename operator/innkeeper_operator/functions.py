@@ -89,7 +89,7 @@ def _judge(scene: Scene, case: Case) -> Judged:
             "False",
             SLUG_CONFLICT,
             f"{case.slug!r} is also what a function of the app {scene.slugs[case.slug]!r} is called (the id of the "
-            "app, a dash, the id of the function): give one of the two another id, then have this app asked again",
+            "app, a dash, the id of the function): give one of the two another id",
         )
         return Judged(case=case, config=None, accepted=said, ready=said)
     if case.declared is None:
@@ -134,7 +134,8 @@ def function_status(judged: Judged, now_ms: int) -> Json:
     """The status of the Function that counts."""
     function = judged.case.object
     assert function is not None
-    status: Json = {"source": "Manifest" if judged.declared is None else "SDK"}
+    in_code = judged.declared is not None or owned_by_operator(function.meta)
+    status: Json = {"source": "SDK" if in_code else "Manifest"}
     if judged.case.slug:
         status["slug"] = judged.case.slug
     if judged.declared is not None:
@@ -177,6 +178,13 @@ def unreadable_status(unreadable: Unreadable) -> Json:
     for condition in since:
         condition["lastTransitionTime"] = unreadable.meta.created or condition["lastTransitionTime"]
     return {"observedGeneration": unreadable.meta.generation, "conditions": since}
+
+
+def is_free_again(scene: Scene, judged: Judged) -> bool:
+    """Whether a function that was left out for its slug could be registered, if the app declared it once more."""
+    said = find(judged.case.object.status, ACCEPTED) if judged.case.object else None
+    clashed = said is not None and said.reason == SLUG_CONFLICT
+    return clashed and judged.config is None and judged.case.slug not in scene.slugs
 
 
 # ---- inside

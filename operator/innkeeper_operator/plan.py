@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from innkeeper_engine.durations import MINUTE_MS
+from innkeeper_engine.durations import MINUTE_MS, SECOND_MS
 from innkeeper_engine.model.functions import App
 from innkeeper_operator import news
 from innkeeper_operator.actions import Action, Delete, SetStatus
@@ -26,6 +26,7 @@ from innkeeper_operator.functions import (
     duplicate_status,
     function_status,
     invalid,
+    is_free_again,
     judge,
     still_invalid,
     unreadable_status,
@@ -125,10 +126,12 @@ class _Planner:
 
     def plan(self) -> AppPlan:
         view = self.view
-        judged = self._judged()
+        scene = self._scene()
+        judged = self._judged(scene)
         app = self._app(judged)
         gone = [each for each in judged if self._is_gone(each)]
-        said, status = self._said(app, judged)
+        memory = self._memory(scene, judged)
+        said, status = self._said(app, judged, memory)
         actions: list[Action] = list(_people(view.functions, view.app.meta.uid))
         actions += [_delete(each.case.object.meta) for each in gone if each.case.object]
         actions += self._own_objects(judged)
@@ -138,7 +141,7 @@ class _Planner:
             actions.append(_set_status(APP_KIND, view.app.meta, status))
         holds = app is not None and view.app.spec.deletion_policy != "Orphan"
         actions += finalizer(view.app, present=holds)
-        actions += news.of_sync(view.app, said[SYNCED], self._memory())
+        actions += news.of_sync(view.app, said[SYNCED], memory)
         actions += news.of_functions(view.app, self.app_id, self.declared.before, judged)
         if not self.unknown:
             actions += news.of_overrides(view.app, judged)
@@ -150,21 +153,23 @@ class _Planner:
 
     # ---- decisions
 
-    def _judged(self) -> list[Judged]:
+    def _scene(self) -> Scene:
         view = self.view
         waiting = ""
         if self.declared.registered is None and self.declared.registration is None:
             waiting = f"the InngestApp {view.app.meta.name} has not been synced yet: its conditions say why"
-        scene = Scene(
+        return Scene(
             app_id=self.app_id,
             endpoint=self._url(),
             waiting=waiting,
             single=view.live.external or (not view.live.reason and len(view.live.revisions) <= 1),
             slugs=view.slugs,
         )
+
+    def _judged(self, scene: Scene) -> list[Judged]:
         wrong = self.declared.wrong()
         judged = []
-        for case in cases(view, self.declared):
+        for case in cases(self.view, self.declared):
             decided = judge(scene, case)
             if case.slug in wrong:
                 decided = invalid(decided, *wrong[case.slug])
@@ -189,14 +194,20 @@ class _Planner:
         functions = [each.config for each in judged if each.config is not None]
         return project(self.view, self.app_id, self._url(), functions, told, self.declared.registered)
 
-    def _memory(self) -> SyncMemory:
+    def _memory(self, scene: Scene, judged: list[Judged]) -> SyncMemory:
+        """What is remembered of the last sync; changed where the app has to be asked again."""
         memory = self.view.memory
         if self.view.key_problem is not None and not self.view.keys:
             # Whatever key comes next, the app is asked with it.
-            return msgspec.structs.replace(memory, keys="")
+            memory = msgspec.structs.replace(memory, keys="")
+        if any(is_free_again(scene, each) for each in judged):
+            memory = msgspec.structs.replace(memory, generation=0)
+            self.wake_ms.append(self.view.now_ms + SECOND_MS)
         return memory
 
-    def _said(self, app: App | None, judged: list[Judged]) -> tuple[dict[str, Said], Json]:
+    def _said(
+        self, app: App | None, judged: list[Judged], memory: SyncMemory
+    ) -> tuple[dict[str, Said], Json]:
         """The conditions and the status of the app."""
         view = self.view
         if self.mismatch is not None:
@@ -207,7 +218,7 @@ class _Planner:
             said = said_of_app(view, self.outcome, app, left_out)
         # What an app that was refused calls itself may be a mistake too.
         app_id = self.app_id if app is not None else known_id(view)
-        return said, app_status(view, app, said, self._memory(), app_id)
+        return said, app_status(view, app, said, memory, app_id)
 
     # ---- objects
 

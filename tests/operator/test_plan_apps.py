@@ -479,6 +479,7 @@ def test_functions_go_only_when_a_single_revision_is_live() -> None:
     assert set(house.registered()) == {"shop-orders", "shop-fresh"}
     assert house.told("FunctionRemoved") == ["not registered any more: mails"]
     assert house.condition("Ready", "mails")[:2] == ("False", "NotRegistered")
+    assert house.by_id("mails")["status"]["source"] == "SDK"
 
 
 def test_the_operators_object_of_a_gone_function_goes_after_ten_minutes_without_runs() -> None:
@@ -649,6 +650,9 @@ def test_a_slug_that_another_app_has_is_left_out_and_told() -> None:
         "1 function registered; not registered, see their Functions: a-b",
     )
     house.slugs = {}
+    plan = house.plan()
+    assert plan.wake_ms is not None  # so that the app is asked again, for what it declares
+    assert "generation" not in house.app["status"]["sync"]
     house.settle(house.answered("orders", "a-b"))
     assert set(house.registered()) == {"shop-orders", "shop-a-b"}
     assert house.condition("Ready", "a-b")[0] == "True"
