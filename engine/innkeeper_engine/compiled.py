@@ -7,7 +7,7 @@ import msgspec
 
 from innkeeper_engine.cel import Expression, ExpressionError, compile_expression
 from innkeeper_engine.cron import CronError, CronLine
-from innkeeper_engine.model.functions import App, FunctionConfig, Trigger
+from innkeeper_engine.model.functions import App, CatchUp, FunctionConfig, Trigger
 from innkeeper_engine.triggers import matches, patterns_for
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "innkeeper.dev")
@@ -53,6 +53,7 @@ class CompiledCron(msgspec.Struct, frozen=True):
     line: CronLine
     text: str
     jitter_ms: int
+    catch_up: CatchUp = "Latest"
 
 
 class FunctionEntry(msgspec.Struct, frozen=True):
@@ -99,6 +100,13 @@ class Registry:
             self._by_name[name] = found
         return found
 
+    def invocable(self, wanted: str) -> FunctionEntry | None:
+        """The function of this slug or UUID; None where there is none, or its app is about to go."""
+        entry = self.functions.get(wanted) or next(
+            (f for f in self.functions.values() if f.uuid == wanted), None
+        )
+        return None if entry is None or entry.app.draining else entry
+
     def heard(self) -> list[str]:
         """The engine's own events that some trigger or cancellation listens to."""
         wanted = {*self._by_trigger, *self.cancelling_names}
@@ -106,6 +114,8 @@ class Registry:
 
     def _add(self, entry: FunctionEntry) -> None:
         self.functions[entry.config.slug] = entry
+        if entry.app.draining:
+            return  # Its runs go on, and are cancelled as ever; nothing starts new ones.
         for trigger in entry.triggers:
             self._by_trigger.setdefault(str(trigger.config.event), []).append((entry, trigger))
         for cron in entry.crons:
@@ -137,7 +147,13 @@ def compile_function(env: str, app: App, config: FunctionConfig) -> FunctionEntr
             if usable
         ),
         crons=tuple(
-            CompiledCron(f"{env}/{config.slug}#{trigger.cron}", line, trigger.cron, trigger.jitter_ms)
+            CompiledCron(
+                f"{env}/{config.slug}#{trigger.cron}",
+                line,
+                trigger.cron,
+                trigger.jitter_ms,
+                trigger.catch_up,
+            )
             for trigger in config.triggers
             if trigger.cron
             for line in (_cron_line(trigger.cron),)

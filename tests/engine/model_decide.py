@@ -23,9 +23,9 @@ def function(slug: str = "app-fn", **options: Any) -> FunctionConfig:
     return FunctionConfig(slug=slug, name=slug, url=f"http://app/?fnId={slug}&stepId=step", **options)
 
 
-def registry(*functions: FunctionConfig, env: str = "env") -> Registry:
-    """One app's functions; `app-fn` where none is given."""
-    return Registry(env, 1, [App(id="app", url="http://app/", functions=functions or (function(),))])
+def registry(*functions: FunctionConfig, env: str = "env", **app: Any) -> Registry:
+    """One app's functions; `app-fn` where none is given. `app`: how the app is."""
+    return Registry(env, 1, [App(id="app", url="http://app/", functions=functions or (function(),), **app)])
 
 
 def context(

@@ -1,27 +1,22 @@
-"""What events and crons do: whom they cancel, resume and start."""
+"""What events do: whom they cancel, resume and start, or do not start because it is paused."""
 
 import hashlib
 from typing import Any
 
 import orjson
 import pytest
-import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
 from innkeeper_engine.compiled import Registry
-from innkeeper_engine.cron import CronLine
-from innkeeper_engine.decide.crons import fire, first_slot
 from innkeeper_engine.decide.route import Arrival, batch_of, start_effects, waiter_effects, waiter_queries
 from innkeeper_engine.decide.runs import CANCEL_TIMEOUT_MS
 from innkeeper_engine.model.clock import derived_ulid, ulid_ms
-from innkeeper_engine.model.effects import Arm, Cancel, Effect, Keep, Resolve, Resume, Start
+from innkeeper_engine.model.effects import Cancel, Effect, Resolve, Resume, Skip, Start
 from innkeeper_engine.model.functions import Cancel as CancelRule
-from innkeeper_engine.model.functions import FunctionConfig, Trigger
-from innkeeper_engine.model.state import Waiter, WaiterQuery
+from innkeeper_engine.model.functions import FunctionConfig, NewRuns, RunningRuns, Trigger
+from innkeeper_engine.model.state import QueuedEvent, Waiter, WaiterQuery
 from tests.engine.model_decide import NOW_MS, context, function, queued, registry
-
-MINUTE_MS = 60_000
 
 
 def on(name: str, expression: str | None = None) -> Trigger:
@@ -267,68 +262,95 @@ def test_a_batch_is_as_long_as_it_may_be(names: list[str], rules: list[tuple[str
     assert length > 0 or not names
 
 
-# ---- crons
-
-LINE = "* * * * *"
-SLOT = NOW_MS - NOW_MS % MINUTE_MS
+# ---- pauses, and apps that go
 
 
-def cron(jitter_ms: int = 0, line: str = LINE) -> tuple[Any, Any]:
-    """A function with a cron, and the cron."""
-    entry = registry(function(triggers=(Trigger(cron=line, jitter_ms=jitter_ms),))).functions["app-fn"]
-    return entry, entry.crons[0]
+def paused(new_runs: NewRuns, running: RunningRuns = "Continue") -> FunctionConfig:
+    """A paused function with a trigger and a cancellation rule."""
+    return function(
+        triggers=(on("x"),),
+        cancel=(CancelRule(event="stop"),),
+        paused=True,
+        new_runs=new_runs,
+        running=running,
+    )
 
 
-def fired(slot_ms: int, now_ms: int, jitter_ms: int = 0) -> tuple[Keep, Start, Arm]:
-    """What a cron does."""
-    keep, run, arm = fire(*cron(jitter_ms), slot_ms, now_ms)
-    assert isinstance(keep, Keep)
-    assert isinstance(run, Start)
-    assert isinstance(arm, Arm)
-    return keep, run, arm
+def effects_of(event: QueuedEvent, config: FunctionConfig, **app: Any) -> list[Effect]:
+    """What an event starts where the function's app is as told."""
+    return start_effects(Arrival(event), context(registry=registry(config, **app)))
 
 
-def test_a_cron_starts_a_run_with_its_event_and_arms_the_next_slot() -> None:
-    """The event can be looked up; the same slot is always the same run."""
-    keep, run, arm = fired(SLOT, SLOT + 5)
-    event = orjson.loads(keep.body)
-    assert keep.body == rfc8785.dumps(event)
-    assert (event["name"], event["ts"], event["data"]["cron"]) == ("inngest/scheduled.timer", SLOT + 5, LINE)
-    assert event["id"] == event["data"]["scheduledAt"]
-    assert (run.run, run.cron) == (derived_ulid(SLOT, "cron", "env/app-fn", LINE), LINE)
-    assert run.events == ((keep.id, keep.body),)
-    assert arm == Arm("env/app-fn#* * * * *", SLOT + MINUTE_MS, SLOT + MINUTE_MS)
-    assert fired(SLOT, SLOT + 9)[1].run == run.run
+def test_a_run_of_a_paused_function_is_skipped() -> None:
+    """It is recorded under the id that it would have had; the repeated event of a sender stays one."""
+    event = queued("x", {"data": {}, "id": "mine", "name": "x"})
+    (start,) = effects_of(event, function(triggers=(on("x"),)))
+    (skip,) = effects_of(event, paused("Skip"))
+    assert isinstance(start, Start)
+    assert isinstance(skip, Skip)
+    assert (skip.run, skip.env, skip.fn, skip.app) == (start.run, start.env, start.fn, start.app)
+    assert skip.events == (event.id,)
+    assert skip.idempotency == start.idempotency != ""
+    assert orjson.loads(skip.note) == {"t": NOW_MS, "type": "skipped", "why": "paused"}
+    assert (skip.parent, skip.cron) == ("", "")
 
 
-def test_of_missed_slots_the_latest_is_made_up_for() -> None:
-    """And the next one is in the future."""
-    _, run, arm = fired(SLOT, SLOT + 100 * MINUTE_MS + 5)
-    assert run.run == derived_ulid(SLOT + 100 * MINUTE_MS, "cron", "env/app-fn", LINE)
-    assert arm.slot_ms == SLOT + 101 * MINUTE_MS
+@pytest.mark.parametrize("running", ["Continue", "Hold"])
+def test_a_run_of_a_paused_function_waits_where_that_is_wanted(running: RunningRuns) -> None:
+    """It begins as ever: its queue is held."""
+    (start,) = effects_of(queued("x"), paused("Queue", running))
+    assert isinstance(start, Start)
+    assert start.cancels != ()
 
 
-@given(st.integers(0, 300 * MINUTE_MS), st.sampled_from([1_000, 90_000, 300_000]))
-def test_missed_slots_are_made_up_for_by_one_run_also_with_jitter(late_ms: int, jitter_ms: int) -> None:
-    """The latest that is due: what is armed next is not due yet, and no slot in between is lost silently."""
-    entry, line = cron(jitter_ms)
-    now_ms = SLOT + jitter_ms + late_ms
-    _, run, arm = fired(SLOT, now_ms, jitter_ms)
-    slot_ms = ulid_ms(run.run)
-    assert SLOT <= slot_ms <= now_ms
-    assert arm.slot_ms == CronLine.parse(LINE).next_after_ms(slot_ms)
-    due = {slot: first_slot(entry, line, slot - 1)[1] for slot in range(SLOT, now_ms + 1, MINUTE_MS)}
-    assert slot_ms == max(slot for slot, due_ms in due.items() if due_ms <= now_ms)
-    assert arm.slot_ms <= arm.due_ms <= arm.slot_ms + jitter_ms
+@pytest.mark.parametrize("new_runs", ["Skip", "Queue"])
+def test_in_a_paused_app_everything_waits(new_runs: NewRuns) -> None:
+    """Also what its functions would skip: nobody wanted these runs away."""
+    (start,) = effects_of(queued("x"), paused(new_runs), paused=True)
+    assert isinstance(start, Start)
 
 
-def test_a_cron_begins_with_the_next_slot() -> None:
-    """Put off by its jitter, the same whenever it is asked."""
-    assert first_slot(*cron(), NOW_MS) == (SLOT + MINUTE_MS, SLOT + MINUTE_MS)
-    slot_ms, due_ms = first_slot(*cron(30_000), NOW_MS)
-    assert slot_ms == SLOT + MINUTE_MS
-    assert slot_ms <= due_ms <= slot_ms + 30_000
-    assert first_slot(*cron(30_000), NOW_MS + 1) == (slot_ms, due_ms)
+def invoking(correlation: str = "") -> QueuedEvent:
+    """An event that invokes `app-fn`."""
+    own = {"fn_id": "app-fn", **({"correlation_id": correlation} if correlation else {})}
+    return queued("inngest/function.invoked", {"data": {"_inngest": own}, "name": "inngest/function.invoked"})
+
+
+def test_who_invokes_a_paused_function_gets_an_error() -> None:
+    """With the record of the skipped run, so that a run that began before the pause never answers twice."""
+    (skip,) = effects_of(invoking("parent.step"), paused("Skip"))
+    assert isinstance(skip, Skip)
+    assert skip.parent == "parent.step"
+    assert orjson.loads(skip.reply) == {"error": {"message": "invoked function is paused", "name": "Error"}}
+    (alone,) = effects_of(invoking(), paused("Skip"))
+    assert isinstance(alone, Skip)
+    assert alone.parent == ""
+
+
+@pytest.mark.parametrize("app", [{}, {"paused": True}])
+def test_nothing_starts_in_an_app_that_is_about_to_go(app: dict[str, bool]) -> None:
+    """Who invokes one of its functions is told what he is told of a function that does not exist."""
+    config = function(triggers=(on("x"), Trigger(cron="* * * * *")), cancel=(CancelRule(event="stop"),))
+    assert effects_of(queued("x"), config, draining=True, **app) == []
+    assert effects_of(invoking(), config, draining=True, **app) == []
+    (resolve,) = effects_of(invoking("parent.step"), config, draining=True, **app)
+    assert isinstance(resolve, Resolve)
+    assert orjson.loads(resolve.result)["error"]["message"] == "could not find function with ID: app-fn"
+
+
+def test_an_app_that_is_about_to_go_still_has_its_functions() -> None:
+    """They are called for the runs that go on, and cancelled by events; its triggers and crons are gone."""
+    ended = Trigger(event="inngest/function.failed")
+    cancel = CancelRule(event="inngest/function.cancelled")
+    config = function(triggers=(ended, Trigger(cron="* * * * *")), cancel=(cancel,))
+    found = registry(config, draining=True)
+    assert list(found.functions) == ["app-fn"]
+    assert found.crons == {}
+    assert found.triggered_by("inngest/function.failed") == []
+    assert found.heard() == ["inngest/function.cancelled"]
+    assert found.invocable("app-fn") is found.invocable(found.functions["app-fn"].uuid) is None
+    there = registry(config)
+    assert there.invocable("app-fn") is there.invocable(there.functions["app-fn"].uuid) is not None
 
 
 # ---- the registry
@@ -337,13 +359,13 @@ def test_a_cron_begins_with_the_next_slot() -> None:
 def test_what_does_not_compile_any_more_never_fires() -> None:
     """Another version wrote it; the rest of the function goes on."""
     broken = function(
-        triggers=(on("x", "event.data.n >"), on("y"), Trigger(cron="61 * * * *"), Trigger(cron=LINE)),
+        triggers=(on("x", "event.data.n >"), on("y"), Trigger(cron="61 * * * *"), Trigger(cron="* * * * *")),
         cancel=(CancelRule(event="stop", expression="1 +"), CancelRule(event="halt")),
     )
     assert started([broken]) == []
     found = started([broken], name="y")
     assert [rule.event for rule in found[0].cancels] == ["halt"]
-    assert list(registry(broken).crons) == [f"env/app-fn#{LINE}"]
+    assert list(registry(broken).crons) == ["env/app-fn#* * * * *"]
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,11 @@ def cancel_note(why: str, now_ms: int, **details: str) -> bytes:
     return orjson.dumps({"t": now_ms, "type": "cancelled", "why": why, **details})
 
 
+def skip_note(why: str, now_ms: int) -> bytes:
+    """Why a run was recorded and did not begin."""
+    return orjson.dumps({"t": now_ms, "type": "skipped", "why": why})
+
+
 def is_cancelled(note: bytes) -> bool:
     """Whether a note tells of a cancellation."""
     line = orjson.loads(note)

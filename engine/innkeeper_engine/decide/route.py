@@ -11,11 +11,11 @@ from innkeeper_engine.cel import Bound, index_value
 from innkeeper_engine.compiled import FunctionEntry, Registry
 from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.notes import cancel_note
-from innkeeper_engine.decide.runs import start_effect
+from innkeeper_engine.decide.runs import start_effect, unless_paused
 from innkeeper_engine.decide.steps import find_function
 from innkeeper_engine.model.clock import derived_ulid
 from innkeeper_engine.model.decoding import decoded
-from innkeeper_engine.model.effects import Cancel, Effect, Resolve, Resume, Start
+from innkeeper_engine.model.effects import Cancel, Effect, Resolve, Resume
 from innkeeper_engine.model.state import QueuedEvent, Waiter, WaiterQuery
 
 INVOKED = "inngest/function.invoked"
@@ -109,7 +109,7 @@ def waiter_effects(
 
 
 def start_effects(arrival: Arrival, context: Context, skipped: list[Skipped] | None = None) -> list[Effect]:
-    """The runs that the event starts, one per function, in the order of declaration."""
+    """The runs that the event starts, or would start if it were not paused: one per function, as declared."""
     if not arrival.is_there:
         return []
     effects: list[Effect] = []
@@ -152,7 +152,7 @@ def _invoked(arrival: Arrival, context: Context) -> list[Effect]:
     return [Resolve(correlation, b'{"error":%b}' % context.canonical(error))]
 
 
-def _start(arrival: Arrival, entry: FunctionEntry, context: Context, parent: str = "") -> Start:
+def _start(arrival: Arrival, entry: FunctionEntry, context: Context, parent: str = "") -> Effect:
     queued, event = arrival.queued, arrival.data
     at_ms = event.get("ts")
     due_ms = int(at_ms) if isinstance(at_ms, int | float) and at_ms > context.now_ms else 0
@@ -162,7 +162,7 @@ def _start(arrival: Arrival, entry: FunctionEntry, context: Context, parent: str
         idempotency = (
             f"{entry.key}:{hashlib.sha256(user_id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
         )
-    return start_effect(
+    start = start_effect(
         entry,
         run_id=derived_ulid(queued.received_ms, "event", queued.id, entry.key),
         event=event,
@@ -173,6 +173,7 @@ def _start(arrival: Arrival, entry: FunctionEntry, context: Context, parent: str
         parent=parent,
         idempotency=idempotency,
     )
+    return unless_paused(start, entry, context.now_ms)
 
 
 @functools.lru_cache(maxsize=4_096)

@@ -8,7 +8,8 @@ import orjson
 
 from innkeeper_engine.cel import bind
 from innkeeper_engine.compiled import FunctionEntry
-from innkeeper_engine.model.effects import CancelOn, Start
+from innkeeper_engine.decide.notes import skip_note
+from innkeeper_engine.model.effects import CancelOn, Skip, Start
 
 CANCEL_TIMEOUT_MS = 365 * 86_400_000
 """How long a cancellation rule without a timeout holds."""
@@ -17,6 +18,10 @@ SILENT_TRIGGERS = frozenset(
     {"inngest/function.finished", "inngest/function.failed", "inngest/function.cancelled"}
 )
 """Runs that such an event starts do not announce their own end, or a failing failure handler would go on for ever."""
+
+
+PAUSED_REPLY = b'{"error":{"message":"invoked function is paused","name":"Error"}}'
+"""The result of a step that invoked a paused function: an error that the function may catch."""
 
 
 def start_partition(fn: str) -> str:
@@ -64,6 +69,27 @@ def start_effect(
         announces=event.get("name") not in SILENT_TRIGGERS,
         cron=cron,
         retries=entry.config.retries,
+    )
+
+
+def unless_paused(start: Start, entry: FunctionEntry, now_ms: int) -> Start | Skip:
+    """The run, or that it is skipped: its function is paused, and what it would start meanwhile is not wanted later.
+
+    With `new_runs` Queue, and in a paused app, the run begins and waits in its queue.
+    """
+    if entry.app.paused or not entry.config.paused or entry.config.new_runs == "Queue":
+        return start
+    return Skip(
+        run=start.run,
+        env=start.env,
+        fn=start.fn,
+        app=start.app,
+        events=tuple(event_id for event_id, _ in start.events),
+        idempotency=start.idempotency,
+        cron=start.cron,
+        note=skip_note("paused", now_ms),
+        parent=start.parent,
+        reply=PAUSED_REPLY,
     )
 
 

@@ -240,9 +240,8 @@ def _invoke(lease: Lease, op: Op, context: Context) -> list[Effect]:
 
 
 def find_function(wanted: str, context: Context) -> FunctionEntry | None:
-    """A function by slug or by UUID."""
-    functions = context.registry.functions
-    return functions.get(wanted) or next((f for f in functions.values() if f.uuid == wanted), None)
+    """A function that may be invoked, by slug or by UUID."""
+    return context.registry.invocable(wanted)
 
 
 def invoked_event(

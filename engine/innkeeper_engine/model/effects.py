@@ -46,6 +46,25 @@ class Start(NamedTuple):
     retries: int = 4
 
 
+class Skip(NamedTuple):
+    """A run that would have begun is recorded and nothing else: status Skipped, in the lists of runs, with a note.
+
+    Not where that run is there already, or where the sender's repeated event would have started none.
+    """
+
+    run: str
+    env: str
+    fn: str
+    app: str
+    events: tuple[str, ...]
+    idempotency: str
+    cron: str
+    note: bytes
+    parent: str = ""
+    """The pause of an invoking step, resolved with `reply`."""
+    reply: bytes = b""
+
+
 class Save(NamedTuple):
     """A step's result, in wire shape; the first one wins. `go` calls the function again when it may go on."""
 
@@ -199,6 +218,7 @@ class Fold(NamedTuple):
 
 Effect: TypeAlias = (
     Start
+    | Skip
     | Save
     | Plan
     | Discover
@@ -220,6 +240,7 @@ Effect: TypeAlias = (
 
 TAGS: dict[type[Effect], str] = {
     Start: "start",
+    Skip: "skip",
     Save: "save",
     Plan: "plan",
     Discover: "discover",

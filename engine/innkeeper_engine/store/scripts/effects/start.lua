@@ -36,3 +36,25 @@ effects.start = function(e)
   end
   new_item(run .. '.0', run, 's', 'step', e[8], e[10], e[11])
 end
+
+-- A run that would have begun is only recorded. e: 2 run, 3 env, 4 fn, 5 app, 6 event ids, 7 idempotency key or '',
+-- 8 cron line or '', 9 note, 10 parent pause or '', 11 its result.
+effects.skip = function(e)
+  local run, env = e[2], e[3]
+  if call('EXISTS', P .. 'run:' .. run) == 1 then return end
+  if e[7] ~= '' and call('EXISTS', P .. 'idem:' .. e[7]) == 1 then return end
+  call('HSET', P .. 'run:' .. run, 'e', env, 'f', string.sub(e[4], #env + 2), 'a', e[5], 's', 'Skipped', 'q', digits(now),
+    'z', digits(now), 'ev', table.concat(e[6], ' '), 'cr', e[8])
+  call('EXPIRE', P .. 'run:' .. run, request.keep)
+  for _, id in ipairs(e[6]) do
+    local list = P .. 'er:' .. env .. ':' .. id
+    call('RPUSH', list, run)
+    -- Otherwise the end of those of its runs that go on will do so.
+    if call('EXISTS', P .. 'el:' .. env .. ':' .. id) == 0 then call('EXPIRE', list, request.keep) end
+  end
+  call('ZADD', P .. 'runs:' .. env, now, run)
+  call('ZADD', P .. 'ended:' .. env, now, run)
+  forget_runs(env)
+  note(run, e[9])
+  if e[10] ~= '' then resolve(e[10], e[11]) end
+end
