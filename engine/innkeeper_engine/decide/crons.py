@@ -1,15 +1,21 @@
-"""Crons: one run per slot, whatever restarts."""
+"""Crons: one run per slot, whatever restarts; and what becomes of slots that nobody was there for."""
 
 import orjson
 
 from innkeeper_engine.compiled import CompiledCron, FunctionEntry
 from innkeeper_engine.cron import jitter_ms
-from innkeeper_engine.decide.runs import start_effect
+from innkeeper_engine.decide.runs import start_effect, unless_paused
 from innkeeper_engine.model.clock import derived_ulid
 from innkeeper_engine.model.effects import Arm, Effect, Keep
 from innkeeper_engine.model.times import rfc3339
 
 TIMER_EVENT = "inngest/scheduled.timer"
+
+MOST_AT_ONCE = 100
+"""Slots that fire together, and that `catch_up` All makes up for, at most."""
+MISSED_MS = 60_000
+"""A slot that is late by so much was missed. Executors sleep for seconds at most, and a cron that one of them dropped
+comes up again after five: less than this is no downtime, and it is still the minute that a line of five fields names."""
 
 
 def first_slot(entry: FunctionEntry, cron: CompiledCron, now_ms: int) -> tuple[int, int]:
@@ -18,12 +24,35 @@ def first_slot(entry: FunctionEntry, cron: CompiledCron, now_ms: int) -> tuple[i
 
 
 def fire(entry: FunctionEntry, cron: CompiledCron, slot_ms: int, now_ms: int) -> list[Effect]:
-    """The effects of a cron that is due: its run, and its next slot.
+    """The effects of a cron that is due: the runs of its slots, 100 at most, and its next slot.
 
-    Slots missed while nothing ran are made up for by the latest of them alone: the latest that is due, as jitter puts
-    slots off. The run's id comes from function and slot, so a slot that is decided twice starts one run.
+    What was missed while nothing ran, `catch_up` decides: Latest makes up for it by the latest slot alone, All by the
+    last 100, None not at all (a slot that comes less than a minute late was not missed). A run's id comes from
+    function and slot, so a slot that is decided twice starts one run.
     """
-    slot_ms = _latest_due(entry, cron, slot_ms, now_ms)
+    # The store says that it is due, whatever the clock here says.
+    now_ms = max(now_ms, _due(entry, cron, slot_ms)[1])
+    # The latest time of a slot is its own plus all of the jitter; before that it is late by its jitter alone.
+    late = cron.line.slots_between(slot_ms - 1, now_ms - cron.jitter_ms, MOST_AT_ONCE)
+    slots = _made_up(cron, late, now_ms)
+    at_ms = cron.line.next_after_ms(late[-1]) if late else slot_ms
+    while len(slots) < MOST_AT_ONCE and _due(entry, cron, at_ms)[1] <= now_ms:
+        slots.append(at_ms)
+        at_ms = cron.line.next_after_ms(at_ms)
+    effects = [effect for slot in slots for effect in _run(entry, cron, slot, now_ms)]
+    return [*effects, Arm(cron.id, *_due(entry, cron, at_ms))]
+
+
+def _made_up(cron: CompiledCron, late: tuple[int, ...], now_ms: int) -> list[int]:
+    """Those of the slots whose latest time has passed that still fire."""
+    if cron.catch_up == "All":
+        return list(late)
+    if cron.catch_up == "None" and late and now_ms - cron.jitter_ms - late[-1] >= MISSED_MS:
+        return []
+    return list(late[-1:])
+
+
+def _run(entry: FunctionEntry, cron: CompiledCron, slot_ms: int, now_ms: int) -> list[Effect]:
     event_id = derived_ulid(slot_ms, "cron event", entry.key, cron.text)
     body = orjson.dumps(
         {
@@ -35,28 +64,16 @@ def fire(entry: FunctionEntry, cron: CompiledCron, slot_ms: int, now_ms: int) ->
         },
         option=orjson.OPT_SORT_KEYS,
     )
-    return [
-        Keep(entry.env, event_id, body),
-        start_effect(
-            entry,
-            run_id=derived_ulid(slot_ms, "cron", entry.key, cron.text),
-            event=orjson.loads(body),
-            events=((event_id, body),),
-            event_seq=0,
-            order_ms=slot_ms,
-            cron=cron.text,
-        ),
-        Arm(cron.id, *_due(entry, cron, cron.line.next_after_ms(slot_ms))),
-    ]
-
-
-def _latest_due(entry: FunctionEntry, cron: CompiledCron, slot_ms: int, now_ms: int) -> int:
-    until_ms = now_ms
-    while passed := cron.line.slots_between(slot_ms, until_ms, 1):
-        if _due(entry, cron, passed[-1])[1] <= now_ms:
-            return passed[-1]
-        until_ms = passed[-1] - 1
-    return slot_ms
+    start = start_effect(
+        entry,
+        run_id=derived_ulid(slot_ms, "cron", entry.key, cron.text),
+        event=orjson.loads(body),
+        events=((event_id, body),),
+        event_seq=0,
+        order_ms=slot_ms,
+        cron=cron.text,
+    )
+    return [Keep(entry.env, event_id, body), unless_paused(start, entry, now_ms)]
 
 
 def _due(entry: FunctionEntry, cron: CompiledCron, slot_ms: int) -> tuple[int, int]:
