@@ -43,7 +43,8 @@ SPREAD_PER_APP_MS: Final = 50
 """Over how long all apps are asked that belong to another registry: ten at a time, each in half a second."""
 CLAIM_MS: Final = 60_000
 """How long after an app has said so its own registration is taken for the answer."""
-_MAX_REQUESTED: Final = 128
+MAX_REQUESTED: Final = 128
+"""Characters of a request that are remembered."""
 
 
 def next_ask(
@@ -322,7 +323,7 @@ def _backoff_ms(failures: int) -> int:
 
 
 def _requested(app: AppObject) -> str:
-    return app.meta.annotations.get(SYNC_REQUESTED, "")[:_MAX_REQUESTED]
+    return app.meta.annotations.get(SYNC_REQUESTED, "")[:MAX_REQUESTED]
 
 
 def _share(uid: str, of_ms: int) -> int:
