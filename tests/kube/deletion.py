@@ -128,7 +128,7 @@ class Controllers:
                 self._finish(key)
         if namespace := metadata.get("namespace"):
             self._finish((NAMESPACES, "", namespace))
-        group, _, plural = change.storage[0], None, change.storage[1]
+        group, plural = change.storage
         if group and change.type == "DELETED":
             self._finish((CRDS, "", f"{plural}.{group}"))
 

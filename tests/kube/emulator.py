@@ -11,12 +11,14 @@ What it does not do:
 - CRD schemas are taken as they are: none is refused for not being structural, or for the cost of its rules. Objects
   are not validated less strictly where an update leaves a bad field as it was (ratcheting).
 - No conversion between versions of a CRD except of `apiVersion`, no `scale` subresource, no tables, no protobuf, no
-  OpenAPI documents (`kubectl explain`), no exec or logs, no ServiceAccount tokens.
+  OpenAPI documents (`kubectl explain`), no exec or logs, no ServiceAccount tokens. No TLS: so kubectl, which sends
+  tokens over TLS alone, cannot log in.
 - Built-in kinds are hardly validated (see `builtin.py`), and unknown fields of theirs are kept. For field managers
   each top-level field of their `spec`, `data` and `status` is one leaf; custom kinds go by their schema.
 - Controllers: only the garbage collector, and the deletion of namespaces and CRDs. No Deployment makes Pods, no
   EndpointSlice appears for a Service, no Lease expires.
-- All kinds share one history; a list at an exact old version is always too old.
+- All kinds share one history; a list at an exact old version is always too old. Bookmarks come at the end of a watch
+  and when `send_bookmarks` is called, not every minute.
 """
 
 import base64
@@ -39,8 +41,8 @@ from tests.kube.deletion import CRDS, Controllers
 from tests.kube.errors import Obj, gone
 from tests.kube.kinds import Kinds
 from tests.kube.patches import copied
-from tests.kube.reviews import Outage, Reviewer
-from tests.kube.server import Server
+from tests.kube.reviews import Reviewer
+from tests.kube.server import Outage, Server
 from tests.kube.store import Change, Key, Store
 from tests.kube.threads import LoopThread
 

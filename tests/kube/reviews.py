@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import msgspec
-
 from tests.kube.access import Asked, Identity
 from tests.kube.errors import Obj
 
@@ -65,18 +63,3 @@ class Reviewer:
 
 def _user(identity: Identity) -> Obj:
     return {"username": identity.user, "uid": identity.user, "groups": list(identity.groups)}
-
-
-def is_review(kind: str) -> bool:
-    """Whether objects of a kind are answered instead of stored."""
-    return kind in REVIEWS
-
-
-class Outage(msgspec.Struct, kw_only=True):
-    """Requests to be refused."""
-
-    status: int
-    times: int
-    """How many more."""
-    retry_after_s: int | None = None
-    matches: Callable[[Asked], bool] | None = None

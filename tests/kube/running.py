@@ -6,13 +6,10 @@ the test.
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import kopf
-
-T = TypeVar("T")
 
 _START_S = 30
 _STOP_S = 30
@@ -61,14 +58,6 @@ class OperatorThread:
             raise TimeoutError(f"the operator did not stop within {_STOP_S} s")
         if self._failure is not None:
             raise self._failure
-
-    def call(self, function: Callable[[], Awaitable[T]]) -> T:
-        """Await something in the operator's loop."""
-
-        async def run() -> T:
-            return await function()
-
-        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(_START_S)
 
     def _run(self) -> None:
         try:

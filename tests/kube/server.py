@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
+import msgspec
 import orjson
 import yaml
 from aiohttp import web
@@ -19,7 +20,7 @@ from tests.kube.discovery import document
 from tests.kube.errors import ApiError, Obj
 from tests.kube.kinds import Kind
 from tests.kube.lists import Lists, View, selection
-from tests.kube.reviews import Outage, Reviewer, is_review
+from tests.kube.reviews import REVIEWS, Reviewer
 from tests.kube.selectors import name_in
 from tests.kube.watching import Watch
 
@@ -27,6 +28,16 @@ _MAX_BODY_BYTES = 3 * 1024 * 1024
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch"}
 _BODY_TYPES = ("application/json", "application/yaml", "application/octet-stream")
 _TEXT_404 = b"404 page not found\n"
+
+
+class Outage(msgspec.Struct, kw_only=True):
+    """Requests to be refused."""
+
+    status: int
+    times: int
+    """How many more."""
+    retry_after_s: int | None = None
+    matches: Callable[[Asked], bool] | None = None
 
 
 class Server:
@@ -149,7 +160,7 @@ class Server:
                 return _json(self.lists.answer(view, call.namespace, call.query))
             case "get":
                 return _json(view.raw(self._api.live(call)))
-            case "create" if is_review(call.kind.kind):
+            case "create" if call.kind.kind in REVIEWS:
                 review = {"apiVersion": call.kind.api_version, **_object(call.body), "kind": call.kind.kind}
                 return _json(self.reviewer.answer(review, call.identity), 201)
             case "create":

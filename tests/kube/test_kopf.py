@@ -111,3 +111,18 @@ def test_an_operator_waits_out_refused_requests(emulator: KubeEmulator, seen: Se
     emulator.expire_watches()
     emulator.put(cake("late"))
     seen.until_named("late")
+
+
+def test_an_operator_that_cannot_start_fails_where_it_is_started(emulator: KubeEmulator) -> None:
+    """With what kopf raised, and not after a timeout."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.startup(registry=registry)
+    def fail(**_: Any) -> None:
+        raise kopf.PermanentError("no configuration")
+
+    with (
+        pytest.raises(Exception, match="One or more handlers failed"),
+        OperatorThread(registry, clusterwide=True),
+    ):
+        pass
