@@ -24,6 +24,7 @@ from innkeeper_apps.sync import Syncer
 from innkeeper_apps.transport import Transport
 from innkeeper_apps.wire.keys import bearer_hash, sign, verify
 from innkeeper_engine.model.clock import Clock, SystemClock
+from innkeeper_engine.model.effects import NoGuard, Start
 from innkeeper_engine.model.functions import App, FunctionConfig
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
@@ -373,6 +374,29 @@ class House:
     def store_run(self, work: Callable[[Store], Any]) -> Any:
         """Do something with the store."""
         return self._redis.run(lambda: work(self._store))
+
+    def start_run(self, env: str, run: str, slug: str = "shop-charge", app: str = "shop") -> None:
+        """Begin a run that nobody works on."""
+        fn = f"{env}/{slug}"
+        start = Start(
+            run=run,
+            env=env,
+            fn=fn,
+            slug_json=json.dumps(slug).encode(),
+            app=app,
+            events=((f"{run}-event", b"{}"),),
+            start_partition=fn,
+            step_partition=fn,
+            order=0,
+            due_ms=0,
+            announces=False,
+        )
+        self.store_run(lambda store: store.apply(NoGuard(), [start]))
+
+    def live_runs(self, env: str, slug: str = "shop-charge") -> int:
+        """How many runs of a function have not ended."""
+        counts: dict[str, int] = self.store_run(lambda store: store.live_runs(env, [slug]))
+        return counts[slug]
 
     # ---- the cluster
 
