@@ -1,6 +1,10 @@
 """Apps that register at the same time: no registration is decided on a picture that another one has changed."""
 
 import asyncio
+from typing import Any
+
+import msgspec
+import pytest
 
 from innkeeper_engine.model.functions import App, FunctionConfig, Trigger
 from innkeeper_engine.registering import Registered, register_app, remove_app
@@ -95,3 +99,53 @@ async def test_an_app_that_is_removed_while_others_register_is_gone(store: Store
         remove_app(store, "default", "a", now_ms=1),
     )
     assert sorted(await store.registrations("default")) == ["b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("app_paused", "function", "expected"),
+    [
+        (False, {}, ""),
+        (False, {"new_runs": "Queue", "running": "Hold"}, ""),
+        (False, {"paused": True}, ""),
+        (False, {"paused": True, "new_runs": "Queue"}, "s"),
+        (False, {"paused": True, "running": "Hold"}, "t"),
+        (False, {"paused": True, "new_runs": "Queue", "running": "Hold"}, "st"),
+        (True, {}, "st"),
+        (True, {"paused": True}, "st"),
+    ],
+)
+async def test_the_scheduler_learns_what_is_paused(
+    store: Store, app_paused: bool, function: dict[str, Any], expected: str
+) -> None:
+    """And that it is paused no more."""
+    config = FunctionConfig(slug="a-f", name="f", url="http://app/", **function)
+    paused = App(id="a", url="http://app/", functions=(config,), paused=app_paused, checksum="paused")
+    await register_app(store, "default", paused, now_ms=1)
+    held = await store.command("HGET", store.key("f:default/a-f"), "held")
+    assert (held or b"").decode() == expected
+    await register_app(store, "default", app("a", "f"), now_ms=1)
+    assert await store.command("EXISTS", store.key("f:default/a-f")) == 0
+
+
+async def test_an_app_that_is_about_to_go_has_its_crons_disarmed(store: Store) -> None:
+    """They are armed for the future if it stays after all."""
+    cron = Trigger(cron="0 * * * *")
+    going = app("a", "f", cron)
+    await register_app(store, "default", going, now_ms=1)
+    await register_app(
+        store, "default", msgspec.structs.replace(going, draining=True, checksum="draining"), now_ms=2
+    )
+    assert await store.command("EXISTS", store.key("cron:default/a-f#0 * * * *"), store.key("timers")) == 0
+    assert list((await Registries(store).current("default")).functions) == ["a-f"]
+    await register_app(store, "default", going, now_ms=3_600_001)
+    assert await store.command("HGET", store.key("cron:default/a-f#0 * * * *"), "slot") == b"7200000"
+
+
+async def test_an_equal_checksum_changes_nothing_whatever_else_differs(store: Store) -> None:
+    """So it must be of all that the caller can change."""
+    await register_app(store, "default", app("a", "f"), now_ms=1)
+    paused = msgspec.structs.replace(app("a", "f"), paused=True)
+    assert not (await register_app(store, "default", paused, now_ms=1)).modified
+    assert (
+        await register_app(store, "default", msgspec.structs.replace(paused, checksum="2"), now_ms=1)
+    ).modified
