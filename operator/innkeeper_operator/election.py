@@ -5,6 +5,7 @@ for as long as it says it lasts. The same rules as client-go's leader election.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
@@ -19,6 +20,9 @@ from innkeeper_operator.times import micro_time
 Json = dict[str, Any]
 
 _log = structlog.get_logger(__name__)
+
+
+_ATTEMPTS = 3
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,24 +192,26 @@ class Election:
 
     async def release(self) -> None:
         """Give the Lease up, so that the next operator takes over at once. Failing to is no error: it expires."""
-        if self._seen is None or self._seen.held.holder != self._me:
-            return
         self.leading = False
-        spec = lease_spec(self._seen, self._me, self._clock.now_ms(), self._timing)
-        try:
-            await self._put(spec | {"holderIdentity": "", "leaseDurationSeconds": 1})
-        except ApiError as error:
-            _log.warning("the lease was not given up; it expires by itself", error=str(error))
+        for attempt in range(_ATTEMPTS):
+            if self._seen is None or self._seen.held.holder != self._me:
+                return
+            spec = lease_spec(self._seen, self._me, self._clock.now_ms(), self._timing)
+            try:
+                await self._put(spec | {"holderIdentity": "", "leaseDurationSeconds": 1})
+            except ApiError as error:
+                if error.status != 409 or attempt == _ATTEMPTS - 1:
+                    _log.warning("the lease was not given up; it expires by itself", error=str(error))
+                    return
+                # A renewal was under way.
+                with contextlib.suppress(ApiError):
+                    await self._look()
+            else:
+                return
 
     async def _try(self) -> bool:
         """Look at the Lease, and write it if it may be; returns whether this process holds it now."""
-        try:
-            held = read_lease(await self._api.request("GET", f"{self._folder}/{self._name}"))
-            self._seen = see(self._seen, held, self._monotonic_ms())
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            self._seen = None
+        await self._look()
         started_ms = self._monotonic_ms()
         if decide(self._seen, self._me, started_ms) == "wait":
             return False
@@ -218,6 +224,16 @@ class Election:
             return self.leading
         self._renewed_ms = started_ms
         return True
+
+    async def _look(self) -> None:
+        try:
+            held = read_lease(await self._api.request("GET", f"{self._folder}/{self._name}"))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            self._seen = None
+        else:
+            self._seen = see(self._seen, held, self._monotonic_ms())
 
     async def _put(self, spec: Json) -> None:
         body: Json = {

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import aiohttp
 import kopf
 import msgspec
 import structlog
@@ -43,6 +44,7 @@ _LIGHT: Final = frozenset({PODS})
 """Kinds of which only the metadata is looked at."""
 _CRD_KINDS: Final = (APPS, FUNCTIONS)
 _RETRY_S: Final = (1.0, 30.0)
+_GRACE_S: Final = 0.5
 _STOP_S: Final = 10.0
 
 
@@ -249,6 +251,7 @@ class _Kopf:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._flag: asyncio.Event | None = None
         self._stopping = threading.Event()
+        self._sessions: list[aiohttp.ClientSession] = []
         self._thread = threading.Thread(target=self._run, name="kopf", daemon=True)
 
     def start(self) -> None:
@@ -297,30 +300,44 @@ class _Kopf:
             return
         registry = kopf.OperatorRegistry()
         self._handle(registry)
-        await kopf.operator(
-            registry=registry,
-            settings=_settings(),
-            standalone=True,
-            clusterwide=not self._scope.namespaces,
-            namespaces=self._scope.namespaces,
-            stop_flag=self._flag,
-            # Never of use without peering, and made of the host's name and user otherwise.
-            identity="innkeeper",  # type: ignore[arg-type]
+        flagged = asyncio.create_task(self._flag.wait())
+        # Begun after that: kopf ends whatever task is younger than itself.
+        watching = asyncio.create_task(
+            kopf.operator(
+                registry=registry,
+                settings=_settings(),
+                standalone=True,
+                clusterwide=not self._scope.namespaces,
+                namespaces=self._scope.namespaces,
+                stop_flag=self._flag,
+                # Never of use without peering, and made of the host's name and user otherwise.
+                identity="innkeeper",  # type: ignore[arg-type]
+            )
         )
+        try:
+            await asyncio.wait({watching, flagged}, return_when=asyncio.FIRST_COMPLETED)
+            # It waits for its tasks longer than anybody should wait for it.
+            await asyncio.wait({watching}, timeout=_GRACE_S)
+            if not watching.done():
+                watching.cancel()
+            await watching
+        finally:
+            flagged.cancel()
+            for session in self._sessions:
+                await session.close()
 
     def _handle(self, registry: kopf.OperatorRegistry) -> None:
         light = frozenset(path for path, (kind, _) in self._scope.collections().items() if kind in _LIGHT)
 
         @kopf.on.login(registry=registry)
         async def login(**_: Any) -> kopf.AiohttpSession:
-            return kopf.AiohttpSession(
-                server=self._cluster.configuration.host,
-                aiohttp_session=open_session(
-                    self._cluster.configuration,
-                    light=light,
-                    on_list=lambda path: self._tell(self._relisted, path),
-                ),
+            session = open_session(
+                self._cluster.configuration,
+                light=light,
+                on_list=lambda path: self._tell(self._relisted, path),
             )
+            self._sessions.append(session)
+            return kopf.AiohttpSession(server=self._cluster.configuration.host, aiohttp_session=session)
 
         for kind in self._scope.kinds:
             self._on_event(registry, kind)

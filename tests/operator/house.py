@@ -30,7 +30,7 @@ from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
 from innkeeper_operator.cluster import find_configuration
 from innkeeper_operator.election import Timing
-from innkeeper_operator.service import Operator
+from innkeeper_operator.service import Operator, Work
 from innkeeper_operator.settings import OperatorSettings
 from innkeeper_operator.syncing import Asker
 from tests.kube.cluster import Cluster
@@ -268,6 +268,22 @@ class RunningOperator:
             self.operator.queue.add(("environments", "", ""))
 
         self._thread.call(skip)
+
+    def look(self, key: Work) -> None:
+        """Look at something although nothing has changed."""
+        self._thread.call(lambda: self.operator.queue.add(key))
+        self.idle()
+
+    @property
+    def port(self) -> int:
+        """Where probes are answered; waits until they are."""
+
+        async def listening() -> int:
+            while not self.operator.health.port:
+                await asyncio.sleep(0.01)
+            return self.operator.health.port
+
+        return self._thread.run(listening)
 
     def metric(self, name: str, **labels: str) -> float:
         """A metric's value; 0 if there is none yet."""

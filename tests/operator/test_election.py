@@ -198,6 +198,17 @@ async def test_of_two_that_write_at_once_one_leads() -> None:
     await asyncio.gather(*pending, return_exceptions=True)
 
 
+async def test_a_lease_is_given_up_also_while_a_renewal_is_under_way() -> None:
+    server, clock = LeaseServer(), ManualClock()
+    first = elector(server, clock, "a")
+    await first.acquire()
+    assert server.lease is not None
+    server.version += 1
+    server.lease["metadata"]["resourceVersion"] = str(server.version)
+    await first.release()
+    assert server.holder == ""
+
+
 async def test_nothing_is_given_up_that_is_not_held() -> None:
     server, clock = LeaseServer(), ManualClock()
     await elector(server, clock, "a").acquire()
