@@ -31,9 +31,12 @@ class Lockstep:
     def __init__(
         self, store: Store, copy: Store, clock: TestClock, caps: Mapping[tuple[str, str], Cap]
     ) -> None:
-        """`copy` is a second shard on the same server; both stores take their time from `clock`."""
+        """`copy` is a second shard on the same server; both stores take their time from `clock`.
+
+        Both look at as many nodes in one script (`StoreSettings.nodes`).
+        """
         self._store, self._copy, self._clock = store, copy, clock
-        self.model = Scheduler(dict(caps), now_ms=clock.now_ms)
+        self.model = Scheduler(dict(caps), now_ms=clock.now_ms, nodes=store.settings.nodes)
         self._leases = itertools.count()
         self._tokens: dict[str, str] = {}
 
@@ -114,8 +117,11 @@ class Lockstep:
         _compare(await read_shard(self._store), self.model)
         drained = self.model.check()
         await copy_shard(self._store, self._copy)
-        left = sum(map(len, self.model.queues.values())) + 1
-        while (await self._copy.due(executor="D", tokens=[f"D{n}" for n in range(8)])).leases:
+        left = 300
+        again = self._copy.key("again")
+        while (
+            await self._copy.due(executor="D", tokens=[f"D{n}" for n in range(8)])
+        ).leases or await self._copy.command("EXISTS", again):
             left -= 1
             if left < 0:
                 raise BrokenError("draining leases more than there is")
@@ -135,7 +141,7 @@ class Lockstep:
             await self.do(("lease",))
             if not self.model.leased and self.model.timers:
                 await self.do(("tick", max(1, min(self.model.timers.values()) - self._clock.now_ms)))
-            if not self.model.leased and not self.model.timers and not self.model.ready:
+            if not (self.model.leased or self.model.timers or self.model.ready or self.model.again):
                 break
         keys = await read_shard(self._store)
         left = sorted(name for name in keys if name.partition(":")[0] in _EMPTY_AT_THE_END)
@@ -154,6 +160,7 @@ _EMPTY_AT_THE_END = frozenset(
         "ws",
         "wd",
         "hl",
+        "again",
         "s",
         "q",
         "i",
@@ -194,6 +201,7 @@ def cut_of(keys: Mapping[str, Key]) -> Cut:
         "woken": woken,
         "tats": {name: int(float(key.value)) for name, key in _named(keys, "tat:")},
         "timers": {name[1:]: int(at) for name, at in timers.items() if name.startswith("T")},
+        "again": [tuple(job.split("\x02")[:2]) for job in keys["again"].value] if "again" in keys else [],
     }
 
 

@@ -54,3 +54,12 @@ def def_of(limit: str) -> str:
 def is_throttle(limit: str) -> bool:
     """Whether a limit is about starts in time rather than about items at once."""
     return limit.startswith("t")
+
+
+OWN = ("c", "t")
+"""The limits that every function has without naming them; each is named after it."""
+
+
+def fn_of_own(limit: str) -> str:
+    """The function whose own limit this is."""
+    return limit.partition("|")[2]

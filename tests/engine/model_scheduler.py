@@ -16,9 +16,11 @@ from typing import NamedTuple, TypeAlias
 
 from innkeeper_engine.store.store import Held
 from tests.engine.model_names import (
+    OWN,
     all_limits,
     def_of,
     fn_of,
+    fn_of_own,
     is_throttle,
     item_name,
     kind_of,
@@ -70,8 +72,13 @@ class Scheduler:
     """The state, and the events that change it."""
 
     def __init__(
-        self, caps: dict[tuple[str, str], Cap], now_ms: int = 0, left_out: Iterable[Rule] = ()
+        self,
+        caps: dict[tuple[str, str], Cap],
+        now_ms: int = 0,
+        left_out: Iterable[Rule] = (),
+        nodes: int = 1_000,
     ) -> None:
+        """`nodes`: how many waiting nodes one script looks at again after a change of caps."""
         self.left_out = frozenset(left_out)
         self.now_ms = now_ms
         self.caps = dict(caps)
@@ -94,6 +101,10 @@ class Scheduler:
         self.doomed: set[str] = set()
         """Leased items of cancelled runs."""
         self.added = 0
+        self.again: list[tuple[str, str]] = []
+        """Functions and names of caps of theirs that have changed, whose waiters are still to be looked at."""
+        self._nodes = nodes
+        self._to_look_at = nodes
 
     def do(self, op: Op) -> str | None:
         """Do an operation; returns the item that a lease gave."""
@@ -133,6 +144,7 @@ class Scheduler:
 
     def lease(self, visits: int = 64) -> str | None:
         """Visits until an item is leased; None when nothing can be, or after so many visits."""
+        self.go_on_looking()
         for _ in range(visits):
             if not self.ready:
                 return None
@@ -140,6 +152,15 @@ class Scheduler:
             if item is not None:
                 return item
         return None
+
+    def lease_some(self, most: int = 8, visits: int = 64) -> int:
+        """What one `due` that asks for so many items leases; how many that was."""
+        self.go_on_looking()
+        leased = 0
+        while self.ready and visits and leased < most:
+            visits -= 1
+            leased += self.visit() is not None
+        return leased
 
     def done(self, item: str) -> None:
         """A lease ends, the item with it."""
@@ -153,6 +174,7 @@ class Scheduler:
             self.doomed.discard(item)
         else:
             self.add(partition, item, order)
+        self.go_on_looking()
 
     def cancel(self, item: str) -> None:
         """The run of an item ends. Where it is leased, the slot comes back when the lease ends."""
@@ -188,13 +210,9 @@ class Scheduler:
             self.caps[fn, definition] = cap
         if old is None or old == cap:
             return
-        for limit in sorted(
-            limit for limit, found in self.waiting.items() if found and def_of(limit) == definition
-        ):
-            if cap is None and Rule.LET_OUT_ON_REMOVAL not in self.left_out:
-                self._let_out(limit, fn)
-            elif cap is not None and Rule.SETTLE_ON_RAISE not in self.left_out:
-                self._settle(limit)
+        self._to_look_at = self._nodes
+        if not self._look_again(fn, definition):
+            self.again.append((fn, definition))
 
     def tick(self, ms: int) -> None:
         """Time passes; throttles whose time has come make room."""
@@ -203,6 +221,7 @@ class Scheduler:
             if at <= self.now_ms:
                 del self.timers[limit]
                 self._settle(limit)
+        self.go_on_looking()
 
     # ---- the rules
 
@@ -300,12 +319,42 @@ class Scheduler:
         else:
             self._enter(node[1:])
 
-    def _let_out(self, limit: str, fn: str) -> None:
+    def go_on_looking(self) -> None:
+        """Look again at some of those who wait at limits that have changed: what every `due` does."""
+        self._to_look_at = self._nodes
+        while self.again and self._to_look_at > 0:
+            if self._look_again(*self.again[0]):
+                del self.again[0]
+
+    def _look_again(self, fn: str, definition: str) -> bool:
+        """False where there is more to look at than one script does."""
+        if self._to_look_at <= 0:
+            return False
+        cap = self.caps.get((fn, definition))
+        limits = sorted(
+            limit
+            for limit, found in self.waiting.items()
+            if found and def_of(limit) == definition and (definition not in OWN or fn_of_own(limit) == fn)
+        )
+        for limit in limits:
+            if cap is None and Rule.LET_OUT_ON_REMOVAL not in self.left_out:
+                if not self._let_out(limit, fn):
+                    return False
+            elif cap is not None and Rule.SETTLE_ON_RAISE not in self.left_out:
+                self._settle(limit)
+        self._to_look_at -= 1 if definition in OWN else len(limits)
+        return True
+
+    def _let_out(self, limit: str, fn: str) -> bool:
         waiting = self.waiting[limit]
         for lane in dict.fromkeys(lane for lane, _ in waiting if fn_of(lane) == fn):
             for entry in [entry for entry in waiting if entry[0] == lane]:
+                if self._to_look_at <= 0:
+                    return False
+                self._to_look_at -= 1
                 waiting.remove(entry)
                 self._let_go(*entry)
+        return True
 
     def _unscout(self, lane: str, node: str) -> list[str]:
         found = [limit for limit, lanes in self.woken.items() if lanes.get(lane) == node]
@@ -388,10 +437,9 @@ class Scheduler:
             raise BrokenError("slots are not the leases")
         drained = copy.deepcopy(self)
         for _ in range(300):
-            if not drained.ready:
+            if not drained.lease_some() and not drained.again:
                 break
-            drained.visit()
-        else:
+        if drained.ready:
             raise BrokenError("visits do not come to an end")
         drained.check_nobody_forgotten()
         return drained
@@ -424,6 +472,7 @@ class Scheduler:
             "woken": {limit: dict(lanes) for limit, lanes in self.woken.items() if lanes},
             "tats": dict(self.tats),
             "timers": dict(self.timers),
+            "again": list(self.again),
         }
 
 

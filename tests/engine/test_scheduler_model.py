@@ -66,6 +66,17 @@ SETUPS = {
 }
 
 
+CROWD = Setup(
+    [
+        *(part("f", "t", (), (A, f"B|{n}")) for n in range(5)),
+        *(part("f", "s", (), (A, f"B|{n}")) for n in range(2)),
+        *(part("g", "t", (), (A, f"B|{n}")) for n in range(3)),
+    ],
+    {("f", "A"): 1, ("g", "A"): 1, ("f", "B"): 1},
+)
+"""Many partitions that wait at one limit."""
+
+
 def random_setup(seed: int) -> Setup:
     """Three functions, six lanes, up to eighteen partitions; four counters and two throttles shared at random."""
     choice = random.Random(seed)
@@ -88,14 +99,14 @@ def random_setup(seed: int) -> Setup:
     return Setup(list(dict.fromkeys(partitions)), caps)
 
 
-async def open_lockstep(address: Address, setup: Setup) -> tuple[Lockstep, list[Store]]:
+async def open_lockstep(address: Address, setup: Setup, nodes: int = 1_000) -> tuple[Lockstep, list[Store]]:
     """A store and its model, and the connections to close afterwards."""
     clock = TestClock()
     prefix = f"{{test-{secrets.token_hex(6)}}}"
     stores = []
     for part_of_key in ("a:", "b:"):
         # Leases end when a test ends them.
-        settings = StoreSettings(prefix=prefix + part_of_key, lease_ms=10**9)
+        settings = StoreSettings(prefix=prefix + part_of_key, lease_ms=10**9, nodes=nodes)
         stores.append(Store(address, settings, clock_ms=clock))
         await stores[-1].open()
     lockstep = Lockstep(stores[0], stores[1], clock, setup.caps)
@@ -103,13 +114,13 @@ async def open_lockstep(address: Address, setup: Setup) -> tuple[Lockstep, list[
     return lockstep, stores
 
 
-def possible(model: Scheduler, setup: Setup) -> list[tuple[float, Op]]:
-    """What can happen next, and how often it should."""
+def possible(model: Scheduler, setup: Setup, *, crowded: bool = False) -> list[tuple[float, Op]]:
+    """What can happen next, and how often it should. `crowded`: leases last, and caps change often."""
     found: list[tuple[float, Op]] = [(4 / len(setup.partitions), ("add", p)) for p in setup.partitions]
-    found += [(6, ("lease",))] * bool(model.ready)
+    found += [(6, ("lease",))] * bool(model.ready or model.again)
     for item in model.leased:
         found += [
-            (5 / len(model.leased), ("done", number_of(item))),
+            ((1 if crowded else 5) / len(model.leased), ("done", number_of(item))),
             (1 / len(model.leased), ("expire", number_of(item))),
         ]
     queued = [item for queue in model.queues.values() for _, item in queue]
@@ -121,7 +132,7 @@ def possible(model: Scheduler, setup: Setup) -> list[tuple[float, Op]]:
         found += [(1.5, ("hold", fn, ""))] * bool(now_held)
     for (fn, definition), cap in setup.caps.items():
         now = model.caps.get((fn, definition))
-        weight = 0.6 / len(setup.caps)
+        weight = (3 if crowded else 0.6) / len(setup.caps)
         if isinstance(cap, Throttle):
             other = cap if now != cap else Throttle(cap.emission_ms + 1, cap.burst)
             found.append((weight, ("cap", fn, definition, other.emission_ms, other.burst)))
@@ -133,16 +144,23 @@ def possible(model: Scheduler, setup: Setup) -> list[tuple[float, Op]]:
     return found
 
 
-async def walk(address: Address, setup: Setup, seed: int, steps: int) -> None:
-    """A random walk, each step of which is checked; then everything is brought to its end."""
+async def walk(
+    address: Address, setup: Setup, seed: int, steps: int, nodes: int = 1_000, crowded: bool = False
+) -> int:
+    """A random walk, each step of which is checked; then everything is brought to its end.
+
+    Returns how often a change of caps was not finished by one script.
+    """
     choice = random.Random(seed)
-    lockstep, stores = await open_lockstep(address, setup)
+    lockstep, stores = await open_lockstep(address, setup, nodes)
     trace: list[Op] = []
+    unfinished = 0
     try:
         for _ in range(steps):
-            weights, ops = zip(*possible(lockstep.model, setup), strict=True)
+            weights, ops = zip(*possible(lockstep.model, setup, crowded=crowded), strict=True)
             trace.append(choice.choices(ops, weights)[0])
             await lockstep.do(trace[-1])
+            unfinished += bool(lockstep.model.again)
         await lockstep.finish_everything()
     except Exception as error:
         error.add_note(f"seed {seed}, after {trace[-40:]}")
@@ -150,6 +168,7 @@ async def walk(address: Address, setup: Setup, seed: int, steps: int) -> None:
     finally:
         for store in stores:
             await store.close()
+    return unfinished
 
 
 @pytest.mark.parametrize("name", SETUPS)
@@ -162,6 +181,23 @@ async def test_a_walk_through_a_small_setup_keeps_every_promise(valkey: Address,
 async def test_a_walk_through_a_random_setup_keeps_every_promise(valkey: Address, seed: int) -> None:
     """The same with three functions, several lanes and limits shared at random."""
     await walk(valkey, random_setup(seed), seed, steps=60)
+
+
+@pytest.mark.parametrize(("nodes", "seed"), [(1, 5), (1, 6), (2, 6)])
+async def test_a_walk_keeps_every_promise_where_changes_take_several_scripts(
+    valkey: Address, nodes: int, seed: int
+) -> None:
+    """Few nodes a script are looked at again after a change of caps: everything else happens in between."""
+    assert await walk(valkey, CROWD, seed, steps=80, nodes=nodes, crowded=True) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(50, 60))
+async def test_a_long_walk_keeps_every_promise_where_changes_take_several_scripts(
+    valkey: Address, seed: int
+) -> None:
+    """In every combination."""
+    assert await walk(valkey, CROWD, seed, steps=300, nodes=1 + seed % 3, crowded=True) > 0
 
 
 @pytest.mark.parametrize(
@@ -191,10 +227,10 @@ def test_a_state_machine_finds_no_order_of_events_that_breaks_a_promise(valkey: 
     loop = asyncio.Runner()
 
     class Machine(RuleBasedStateMachine):
-        @initialize(name=st.sampled_from(sorted(SETUPS)))
-        def begin(self, name: str) -> None:
-            self.setup_of = SETUPS[name]
-            self.lockstep, self.stores = loop.run(open_lockstep(valkey, self.setup_of))
+        @initialize(name=st.sampled_from(["", *sorted(SETUPS)]), nodes=st.sampled_from([1, 2, 1_000]))
+        def begin(self, name: str, nodes: int) -> None:
+            self.setup_of = SETUPS[name] if name else CROWD
+            self.lockstep, self.stores = loop.run(open_lockstep(valkey, self.setup_of, nodes))
 
         def do(self, choice: int, *names: str) -> None:
             ops = [op for _, op in possible(self.lockstep.model, self.setup_of) if op[0] in names]
@@ -205,7 +241,7 @@ def test_a_state_machine_finds_no_order_of_events_that_breaks_a_promise(valkey: 
         def add(self, choice: int) -> None:
             self.do(choice, "add")
 
-        @precondition(lambda self: bool(self.lockstep.model.ready))
+        @precondition(lambda self: bool(self.lockstep.model.ready or self.lockstep.model.again))
         @rule()
         def lease(self) -> None:
             self.do(0, "lease")

@@ -44,6 +44,8 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """State up to this size comes along with a lease."""
     notes: int = 200_000
     """History lines that wait for the recorder at most; older ones go first."""
+    nodes: int = 1_000
+    """Waiting lanes and partitions that one script lets out or looks at again, after limits have changed."""
 
 
 class Store(Reader):
@@ -145,7 +147,7 @@ class Store(Reader):
 
     async def due(self, *, n: int = 256, executor: str = "", tokens: Sequence[str] = ()) -> Due:
         """Move what is due (items, expired leases, deadlines, throttles, crons), at most `n`, then lease."""
-        request: dict[str, Any] = {"n": n}
+        request: dict[str, Any] = {"n": n, "nodes": self.settings.nodes}
         if tokens:
             request["want"] = self._want(executor, tokens)
         registry, first, leased, crons, expired, clock_ms = await self._script(
@@ -219,7 +221,8 @@ class Store(Reader):
 
         `functions`: (fn, paused lanes, [def, cap, ...]); `crons`: (id, first slot, when it is due), armed ones keep
         theirs.
-        Where the registry is not at version `expect` any more, nothing is done and 0 returned.
+        Of those who wait at limits that have changed, `StoreSettings.nodes` are looked at again here, the others by
+        `due`, as many each time. Where the registry is not at version `expect` any more, nothing is done and 0 returned.
         """
         request: dict[str, Any] = {
             "env": env,
@@ -229,6 +232,7 @@ class Store(Reader):
             "gone": gone,
             "crons": crons,
             "crons_gone": crons_gone,
+            "nodes": self.settings.nodes,
         }
         if heard is not None:
             request["heard"] = heard

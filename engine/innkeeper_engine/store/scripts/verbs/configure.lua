@@ -5,14 +5,6 @@
 local env = request.env
 if request.expect and tonumber(call('GET', P .. 'regver') or '0') ~= request.expect then return 0 end
 
-local function let_out(limit, fn)
-  for _, lane in ipairs(call('ZRANGE', P .. 'wl:' .. limit, 0, -1)) do
-    if fn_of(lane) == fn then
-      while call('EXISTS', P .. 'wn:' .. limit .. '\3' .. lane) == 1 do release_node(lane, unpark_oldest(limit, lane)) end
-    end
-  end
-end
-
 local function set_caps(fn, caps)
   local key = P .. 'f:' .. fn
   local old, new = hash(key), {}
@@ -20,13 +12,13 @@ local function set_caps(fn, caps)
   for def, cap in pairs(new) do
     call('HSET', key, def, cap)
     if old[def] and old[def] ~= tostring(cap) then
-      for _, limit in ipairs(members(P .. 'wd:' .. def)) do settle(limit) end
+      cap_changed(fn, def)
     end
   end
   for def, _ in pairs(old) do
     if def ~= 'held' and not new[def] then
       call('HDEL', key, def)
-      for _, limit in ipairs(members(P .. 'wd:' .. def)) do let_out(limit, fn) end
+      cap_changed(fn, def)
     end
   end
 end

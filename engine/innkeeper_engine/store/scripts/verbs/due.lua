@@ -1,4 +1,4 @@
--- due(n, want): move what is due, then lease.
+-- due(n, want): move what is due, look again at some of those who wait at limits that have changed, then lease.
 -- Reply: {registry version, next timer ms or '', leased, crons {id, slot}, expired leases, the server's clock ms}.
 local crons, expired = {}, 0
 local due = call('ZRANGEBYSCORE', P .. 'timers', '-inf', now, 'LIMIT', 0, request.n)
@@ -40,6 +40,8 @@ for _, member in ipairs(due) do
   end
 end
 if #due == request.n then wake_wanted = true end
+
+go_on_looking()
 
 local leased = {}
 if request.want then leased = lease_some(request.want) end
