@@ -187,7 +187,7 @@ async def test_a_run_that_must_not_announce_its_end_does_not(store: Store, end: 
 async def story(store: Store) -> None:
     """Runs that use everything the store has, and end in every way."""
     await store.append(ENV, [(event_id(1), "x", BODY)])
-    await store.configure(ENV, functions=[(FN, False, ["c", 3])], heard=[FINISHED])
+    await store.configure(ENV, functions=[(FN, "", ["c", 3])], heard=[FINISHED])
     stored = start("one", body=b"", idempotency="k", cancels=[cancel_on("stop", run="one")])
     await do(store, stored, start("two", event=2), start("three", event=3))
     one, two, three = [await lease(store, f"t{n}") for n in range(3)]

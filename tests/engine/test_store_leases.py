@@ -161,7 +161,7 @@ async def test_hello_drops_the_leases_of_ended_runs(store: Store) -> None:
 
 async def test_cancelling_takes_what_waits_and_tells_who_works(store: Store) -> None:
     """Queued items and pauses are gone at once; the leased one keeps its slot until its executor has stopped."""
-    await store.configure("env", functions=[("env/app-fn", False, ["c", 2])])
+    await store.configure("env", functions=[("env/app-fn", "", ["c", 2])])
     held = await begin(store)
     await commit(store, held)
     working, _ = await plan_and_lease(store, "a", "b")
@@ -179,7 +179,7 @@ async def test_cancelling_takes_what_waits_and_tells_who_works(store: Store) -> 
 
 async def test_the_commit_that_ends_a_run_frees_its_own_slot(store: Store) -> None:
     """And those of siblings when they have stopped."""
-    await store.configure("env", functions=[("env/app-fn", False, ["c", 1])])
+    await store.configure("env", functions=[("env/app-fn", "", ["c", 1])])
     held = await begin(store)
     await do(store, start("next", event=2))
     assert await nothing_to_lease(store)
@@ -191,7 +191,7 @@ async def test_the_commit_that_ends_a_run_frees_its_own_slot(store: Store) -> No
 
 async def test_an_expired_lease_of_an_ended_run_frees_its_slot(timed: Store, clock: TestClock) -> None:
     """The executor never said that it had stopped."""
-    await timed.configure("env", functions=[("env/app-fn", False, ["c", 1])])
+    await timed.configure("env", functions=[("env/app-fn", "", ["c", 1])])
     await begin(timed)
     await do(timed, cancel(), start("next", event=2))
     clock.now_ms += timed.settings.lease_ms
