@@ -12,6 +12,7 @@ from innkeeper_engine.model.effects import CursorGuard, Effect, Finish, HistoryG
 from innkeeper_engine.model.effects import Fold as FoldNotes
 from innkeeper_engine.model.state import Lease
 from innkeeper_engine.registry import Registries
+from innkeeper_engine.store.environments import RegistrationInbox
 from innkeeper_engine.store.store import Store
 from innkeeper_gateway.app import GatewayApp, create_app
 from innkeeper_gateway.settings import GatewaySettings
@@ -53,6 +54,7 @@ class World:
 
     def __init__(self, store: Store, settings: GatewaySettings) -> None:
         self.store = store
+        self.inbox = RegistrationInbox(store)
         self.registries = Registries(store)
         self.clock = SystemClock()
         self.ids = RandomIds()
