@@ -150,8 +150,8 @@ class Counters:
             uid=change.uid,
             status=known.status | {"runs": change.runs},
         )
+        self._metrics.counter_writes.inc()
         raw = await self._cluster.do(action, status_now=known.status)
         self._written_ms[change.uid] = self._clock.now_ms()
-        self._metrics.counter_writes.inc()
         if raw is not None:
             self._world.put(FUNCTIONS, raw)

@@ -368,7 +368,6 @@ def _settings() -> kopf.OperatorSettings:
 
 
 def quieten() -> None:
-    """kopf's log, and that of the HTTP pool, say only what went wrong, and not each request of each watch that did."""
-    logging.getLogger("kopf").setLevel(logging.ERROR)
-    logging.getLogger("kopf._cogs.clients").setLevel(logging.CRITICAL)
+    """What breaks a watch for good is logged here; kopf would tell of every request of every watch besides."""
+    logging.getLogger("kopf").setLevel(logging.CRITICAL)
     logging.getLogger("urllib3").setLevel(logging.ERROR)

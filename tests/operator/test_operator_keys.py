@@ -57,6 +57,7 @@ def test_a_namespace_without_keys_is_given_random_ones_and_pods_their_variables(
     assert variables["INNGEST_EVENT_KEY"] == keys["event-key"]
     assert variables["INNGEST_BASE_URL"] == "http://innkeeper.example"
     assert variables["INNGEST_DEV"] == "0"
+    running.idle()
     record = environments(house)[namespace]
     assert [key.digest for key in record.event_keys] == [key_digest(keys["event-key"])]
     assert [key.digests for key in record.signing_keys] == [signing_key_digests(keys["signing-key"])]
