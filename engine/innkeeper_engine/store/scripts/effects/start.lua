@@ -19,8 +19,8 @@ effects.start = function(e)
     size = size + #body
     payload[#payload + 1] = 'e:' .. (n - 1)
     payload[#payload + 1] = body
-    call('RPUSH', P .. 'er:' .. env .. ':' .. event[1], run)
-    call('PERSIST', P .. 'er:' .. env .. ':' .. event[1])
+    local list = P .. 'er:' .. env .. ':' .. event[1]
+    if call('RPUSH', list, run) > 1 then call('PERSIST', list) end
     call('INCR', P .. 'el:' .. env .. ':' .. event[1])
   end
   call('HSET', P .. 'pl:' .. run, unpack(payload))

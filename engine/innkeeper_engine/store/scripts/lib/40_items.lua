@@ -4,22 +4,29 @@
 -- fetch, c cancelled while leased.
 -- ri:<run> holds what goes with the run: i<item>, w<pause>.
 
+local function queue_up(id, partition, order, due)
+  if due and due > now then return set_timer('i' .. id, due) end
+  call('ZADD', P .. 'q:' .. partition, order, id)
+  if not place_of('p' .. partition) then enter(partition) end
+end
+
+local function state_of(due) return due and due > now and 't' or 'q' end
+
 local function enqueue(id, partition, order, due)
-  if due and due > now then
-    call('HSET', P .. 'i:' .. id, 'st', 't', 'p', partition)
-    set_timer('i' .. id, due)
-  else
-    call('HSET', P .. 'i:' .. id, 'st', 'q', 'p', partition)
-    call('ZADD', P .. 'q:' .. partition, order, id)
-    if not place_of('p' .. partition) then enter(partition) end
-  end
+  call('HSET', P .. 'i:' .. id, 'st', state_of(due), 'p', partition)
+  queue_up(id, partition, order, due)
 end
 
 local function new_item(id, run, kind, step, partition, order, due, sealed)
-  call('HSET', P .. 'i:' .. id, 'r', run, 'k', kind, 's', step, 'o', order, 'a', 0, 'g', 0, 'x', 0, 'v', 0)
-  if sealed then call('HSET', P .. 'i:' .. id, 'd', sealed) end
+  local fields = {'r', run, 'k', kind, 's', step, 'o', order, 'a', 0, 'g', 0, 'x', 0, 'v', 0, 'st', state_of(due),
+    'p', partition}
+  if sealed then
+    fields[#fields + 1] = 'd'
+    fields[#fields + 1] = sealed
+  end
+  call('HSET', P .. 'i:' .. id, unpack(fields))
   call('SADD', P .. 'ri:' .. run, 'i' .. id)
-  enqueue(id, partition, order, due)
+  queue_up(id, partition, order, due)
 end
 
 -- Ends a lease: the slots come back, whoever waits for them is woken. The item itself is dropped or queued again.
