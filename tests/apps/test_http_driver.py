@@ -575,6 +575,22 @@ async def test_tls_checks_the_name_although_an_address_is_dialled(
         await driver.close()
 
 
+@pytest.mark.parametrize(("host", "name"), [("shop.example", ""), ("other.example", "TlsFailed")])
+async def test_tls_checks_the_name_of_the_url_whatever_is_dialled(
+    certificate: Path, host: str, name: str
+) -> None:
+    """One pod behind a Service shows the Service's certificate."""
+    server_tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server_tls.load_cert_chain(certificate)
+    client_tls = ssl.create_default_context(cafile=str(certificate))
+    async with serving(replies(DONE), tls=server_tls) as server:
+        dial = {f"{host}:443": f"127.0.0.1:{server.port}"}
+        driver = HttpDriver(EgressPolicy.dev(), FixedClock(), tls=client_tls, dial=dial)
+        answer = await driver.call(call_to(f"https://{host}/x"), Target(), timeout_s=5)
+        await driver.close()
+    assert (named(answer) if name else answer.kind) == (name or "output")
+
+
 async def test_https_to_a_plain_port_says_so(driver: HttpDriver) -> None:
     """The usual mistake in a URL."""
 

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from innkeeper_apps.wire.canonical import canonical
-from innkeeper_apps.wire.keys import bearer_accepted, bearer_hash, normalise, sign, verify
+from innkeeper_apps.wire.keys import (
+    bearer_accepted,
+    bearer_digest,
+    bearer_hash,
+    normalise,
+    sign,
+    signing_key_digests,
+    verify,
+)
 
 KEY = "signkey-prod-0123456789abcdef0123456789abcdef"
 HASH = "223e0a160af9da0a03e6dd2c4719c56f5d66a633cbe84e78aaa9f3735865522a"
@@ -114,3 +122,29 @@ def test_what_is_no_signature_is_refused(header: str | None) -> None:
 def test_an_empty_key_signs_nothing() -> None:
     """A signature made with an empty key is known to all."""
     assert verify(sign(b"x", "", 5), b"x", ["", "signkey-prod-"], 5) is None
+
+
+@pytest.mark.parametrize("shown", [KEY, KEY.removeprefix("signkey-prod-"), bearer_hash(KEY)])
+@pytest.mark.parametrize("prefix", ["", "signkey-prod-", "signkey-test-"])
+def test_a_key_is_looked_up_by_the_digest_of_any_form_in_which_it_is_shown(shown: str, prefix: str) -> None:
+    """The same forms that `bearer_accepted` takes."""
+    header = f"Bearer {prefix if not shown.startswith('signkey') else ''}{shown}"
+    assert bearer_accepted(header, [KEY])
+    assert bearer_digest(header) in signing_key_digests(KEY)
+    assert bearer_digest(header) not in signing_key_digests(KEY[:-2])
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer ", "Bearer signkey-prod-", f"Basic {KEY}", KEY]
+)
+def test_what_shows_no_key_has_no_digest(header: str | None) -> None:
+    """An empty key would have one that everybody knows."""
+    assert bearer_digest(header) is None
+
+
+def test_digests_show_nothing_of_a_key() -> None:
+    """Nor is there one of an empty key."""
+    assert len(signing_key_digests(KEY)) == 2
+    assert not [digest for digest in signing_key_digests(KEY) if digest in (KEY, bearer_hash(KEY))]
+    assert signing_key_digests("signkey-prod-") == ()
+    assert len(signing_key_digests("not-hex")) == 1
