@@ -115,6 +115,8 @@ class Counters:
                 await self._round()
             except (ApiError, StoreError, StoreUnavailableError) as error:
                 _log.warning("counts of runs were not written", error=str(error))
+            except Exception:
+                _log.exception("counts of runs were not written")
 
     async def _round(self) -> None:
         functions = [f for f in self._world.functions() if isinstance(f, FunctionObject)]

@@ -5,7 +5,7 @@ namespace is, and with which keys it is called.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
 import msgspec
@@ -18,6 +18,7 @@ from innkeeper_operator.cluster import Cluster
 from innkeeper_operator.endpoints import service_url
 from innkeeper_operator.environments import (
     EnvironmentPlan,
+    EnvironmentView,
     environment_of,
     keys_elsewhere,
     plan_environment,
@@ -32,6 +33,10 @@ from innkeeper_operator.world import SECRETS, Dirty, Key, World
 _log = structlog.get_logger(__name__)
 
 _Place: TypeAlias = tuple[str, str, tuple[str, str] | None]
+
+
+class EnvironmentBrokenError(Exception):
+    """An environment could not be planned; the message says which, and why."""
 
 
 class Membership(msgspec.Struct, frozen=True):
@@ -80,6 +85,8 @@ class Environs:
         self._members: dict[Key, Membership] = {}
         self._todo: dict[str, tuple[Apply | Create, ...]] = {}
         self._problems: list[Tell] = []
+        self._broken: dict[str, str] = {}
+        """Why, by the name of the environment."""
 
     def touch(self, *, forget_store: bool = False) -> None:
         """Something has changed; with `forget_store`, the store may have lost what was written to it."""
@@ -129,28 +136,43 @@ class Environs:
         domain = self._settings.cluster_domain
         urls = {app.meta.key: service_url(app, self._service(app), domain) for app in apps}
         plans: dict[str, EnvironmentPlan] = {}
+        self._broken.clear()
         for name, view in views.items():
-            before = self._plans.get(name)
-            plans[name] = plan_environment(
-                view,
-                urls=urls,
-                elsewhere=elsewhere(name),
-                known=before.app_keys if before is not None else {},
-                settings=self._settings,
-                sealer=self._sealer,
-                random_hex=self._random_hex,
-            )
+            plan = self._plan(view, urls, elsewhere(name))
+            if plan is not None:
+                plans[name] = plan
         await self._write(plans)
         self._plans = plans
         self._todo = {name: plan.applies for name, plan in plans.items() if plan.applies}
         self._problems = [problem for plan in plans.values() for problem in plan.problems]
         self._note_members(apps, plans)
 
+    def _plan(
+        self, view: EnvironmentView, urls: Mapping[Key, str], elsewhere: Mapping[str, str]
+    ) -> EnvironmentPlan | None:
+        """The plan of one environment; where that breaks, the one before it, and the others go on."""
+        before = self._plans.get(view.name)
+        try:
+            return plan_environment(
+                view,
+                urls=urls,
+                elsewhere=elsewhere,
+                known=before.app_keys if before is not None else {},
+                settings=self._settings,
+                sealer=self._sealer,
+                random_hex=self._random_hex,
+            )
+        except Exception as error:
+            _log.exception("an environment cannot be planned: it stays as it is", name=view.name)
+            self._broken[view.name] = f"the environment {view.name!r} cannot be planned: {error!r}"
+            return before
+
     async def apply(self) -> None:
         """Make the Secrets that the last plans ask for, and tell what is wrong with others.
 
         Raises:
             ApiError: some could not be made; the others were.
+            EnvironmentBrokenError: one could not be planned; the others were.
         """
         await self.settle()
         failed: ApiError | None = None
@@ -169,6 +191,9 @@ class Environs:
             # Whatever was not made is planned once more.
             self._stale = True
             raise failed
+        if self._broken:
+            self._stale = True
+            raise EnvironmentBrokenError("; ".join(self._broken.values()))
 
     def _refused(self, action: Apply | Create, error: ApiError) -> ApiError | None:
         """The error, unless trying again would help nobody."""
@@ -198,6 +223,8 @@ class Environs:
                     continue
                 self._stored[name] = environment
         for name in self._stored.keys() - wanted.keys():
+            if name.partition("~")[0] in self._broken:
+                continue
             await self._store.remove(name)
             del self._stored[name]
 
@@ -207,7 +234,10 @@ class Environs:
             namespace: name for name, plan in plans.items() for namespace in plan.environment.namespaces
         }
         for app in apps:
-            name = env_of[app.meta.namespace]
+            name = env_of.get(app.meta.namespace)
+            if name is None:
+                # Its environment could not be planned yet.
+                continue
             keys = plans[name].app_keys.get(app.meta.key, AppKeys())
             members[app.meta.key] = Membership(_with_branch(name, app), keys)
         moved = {

@@ -93,6 +93,8 @@ class Inbox:
                         await self.look()
             except (ApiError, StoreError, StoreUnavailableError) as error:
                 _log.warning("registrations wait in the store", error=str(error), retry_s=wait_s)
+            except Exception:
+                _log.exception("registrations wait in the store", retry_s=wait_s)
             finally:
                 await bell.close()
             await asyncio.sleep(wait_s)
@@ -108,7 +110,14 @@ class Inbox:
         if left:
             await self._environs.settle()
         for each in left:
-            result = await self._take(each)
+            try:
+                result = await self._take(each)
+            except (ApiError, StoreError, StoreUnavailableError):
+                raise
+            except Exception:
+                # It would break the next time too, and must not stand in the way of the others.
+                _log.exception("a registration was put away", env=each.env, app=each.app_id)
+                result = "broken"
             self._metrics.registrations.labels(result).inc()
             if result != "taken":
                 await self._done(each)

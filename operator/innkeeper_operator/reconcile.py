@@ -239,7 +239,7 @@ class Reconciler:
             registry=registry_mark(await self._registry.id(), member.env),
             keys=member.keys.fingerprint,
             now_ms=self._clock.now_ms(),
-            apps=len(self._world.apps()),
+            apps=self._world.app_count,
             busy=self._may_not_ask(app, member, state),
         )
         if not isinstance(due, Ask):

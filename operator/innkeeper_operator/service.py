@@ -263,6 +263,9 @@ class Operator:
                 _log.warning("the registry cannot be read yet", error=str(error))
                 await asyncio.sleep(_RETRY_S)
                 continue
+            except Exception:
+                # What is wrong with one environment or registration keeps nobody else waiting.
+                _log.exception("the registry was not compared with the apps")
             await self._reconnected.wait()
 
     def _new_registry(self) -> None:

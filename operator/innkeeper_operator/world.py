@@ -99,6 +99,11 @@ class World:
         """Every InngestApp, sorted by namespace and name."""
         return [self._objects[APPS][key] for key in sorted(self._objects[APPS])]
 
+    @property
+    def app_count(self) -> int:
+        """How many InngestApps there are."""
+        return len(self._objects[APPS])
+
     def apps_in(self, namespace: str) -> list[AppObject | Unreadable]:
         """The InngestApps of a namespace, sorted by name."""
         return [self._objects[APPS][key] for key in sorted(self._apps_in.get(namespace, ()))]
@@ -184,7 +189,10 @@ class World:
             self._unindex(kind, meta.key, known)
         self._objects[kind][meta.key] = fresh
         self._index(kind, meta.key, fresh)
-        return _both(touched, self._concerned(kind, fresh))
+        dirty = _both(touched, self._concerned(kind, fresh))
+        if kind == APPS and known is not None and _membership(known) == _membership(fresh):
+            return Dirty(apps=dirty.apps)
+        return dirty
 
     def drop(self, kind: str, namespace: str, name: str, uid: str, version: str = "") -> Dirty:
         """An object is gone, as of `version` where that is known; returns whom that concerns."""
@@ -333,6 +341,11 @@ def _essence(kind: str, value: Any) -> Hashable:
     if kind == PODS:
         return meta.uid, value.revision
     return meta.uid, meta.deleting, meta.annotations.get(ENVIRONMENT), meta.annotations.get(ACCOUNT)
+
+
+def _membership(app: AppObject | Unreadable) -> Hashable:
+    """What of an InngestApp its environment looks at."""
+    return app.meta.uid, app.meta.generation, app.meta.deleting, app_id_of(app)
 
 
 def _frozen(values: dict[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -30,6 +30,7 @@ from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
 from innkeeper_operator.cluster import find_configuration
 from innkeeper_operator.election import Timing
+from innkeeper_operator.reconcile import Asks
 from innkeeper_operator.service import Operator, Work
 from innkeeper_operator.settings import OperatorSettings
 from innkeeper_operator.syncing import Asker
@@ -335,6 +336,7 @@ class House:
         address = options.pop("address", self.valkey)
         identity = options.pop("identity", f"op-{next(self._names)}")
         interval_ms = options.pop("counter_interval_ms", 30_000)
+        asker: Asks | None = options.pop("asker", None)
         settings = OperatorSettings(
             lease_namespace=self.lease_namespace,
             **{"base_url": "http://innkeeper.example", **options},
@@ -348,7 +350,7 @@ class House:
                 settings,
                 address,
                 self.configuration,
-                asker=Asker(Syncer(transport, system, server_kind="cloud"), clock),
+                asker=asker or Asker(Syncer(transport, system, server_kind="cloud"), clock),
                 egress=resolver,
                 sealer=Sealer(SEALING),
                 identity=identity,
