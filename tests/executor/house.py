@@ -123,6 +123,7 @@ class ScriptedDriver:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.targets: list[Target] = []
         self.scripts: dict[str, Script] = {}
         self.in_flight = 0
         self.most_in_flight = 0
@@ -132,6 +133,7 @@ class ScriptedDriver:
     async def call(self, call: Call, target: Target, *, timeout_s: float) -> Answer:
         """One call, answered by a script or by the test."""
         self.calls.append(call)
+        self.targets.append(target)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
