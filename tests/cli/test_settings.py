@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from innkeeper_cli.executor_role import own_target
+from innkeeper_cli.gateway_role import gateway_settings
 from innkeeper_cli.settings import DevRole, ExecutorRole, GatewayRole, Role, SettingsError, load
+from innkeeper_engine.model.calls import Target
 
 SIGNING = "ab" * 32
 SEALING = "cd" * 32
@@ -63,6 +66,80 @@ def test_an_empty_key_is_a_missing_key(complete: pytest.MonkeyPatch, role: type[
         load(role)
 
 
+def test_where_an_operator_keeps_the_keys_none_is_needed_or_read(complete: pytest.MonkeyPatch) -> None:
+    """But the one that opens what is sealed, and the way to the store."""
+    complete.setenv("INNKEEPER_MANAGED", "true")
+    complete.setenv("INNKEEPER_SIGNING_KEY_FALLBACK", "99" * 32)
+    settings = gateway_settings(load(GatewayRole))
+    assert (settings.managed, settings.event_keys, settings.signing_keys) == (True, (), ())
+    assert own_target(load(ExecutorRole)) == Target()
+    for name in ("EVENT_KEY", "SIGNING_KEY", "SIGNING_KEY_FALLBACK"):
+        complete.delenv(f"INNKEEPER_{name}")
+    assert gateway_settings(load(GatewayRole)) == settings
+    assert load(ExecutorRole).encryption_key.get_secret_value() == bytes.fromhex(SEALING)
+    complete.delenv("INNKEEPER_ENCRYPTION_KEY")
+    complete.delenv("INNKEEPER_REDIS_URL")
+    with pytest.raises(SettingsError) as raised:
+        load(ExecutorRole)
+    named = {line.split(" ")[0] for line in str(raised.value).splitlines()}
+    assert named == {"INNKEEPER_REDIS_URL", "INNKEEPER_ENCRYPTION_KEY"}
+
+
+def test_without_an_operator_the_executor_has_its_keys(complete: pytest.MonkeyPatch) -> None:
+    complete.setenv("INNKEEPER_SIGNING_KEY_FALLBACK", "99" * 32)
+    target = own_target(load(ExecutorRole))
+    assert target == Target(signing_key=f"signkey-prod-{SIGNING}", signing_key_fallback="99" * 32)
+
+
+@pytest.mark.parametrize(
+    ("managed", "given", "policy"),
+    [
+        ("false", "", "Always"),
+        ("true", "", "Existing"),
+        ("true", "Always", "Always"),
+        ("false", "Never", "Never"),
+    ],
+)
+def test_who_may_register_depends_on_the_operator_unless_it_is_said(
+    complete: pytest.MonkeyPatch, managed: str, given: str, policy: str
+) -> None:
+    complete.setenv("INNKEEPER_MANAGED", managed)
+    complete.setenv("INNKEEPER_AUTO_REGISTER", given)
+    assert gateway_settings(load(GatewayRole)).auto_register == policy
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("TRUSTED_PROXIES", "10.0.0.0/33", "'10.0.0.0/33' is no network, such as 10.1.0.0/16"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8,proxy.internal", "'proxy.internal' is no network"),
+        ("TRUSTED_PROXIES", "10.1.0.0/8", "has host bits set"),
+        ("AUTO_REGISTER", "Sometimes", "'Never', 'Existing' or 'Always'"),
+        ("MANAGED", "perhaps", "valid boolean"),
+    ],
+)
+def test_a_bad_value_of_a_gateways_own_is_refused(
+    complete: pytest.MonkeyPatch, name: str, value: str, says: str
+) -> None:
+    complete.setenv(f"INNKEEPER_{name}", value)
+    with pytest.raises(SettingsError, match=f"INNKEEPER_{name}") as raised:
+        load(GatewayRole)
+    assert raised.match(says)
+
+
+def test_trusted_proxies_are_a_list_of_networks(complete: pytest.MonkeyPatch) -> None:
+    complete.setenv("INNKEEPER_TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.7,fd00::/8")
+    settings = gateway_settings(load(GatewayRole))
+    assert settings.trusted_proxies == ("10.0.0.0/8", "192.0.2.7", "fd00::/8")
+
+
+def test_an_event_key_of_digits_is_a_text(complete: pytest.MonkeyPatch) -> None:
+    """Not a number, for a dev server either."""
+    complete.setenv("INNKEEPER_EVENT_KEY", "12345")
+    for keys in (load(GatewayRole).event_key, load(DevRole).event_key):
+        assert [key.get_secret_value() for key in keys or ()] == ["12345"]
+
+
 def test_a_dev_server_needs_nothing() -> None:
     dev = load(DevRole)
     assert (dev.host, dev.port, dev.signing_key, dev.event_key) == ("127.0.0.1", 8288, None, None)
@@ -81,7 +158,8 @@ def test_a_complete_environment_is_read_whole() -> None:
     gateway = load(GatewayRole)
     executor = load(ExecutorRole)
     assert gateway.redis_url.get_secret_value() == COMPLETE["INNKEEPER_REDIS_URL"]
-    assert [key.get_secret_value() for key in gateway.event_key] == [EVENT]
+    assert [key.get_secret_value() for key in gateway.event_key or ()] == [EVENT]
+    assert gateway.signing_key is not None
     assert gateway.signing_key.get_secret_value() == f"signkey-prod-{SIGNING}"
     assert executor.encryption_key.get_secret_value() == bytes.fromhex(SEALING)
     assert gateway.host == "0.0.0.0"
@@ -89,7 +167,7 @@ def test_a_complete_environment_is_read_whole() -> None:
 
 def test_event_keys_are_a_list_with_commas(complete: pytest.MonkeyPatch) -> None:
     complete.setenv("INNKEEPER_EVENT_KEY", " one, two,,three ")
-    assert [key.get_secret_value() for key in load(GatewayRole).event_key] == ["one", "two", "three"]
+    assert [key.get_secret_value() for key in load(GatewayRole).event_key or ()] == ["one", "two", "three"]
     complete.setenv("INNKEEPER_EVENT_KEY", " , ")
     with pytest.raises(SettingsError, match="INNKEEPER_EVENT_KEY: must be one key"):
         load(GatewayRole)
