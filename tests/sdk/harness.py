@@ -325,19 +325,25 @@ class Server:
 
 
 class Cluster:
-    """Production in small: a Valkey that syncs every write, one gateway, one executor, all keys."""
+    """Production in small: a Valkey that syncs every write, one gateway, one executor, all keys.
 
-    def __init__(self, folder: Path, signing_key: str, event_key: str, *, fallback: str = "") -> None:
+    With `managed` the roles have no keys but those that somebody writes into the store, as an operator does.
+    """
+
+    def __init__(
+        self, folder: Path, signing_key: str, event_key: str, *, fallback: str = "", managed: bool = False
+    ) -> None:
         self.folder = folder
         self.encryption_key = secrets.token_hex(32)
         self.port = free_port()
         self.api = Api(f"http://127.0.0.1:{self.port}", event_key=event_key, bearer=signing_key)
         self._redis_port = free_port()
+        self.redis_url = f"redis://127.0.0.1:{self._redis_port}/0"
+        own_keys = {"INNKEEPER_SIGNING_KEY": signing_key, "INNKEEPER_EVENT_KEY": event_key}
         keys = {
-            "INNKEEPER_REDIS_URL": f"redis://127.0.0.1:{self._redis_port}/0",
-            "INNKEEPER_SIGNING_KEY": signing_key,
+            "INNKEEPER_REDIS_URL": self.redis_url,
             "INNKEEPER_ENCRYPTION_KEY": self.encryption_key,
-            "INNKEEPER_EVENT_KEY": event_key,
+            **({"INNKEEPER_MANAGED": "true"} if managed else own_keys),
             "INNKEEPER_HOST": "127.0.0.1",
             # The apps of the tests are on this machine, which production forbids unless told otherwise.
             "INNKEEPER_EGRESS_ALLOW": "127.0.0.0/8,::1/128,localhost",
