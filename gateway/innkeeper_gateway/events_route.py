@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 import orjson
 import structlog
 
-from innkeeper_engine.model.environments import Environment, EventKey
+from innkeeper_engine.model.environments import Environment, EventKey, shown_name
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import NewEvent
 from innkeeper_engine.triggers import patterns_for
@@ -26,6 +26,8 @@ _JSON: Final[Header] = (b"content-type", b"application/json")
 _ANY_ORIGIN: Final[Header] = (b"access-control-allow-origin", b"*")
 _RETRY_AFTER: Final[Header] = (b"retry-after", str(RETRY_AFTER_S).encode())
 
+_STRAYS: Final = 1_000
+
 _log = structlog.get_logger(__name__)
 
 
@@ -40,6 +42,7 @@ class EventsRoute:
         self._core = core
         self._proxies = networks(core.settings.trusted_proxies)
         self._dev = EventKey(name="any", digest="")
+        self._strays: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request whose path begins with `/e/`."""
@@ -84,8 +87,22 @@ class EventsRoute:
             _log.warning("events were not taken", why=trouble)
             await _refuse(send, 503, f"{trouble}; send the events again", (_RETRY_AFTER,))
         else:
+            if env != environment.name:
+                self._tell_stray(environment, env)
+            # No event has the id "", which senders know for that.
             ids = '","'.join([event_id for event_id, _, _ in events])
             await _reply(send, 200, f'{{"ids":["{ids}"],"status":200}}'.encode(), (_JSON,))
+
+    def _tell_stray(self, environment: Environment, env: str) -> None:
+        """Say once that events go where no app is: some SDKs take a branch from variables that a platform sets."""
+        branch = shown_name(env)
+        if branch not in environment.branches and env not in self._strays and len(self._strays) < _STRAYS:
+            self._strays.add(env)
+            _log.warning(
+                "events are sent to a branch that no app declares: they start nothing",
+                env=environment.name,
+                branch=branch,
+            )
 
     async def _open(self, key: str) -> tuple[Environment, EventKey] | None:
         core = self._core

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from innkeeper_apps.wire.request import encode_item_id
 from innkeeper_engine.model.effects import LeaseGuard, Wait
@@ -244,6 +245,15 @@ async def test_an_unknown_branch_keeps_events_and_starts_nothing(
     headers = {"x-inngest-env": "other"}
     assert (await prod.http.get(f"/v1/events/{event_id}/runs", headers=headers)).json()["data"] == []
     assert await other.status("GET", f"/v1/events/{event_id}") == 404
+
+
+async def test_events_for_a_branch_that_nobody_declares_are_told_of_once(prod: Tenant) -> None:
+    """Somebody will look for the runs that do not come."""
+    with capture_logs() as lines:
+        for branch in ("main", "main", BRANCH, "prod", ""):
+            await prod.send(**{"x-inngest-env": branch})
+    told = [line for line in lines if "no app declares" in line["event"]]
+    assert [(line["env"], line["branch"]) for line in told] == [("prod", "main")]
 
 
 async def test_a_run_of_a_branch_is_reached_without_naming_the_branch(managed: World, prod: Tenant) -> None:
