@@ -58,8 +58,8 @@ _FORMAT = click.option(
 def main() -> None:
     """Innkeeper runs Inngest-compatible durable functions.
 
-    On a laptop, `innkeeper dev` is all there is. In a cluster, `innkeeper gateway` and `innkeeper executor` run as
-    processes of their own beside a Redis or Valkey.
+    On a laptop, `innkeeper dev` is all there is. In a cluster, `innkeeper gateway`, `innkeeper executor` and `innkeeper
+    operator` run as processes of their own beside a Redis or Valkey.
     """
 
 

@@ -14,7 +14,10 @@ class Metrics:
         registry = CollectorRegistry()
         self.registry = registry
         self.reconciles = Counter(
-            "innkeeper_operator_reconciles", "Looks at an app or environment", ["kind", "result"], registry=registry
+            "innkeeper_operator_reconciles",
+            "Looks at an app or environment",
+            ["kind", "result"],
+            registry=registry,
         )
         self.seconds = Histogram(
             "innkeeper_operator_reconcile_seconds",
@@ -24,7 +27,10 @@ class Metrics:
             registry=registry,
         )
         self.asks = Counter(
-            "innkeeper_operator_asks", "Requests to apps for their functions", ["why", "result"], registry=registry
+            "innkeeper_operator_asks",
+            "Requests to apps for their functions",
+            ["why", "result"],
+            registry=registry,
         )
         self.queue_depth = Gauge(
             "innkeeper_operator_queue_depth", "Looks that are due or going on", registry=registry

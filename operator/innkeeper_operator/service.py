@@ -1,7 +1,6 @@
 """The operator as a whole: its parts, in the order in which they start and end."""
 
 import asyncio
-import contextlib
 import secrets
 import time
 from collections.abc import Awaitable
@@ -18,7 +17,7 @@ from innkeeper_operator.cluster import Cluster
 from innkeeper_operator.counters import Counters
 from innkeeper_operator.election import Election, LeaseLostError, Timing
 from innkeeper_operator.environs import Environs
-from innkeeper_operator.errors import ApiError, OperatorStoppedError
+from innkeeper_operator.errors import ApiError
 from innkeeper_operator.health import Checks, Health
 from innkeeper_operator.inbox import Checks as Egress
 from innkeeper_operator.inbox import Inbox
@@ -293,13 +292,3 @@ class Operator:
             waiting = "ok" if self.election.holder else "the lease was not read yet"
             return {"redis": store, "lease": waiting}
         return {"redis": store, "lease": "ok", "cluster": self.watching.problem or "ok"}
-
-
-async def stop(task: "asyncio.Task[None]") -> None:
-    """End an operator that runs in a task, in good order."""
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
-__all__ = ["Operator", "OperatorStoppedError", "stop"]
