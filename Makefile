@@ -16,7 +16,7 @@ ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv node demo lint check sdk test slow nightly bench lock clean
+.PHONY: help venv node demo lint check cluster sdk test slow nightly bench lock clean
 
 help: ## Show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -52,12 +52,15 @@ lint: $(STAMP) ## Style, types, and who may import whom
 	  { echo "make: operator/__init__.py must not exist: a package called operator hides the standard library's" >&2; exit 1; }
 
 check: lint ## Lint and the quick tests
-	$(BIN)/pytest -m "not sdk and not slow and not nightly" -n $(JOBS) $(ARGS)
+	$(BIN)/pytest -m "not sdk and not cluster and not slow and not nightly" -n $(JOBS) $(ARGS)
+
+cluster: $(STAMP)
+	$(BIN)/pytest -m "cluster and not slow and not nightly" -n $(JOBS) --dist loadscope $(ARGS)
 
 sdk: $(STAMP) node
-	$(BIN)/pytest -m "sdk and not slow and not nightly" -n $(JOBS) $(ARGS)
+	$(BIN)/pytest -m "sdk and not slow and not nightly" -n $(JOBS) --dist loadgroup $(ARGS)
 
-test: check sdk ## Everything that a change must pass: check, and the real SDKs in real servers
+test: check cluster sdk ## Everything that a change must pass: check, the operator on a Kubernetes API, real SDKs in real servers
 
 slow: $(STAMP) node ## Crashes, long properties, and a smoke of every benchmark
 	$(BIN)/pytest -m "slow and not nightly" $(ARGS)
@@ -69,11 +72,15 @@ nightly: $(STAMP) node ## The large numbers
 bench: $(STAMP) node ## All benchmarks, each figure the median of three
 	$(BIN)/python -m benchmarks
 
+# Every lock without the addresses of registries.
+COMPILE := $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
+IMAGE := --universal --python-version 3.11 -c requirements/dev.txt
+
 lock: $(STAMP) ## Resolve the requirements anew, with hashes
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --upgrade \
-	  --extra dev --group test pyproject.toml -o requirements/dev.txt
-	$(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --upgrade \
-	  --custom-compile-command 'make lock' requirements/sdk-py04.in -o requirements/sdk-py04.txt
+	$(COMPILE) --universal --python-version 3.11 --upgrade --extra dev --group test pyproject.toml -o requirements/dev.txt
+	$(COMPILE) $(IMAGE) --extra gateway --extra executor --extra operator pyproject.toml -o requirements/image.txt
+	$(COMPILE) $(IMAGE) requirements/image-build.in -o requirements/image-build.txt
+	$(COMPILE) --python-version 3.11 --upgrade requirements/sdk-py04.in -o requirements/sdk-py04.txt
 
 clean: ## Remove what the other verbs made
 	rm -rf $(VENV) .cache .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache dist

@@ -94,7 +94,7 @@ async def release_all(role: ReleaseRole) -> None:
     except OperatorStoppedError as error:
         raise RoleError(str(error)) from error
     try:
-        count = await release(cluster, role.watch_namespaces)
+        count = await release(cluster, role.watch_namespaces, lease=(role.lease_namespace, role.lease_name))
     except ApiError as error:
         raise RoleError(str(error)) from error
     finally:

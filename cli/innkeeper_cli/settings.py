@@ -319,10 +319,13 @@ Namespaces = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), After
 
 
 class ReleaseRole(Role):
-    """`innkeeper operator release`: which namespaces it is about."""
+    """`innkeeper operator release`: which namespaces and which Lease it is about."""
 
     watch_namespaces: Namespaces = ()
     """None: all."""
+    lease_namespace: Annotated[str, Field(min_length=1)] = "default"
+    lease_name: Annotated[str, Field(min_length=1)] = "innkeeper-operator"
+    """Who holds this Lease works."""
 
 
 class OperatorRole(ReleaseRole):
@@ -340,8 +343,6 @@ class OperatorRole(ReleaseRole):
     auto_register: AutoRegister = "Existing"
     base_url: str = ""
     """Where apps reach the gateway, for the variables that are made for them."""
-    lease_namespace: Annotated[str, Field(min_length=1)] = "default"
-    lease_name: Annotated[str, Field(min_length=1)] = "innkeeper-operator"
     default_account: str = ""
     environments: Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs)] = {}
     """Environment by namespace, where the Namespaces themselves cannot be read."""

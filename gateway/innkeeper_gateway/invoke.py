@@ -29,7 +29,7 @@ async def invoke(slug: str, request: Request, core: CoreOf, place: PlaceOf) -> R
         raw = {}
     if not isinstance(raw, dict):
         raise ApiError(400, 'Unable to read post data request: write an object, {"data": {...}}')
-    entry = (await core.registry(place.env)).functions.get(slug)
+    entry = (await core.registry(place.env)).invocable(slug)
     if entry is None:
         raise ApiError(
             404, f"no function {slug!r} is registered; its slug is the app id, a dash, the function id"

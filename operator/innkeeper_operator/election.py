@@ -209,6 +209,24 @@ class Election:
             else:
                 return
 
+    async def seize(self, hold_ms: int) -> None:
+        """Take the Lease whoever holds it, for `hold_ms`: who held it ends its work when it next renews.
+
+        Raises:
+            ApiError: the API server cannot be reached, or refused.
+        """
+        for attempt in range(_ATTEMPTS):
+            await self._look()
+            spec = lease_spec(self._seen, self._me, self._clock.now_ms(), self._timing)
+            try:
+                await self._put(spec | {"leaseDurationSeconds": hold_ms // 1000})
+            except ApiError as error:
+                # 409: its holder has just renewed it.
+                if error.status != 409 or attempt == _ATTEMPTS - 1:
+                    raise
+            else:
+                return
+
     async def _try(self) -> bool:
         """Look at the Lease, and write it if it may be; returns whether this process holds it now."""
         await self._look()

@@ -17,6 +17,7 @@ from innkeeper_engine.registering import FunctionTakenError
 from innkeeper_operator.actions import Apply, SetFinalizer
 from innkeeper_operator.asking import may_remove, next_ask, noted, told
 from innkeeper_operator.cluster import Cluster
+from innkeeper_operator.conditions import SYNCED, find
 from innkeeper_operator.doing import Doer, old_key_news
 from innkeeper_operator.endpoints import live as live_endpoint
 from innkeeper_operator.environs import Environs, Membership
@@ -35,6 +36,7 @@ from innkeeper_operator.plan import (
 )
 from innkeeper_operator.registry_io import RegistryIO, registry_mark
 from innkeeper_operator.settings import OperatorSettings
+from innkeeper_operator.status import APP_ID_MISMATCH
 from innkeeper_operator.views import Answered, AppPlan, AppView, Ask, Attempts, Live, Outcome, Refused
 from innkeeper_operator.world import NAMESPACES, Dirty, Key, World, app_id_of
 
@@ -229,7 +231,7 @@ class Reconciler:
         """Ask the app if it is due; returns when that is to be thought of again."""
         registered = await self._registered(app, member.env, None)
         memory = read_memory(app.status)
-        if registered is None:
+        if registered is None and not _answers_for_another(app):
             # Whatever it answered is in no registry.
             memory = msgspec.structs.replace(memory, registry="")
         due, state.attempts = next_ask(
@@ -374,8 +376,6 @@ class Reconciler:
         await self._doer.do(each for each in plan.actions if each not in held)
 
     async def _write(self, env: str, app_id: str, before: App | None, plan: AppPlan) -> None:
-        if plan.cancel_runs:
-            await self._registry.cancel_runs(env, app_id)
         if plan.write is not None:
             try:
                 await self._registry.register(env, plan.write)
@@ -383,10 +383,14 @@ class Reconciler:
                 # Another app was faster: the next look sees it, and says so.
                 self._on_dirty(Dirty(apps=frozenset(a.meta.key for a in self._apps_of(env, plan.write.id))))
                 raise
+        if plan.cancel_runs:
+            # What was written says that nothing new starts, or these would not be all of them.
+            await self._registry.cancel_runs(env, app_id)
         if plan.remove:
             await self._registry.remove(env, app_id)
         if before is not None and (plan.remove or plan.write is not None):
-            kept = {function.slug for function in plan.write.functions} if plan.write else set()
+            stays = plan.write is not None and not plan.remove
+            kept = {function.slug for function in plan.write.functions} if plan.write and stays else set()
             self._freed({function.slug for function in before.functions} - kept)
 
     def _apps_of(self, env: str, app_id: str) -> list[AppObject]:
@@ -403,6 +407,12 @@ class Reconciler:
             if not isinstance(function, Unreadable) and function.status.get("slug") in free
         }
         self._on_dirty(Dirty(apps=frozenset(waiting)))
+
+
+def _answers_for_another(app: AppObject) -> bool:
+    """Whether the app says that it is another one than its InngestApp says: asking again would bring nothing new."""
+    synced = find(app.status, SYNCED)
+    return synced is not None and synced.reason == APP_ID_MISMATCH
 
 
 def _rest(pending: _Pending, plan: AppPlan) -> _Pending | None:

@@ -8,26 +8,37 @@ from collections.abc import Sequence
 
 import structlog
 
+from innkeeper_engine.model.clock import SystemClock
 from innkeeper_operator.actions import SetFinalizer
 from innkeeper_operator.cluster import Cluster
+from innkeeper_operator.election import Election
 from innkeeper_operator.errors import ApiError
 from innkeeper_operator.objects import FINALIZER, read_meta
 from innkeeper_operator.world import APPS
 
 _log = structlog.get_logger(__name__)
 
-_ROUNDS = 5
+_ROUNDS = 10
+_HOLDER = "release"
+_HOLD_MS = 120_000
+"""For so long no operator works after its finalizers were taken off: time enough for all of it to be uninstalled."""
 _AT_ONCE = 8
 
 
-async def release(cluster: Cluster, namespaces: Sequence[str] = ()) -> int:
+async def release(
+    cluster: Cluster, namespaces: Sequence[str] = (), *, lease: tuple[str, str] | None = None
+) -> int:
     """Take the finalizer off in these namespaces (none: all); returns off how many apps.
 
-    An operator that still runs puts it back; so it is done again until nothing is left, a few times at most.
+    An operator that still runs would put it back. So its Lease (`lease`: namespace and name) is taken away first, and
+    it is looked until nothing is left, a few times at most.
 
     Raises:
         ApiError: the API server refused, or some finalizers are still there in the end.
     """
+    if lease is not None:
+        namespace, name = lease
+        await Election(cluster, SystemClock(), namespace=namespace, name=name, me=_HOLDER).seize(_HOLD_MS)
     released: set[str] = set()
     left: list[SetFinalizer] = []
     for round_number in range(_ROUNDS):

@@ -153,8 +153,8 @@ class Asker:
         if self._kind == "cloud":
             return (
                 "AppInDevMode",
-                f"the app at {_shown(ask)} is in dev mode, in which it takes requests from anybody: set INNGEST_DEV=0 in its "
-                "environment, and take is_production=False (Python) or isDev: true (TypeScript) out of its code",
+                f"the app at {_shown(ask)} is in dev mode, in which it takes requests from anybody: set INNGEST_DEV=0 in "
+                "its environment, and take is_production=False (Python) or isDev: true (TypeScript) out of its code",
             )
         return (
             "AppInCloudMode",

@@ -20,11 +20,19 @@ from tests.operator.house import House, RunningOperator, crds, read_configuratio
 
 __all__ = ["cluster", "emulator", "module_cluster", "module_emulator", "real_api"]
 
-CRDS = Path(__file__).parents[2] / "crds"
+WHOLE_OPERATOR = {"house", "running"}
+"""Fixtures of tests that take their time."""
+
+HERE = Path(__file__).parent
+CRDS = HERE.parents[1] / "crds"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a real API server where there is none."""
+    """Mark what runs a whole operator; skip what needs a real API server where there is none."""
+    for item in items:
+        # The hook sees the tests of other folders too, which may have fixtures of these names.
+        if item.path.parent == HERE and WHOLE_OPERATOR.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.cluster)
     skip_without_real_api(items)
 
 

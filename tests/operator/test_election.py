@@ -130,6 +130,18 @@ async def test_the_first_one_leads_and_the_second_one_waits_until_it_is_given_up
     assert not first.leading
 
 
+async def test_a_lease_can_be_seized_and_its_holder_ends_its_work() -> None:
+    server, clock = LeaseServer(), ManualClock()
+    first, uninstall = elector(server, clock, "a"), elector(server, clock, "release")
+    await first.acquire()
+    keeping = asyncio.create_task(first.keep())
+    await uninstall.seize(120_000)
+    assert server.holder == "release"
+    with pytest.raises(LeaseLostError, match="release holds it"):
+        await asyncio.wait_for(keeping, 30)
+    assert not first.leading
+
+
 async def test_a_lease_that_is_not_renewed_is_taken_over() -> None:
     server, clock = LeaseServer(), ManualClock()
     await elector(server, clock, "a").acquire()

@@ -23,7 +23,7 @@ from innkeeper_engine.triggers import event_name_problem, event_name_warning, is
 
 MAX_TRIGGERS: Final = 10
 MAX_CANCELS: Final = 5
-MAX_CANCEL_MS: Final = 365 * DAY_MS
+MAX_CANCEL_MS: Final = 366 * DAY_MS
 MAX_JITTER_MS: Final = 5 * MINUTE_MS
 
 _STEP: Final = "step"

@@ -135,6 +135,12 @@ topologySpreadConstraints:
 {{ include "innkeeper.commonSettings" . }}
 - name: INNKEEPER_MANAGED
   value: "true"
+- name: INNKEEPER_AUTO_REGISTER
+  value: {{ .root.Values.autoRegister }}
+{{- with .root.Values.gateway.trustedProxies }}
+- name: INNKEEPER_TRUSTED_PROXIES
+  value: {{ join "," . | quote }}
+{{- end }}
 - name: INNKEEPER_LEASE_S
   value: {{ .root.Values.leaseSeconds | quote }}
 {{- end }}
