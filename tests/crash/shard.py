@@ -23,9 +23,10 @@ KEPT_FAMILIES = (
     "inbox:",
     "lead:",
     "idem:",
+    "rc:",
 )
-"""Summaries, payloads, history, events and their numbers, registrations, messages to executors, leaderships."""
-KEPT = frozenset({"clock", "regver", "envs", "hist", "histcur", "wake", "rwake"})
+"""Summaries, payloads, history, events and their numbers, registrations, messages to executors, leaderships, counts."""
+KEPT = frozenset({"clock", "regver", "regid", "envs", "hist", "histcur", "wake", "rwake"})
 
 
 def left_over(names: Iterable[str]) -> list[str]:
