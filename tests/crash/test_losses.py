@@ -116,7 +116,9 @@ async def test_an_app_that_dies_in_a_request_is_asked_again_as_the_next_attempt(
     assert run.status == "Completed"
     requests = recorded()
     assert requests[0]["attempt"] == 0
-    assert [r["attempt"] for r in requests] == list(range(len(requests)))
+    # Attempts that met nobody, while the app was starting again, are in no record of its own.
+    attempts = [r["attempt"] for r in requests]
+    assert attempts == sorted(set(attempts))
     assert len(requests) >= 2
     assert run.output == {"attempt": requests[-1]["attempt"]}
     assert len({r["request_id"] for r in requests}) == len(requests)

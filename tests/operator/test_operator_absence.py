@@ -6,6 +6,7 @@ from innkeeper_engine.durations import MINUTE_MS
 from innkeeper_engine.model.clock import SystemClock
 from innkeeper_operator.cluster import Cluster
 from innkeeper_operator.deletion import DRAIN_LOOK_MS
+from innkeeper_operator.election import LeaseLostError
 from innkeeper_operator.release import release
 from tests.operator.house import House
 
@@ -72,3 +73,27 @@ def test_release_takes_the_finalizers_off_so_that_nothing_hangs(house: House) ->
     house.cluster.delete("InngestApp", namespace, "shop")
     house.until_gone("InngestApp", namespace, "shop")
     assert set(house.registry(namespace)) == {"shop"}, "runs and registrations stay"
+
+
+def test_release_takes_the_lease_from_an_operator_that_still_runs(house: House) -> None:
+    """As an uninstall does: it would put the finalizers back."""
+    namespace = house.namespace()
+    house.deploy(namespace, house.app(namespace, "charge"))
+    operator = house.operator(lease_name="taken")
+    house.declare(namespace, deletionPolicy="Drain", drainTimeout="168h")
+    house.until_ready(namespace)
+
+    async def release_all() -> int:
+        cluster = Cluster(house.configuration, SystemClock())
+        try:
+            return await release(cluster, [namespace], lease=(house.lease_namespace, "taken"))
+        finally:
+            await cluster.close()
+
+    assert asyncio.run(release_all()) == 1
+    ended = operator.ended()
+    assert isinstance(ended, LeaseLostError)
+    assert "release holds it" in str(ended)
+    found = house.cluster.get("InngestApp", namespace, "shop")
+    assert found is not None
+    assert not found["metadata"].get("finalizers")
