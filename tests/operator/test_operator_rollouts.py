@@ -193,6 +193,21 @@ def test_endpoints_without_pods_are_asked_once_each(house: House, running: Runni
     assert app.asked == 2
 
 
+def test_an_app_that_is_another_one_than_declared_is_not_asked_again_and_again(
+    house: House, running: RunningOperator
+) -> None:
+    namespace = house.namespace()
+    app = house.app(namespace, "charge")
+    house.deploy(namespace, app)
+    house.declare(namespace, appId="market")
+    house.until_app(namespace, "shop", "Ready", "False", "AppIdMismatch")
+    running.idle()
+    asked = app.asked
+    running.skip(5 * SPACING_MS)
+    running.idle()
+    assert app.asked == asked
+
+
 def test_an_app_that_fails_is_asked_again_later_and_later(house: House, running: RunningOperator) -> None:
     namespace = house.namespace()
     app = house.app(namespace, "charge")
