@@ -242,7 +242,8 @@ def operator(context: click.Context, host: str | None, port: int | None, log_for
 def release(log_format: str | None) -> None:
     """Take the finalizer off every InngestApp, before an uninstall.
 
-    Of INNKEEPER_WATCH_NAMESPACES, or of all namespaces. Runs and registrations stay in Redis.
+    Of INNKEEPER_WATCH_NAMESPACES, or of all namespaces. An operator that holds the Lease INNKEEPER_LEASE_NAME in
+    INNKEEPER_LEASE_NAMESPACE loses it, and for two minutes no other works. Runs and registrations stay in Redis.
     """
     role = _load(ReleaseRole, log_format=log_format)
 
