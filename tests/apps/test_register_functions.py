@@ -135,7 +135,7 @@ def steps(**step: Any) -> dict[str, Any]:
             "event.data.id == async.data.id",
         ),
         ({"cancel": [{"event": "a", "timeout": "soon"}]}, "cancel[0].timeout", "no duration"),
-        ({"cancel": [{"event": "a", "timeout": "366d"}]}, "cancel[0].timeout", "write 1ms to 365d"),
+        ({"cancel": [{"event": "a", "timeout": "367d"}]}, "cancel[0].timeout", "write 1ms to 366d"),
         # concurrency
         ({"concurrency": -1}, "concurrency", "-1 is too small"),
         ({"concurrency": "5"}, "concurrency", "is a text; write a number"),
