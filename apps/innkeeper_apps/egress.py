@@ -7,10 +7,12 @@ changes between check and connection (DNS rebinding) gains nothing.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import ipaddress
 import re
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Self
@@ -174,12 +176,46 @@ async def system_lookup(host: str, port: int) -> Sequence[str]:
     Raises:
         OSError: there are none.
     """
-    infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(info[4][0]) for info in infos))
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[list[str]] = loop.create_future()
+
+    def settle(addresses: list[str], error: OSError | None) -> None:
+        if found.done():  # given up meanwhile
+            return
+        if error is None:
+            found.set_result(addresses)
+        else:
+            found.set_exception(error)
+
+    def look() -> None:
+        addresses: list[str] = []
+        failed: OSError | None = None
+        try:
+            infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
+        except OSError as error:
+            failed = error
+        except UnicodeError as error:  # a label that is empty or too long
+            failed = OSError(f"no name that can be looked up: {error}")
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, addresses, failed)
+
+    # A thread of its own: an event loop's pool has few, and two names whose servers do not answer would keep everybody
+    # else's waiting. A daemon: nobody's end waits for it.
+    threading.Thread(target=look, name=f"lookup {host[:40]}", daemon=True).start()
+    return await found
+
+
+LOOKUPS = 256
+"""Names that one resolver looks up at the same time; more fail at once."""
 
 
 class Resolver:
-    """Resolves names and checks the answer; remembers what passed for a few seconds."""
+    """Resolves names and checks the answer; remembers what passed for a few seconds.
+
+    At most `LOOKUPS` are under way at a time. Each class of requests has a resolver of its own, so that the URLs of users
+    use up nothing that apps need.
+    """
 
     def __init__(
         self,
@@ -191,6 +227,7 @@ class Resolver:
         self._lookup = lookup
         self._monotonic_s = monotonic_s
         self._cache: dict[tuple[str, int], tuple[float, tuple[str, ...]]] = {}
+        self._looking = 0
 
     async def resolve_checked(self, host: str, port: int) -> tuple[str, ...]:
         """The addresses of `host` that may be dialled, at least one. Dial these, not the name.
@@ -222,6 +259,12 @@ class Resolver:
             return [str(ipaddress.ip_address(host))]
         except ValueError:
             pass
+        if self._looking >= LOOKUPS:
+            raise EgressError(
+                "DnsFailed",
+                f"{host} was not looked up: {LOOKUPS} lookups are under way, most of them without an answer",
+            )
+        self._looking += 1
         try:
             async with asyncio.timeout(_LOOKUP_TIMEOUT_S):
                 found = await self._lookup(host, port)
@@ -232,6 +275,8 @@ class Resolver:
         except (OSError, UnicodeError) as e:
             why = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
             raise EgressError("DnsFailed", f"the host {host} was not found: {why}") from None
+        finally:
+            self._looking -= 1
         if not found:
             raise EgressError("DnsFailed", f"the host {host} was not found: it has no address")
         return found

@@ -121,10 +121,10 @@ class Syncer:
                     f"the reply of {_where(url)} to the in-band sync is not signed with the app's signing key",
                 )
             return Synced(in_band=True, body=reply.body)
-        return self._out_of_band(url, reply, names)
+        return self._out_of_band(url, reply)
 
-    def _out_of_band(self, url: str, reply: Reply, names: dict[str, str]) -> Synced:
-        if not {"x-inngest-sdk", "x-inngest-sdk-handled"} & names.keys():
+    def _out_of_band(self, url: str, reply: Reply) -> Synced:
+        if not _is_an_sdks(reply):
             raise _not_an_sdk(url, reply)
         answer = _object(reply.body)
         message = _message(answer, reply.body)
@@ -147,7 +147,7 @@ class Syncer:
         reply = await self._send("GET", url, {}, b"", keys, timeout_s, at)
         answer = _object(reply.body)
         if reply.status != 200:
-            raise _refused(url, reply.status, _message(answer, reply.body))
+            raise _refused(url, reply.status, _message(answer, reply.body), quote=_is_an_sdks(reply))
         count = answer.get("function_count", answer.get("functionsFound"))
         if not isinstance(count, int):
             raise _not_an_sdk(url, reply)
@@ -266,12 +266,20 @@ def _not_an_sdk(url: str, reply: Reply) -> SyncError:
             "url_not_found",
             f"{_where(url)} answered 200, but is no Inngest serve endpoint: is the path right (usually /api/inngest)?",
         )
-    return _refused(url, reply.status, _message(_object(reply.body), reply.body))
+    return _refused(url, reply.status, _message(_object(reply.body), reply.body), quote=False)
 
 
-def _refused(url: str, status: int, message: str) -> SyncError:
-    """Why an app that was reached did not register, by status and by the words that SDKs use."""
-    where, quoted = _where(url), f": {message}" if message else ""
+def _is_an_sdks(reply: Reply) -> bool:
+    """Whether a reply comes from an SDK: it names itself."""
+    return bool({"x-inngest-sdk", "x-inngest-sdk-handled"} & dict(reply.headers).keys())
+
+
+def _refused(url: str, status: int, message: str, *, quote: bool = True) -> SyncError:
+    """Why an app that was reached did not register, by status and by the words that SDKs use.
+
+    Only what an SDK says is quoted: whoever may name a URL must not read through this what answers there.
+    """
+    where, quoted = _where(url), f": {message}" if message and quote else ""
     if status in (404, 405):
         return SyncError(
             "url_not_found",

@@ -31,16 +31,17 @@ class Doer:
         """Do what a plan asks of the cluster: in its order, actions of one kind side by side.
 
         Raises:
-            ApiError: something was refused; what was to come after it was not tried.
+            ApiError: something was refused; the rest was done all the same.
         """
+        failed: BaseException | None = None
         for _, group in itertools.groupby(actions, type):
             limit = asyncio.Semaphore(_AT_ONCE)
             results = await asyncio.gather(
                 *(self._one(action, limit) for action in group), return_exceptions=True
             )
-            for result in results:
-                if isinstance(result, BaseException):
-                    raise result
+            failed = failed or next((each for each in results if isinstance(each, BaseException)), None)
+        if failed is not None:
+            raise failed
 
     async def _one(self, action: Action, limit: asyncio.Semaphore) -> None:
         async with limit:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import msgspec
 import structlog
 
-from innkeeper_engine.model.environments import Environment, branch_name
+from innkeeper_engine.model.environments import Environment, branch_name, parent_name
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_operator.actions import Apply, Create, Tell
 from innkeeper_operator.cluster import Cluster
@@ -26,9 +26,9 @@ from innkeeper_operator.environments import (
 )
 from innkeeper_operator.errors import ApiError
 from innkeeper_operator.keys import AppKeys, Seals
-from innkeeper_operator.objects import AppObject, ServiceObject
+from innkeeper_operator.objects import AppObject, ServiceObject, Unreadable
 from innkeeper_operator.settings import OperatorSettings
-from innkeeper_operator.world import SECRETS, Dirty, Key, World
+from innkeeper_operator.world import SECRETS, Dirty, Key, World, app_id_of
 
 _log = structlog.get_logger(__name__)
 
@@ -123,6 +123,36 @@ class Environs:
         plan = self._plans.get(env.partition("~")[0])
         return plan.environment.namespaces if plan is not None else ()
 
+    def looks_after(self, env: str) -> bool:
+        """Whether an environment is this operator's: all of its namespaces are among those that it looks after.
+
+        What an operator cannot see is not gone: it was given fewer namespaces, or another operator has these.
+        """
+        ours = self._settings.namespaces
+        if not ours:
+            return True
+        parent = parent_name(env)
+        record = (self._stored or {}).get(parent)
+        if record is not None and record.namespaces:
+            return set(record.namespaces) <= set(ours)
+        return any(environment_of(each, None, self._settings) == parent for each in ours)
+
+    def unclear(self) -> set[str]:
+        """Environments with an InngestApp of which it is not known (yet, or by this version) which app it is."""
+        return {
+            environment_of(app.meta.namespace, self._world.namespace(app.meta.namespace), self._settings)
+            for app in self._world.apps()
+            if not app_id_of(app)
+        }
+
+    def _unreadable(self) -> set[str]:
+        """Environments with an InngestApp that this version cannot read: their records stay as they are."""
+        return {
+            environment_of(app.meta.namespace, self._world.namespace(app.meta.namespace), self._settings)
+            for app in self._world.apps()
+            if isinstance(app, Unreadable)
+        }
+
     # ---- inside
 
     async def _refresh(self) -> None:
@@ -214,8 +244,12 @@ class Environs:
             for plan in plans.values()
             for environment in (plan.environment, *plan.branches)
         }
+        left_alone = self._unreadable()
         for name, environment in wanted.items():
-            if self._stored.get(name) != environment:
+            stored = self._stored.get(name)
+            if stored is not None and (parent_name(name) in left_alone or not self.looks_after(name)):
+                continue
+            if stored != environment:
                 try:
                     await self._store.write(environment)
                 except ValueError as error:
@@ -223,7 +257,8 @@ class Environs:
                     continue
                 self._stored[name] = environment
         for name in self._stored.keys() - wanted.keys():
-            if name.partition("~")[0] in self._broken:
+            parent = parent_name(name)
+            if parent in self._broken or parent in left_alone or not self.looks_after(name):
                 continue
             await self._store.remove(name)
             del self._stored[name]

@@ -13,7 +13,7 @@ import msgspec
 from innkeeper_engine.durations import MINUTE_MS, SECOND_MS
 from innkeeper_engine.model.functions import App
 from innkeeper_operator import news
-from innkeeper_operator.actions import Action, Delete, SetStatus
+from innkeeper_operator.actions import Action, Delete, SetFinalizer, SetStatus
 from innkeeper_operator.cases import Declared, cases
 from innkeeper_operator.conditions import REACHABLE, READY, SYNCED, Said, find, since_ms
 from innkeeper_operator.deletion import finalizer, plan_deletion, plan_gone, plan_terminating
@@ -32,7 +32,7 @@ from innkeeper_operator.functions import (
     unreadable_status,
 )
 from innkeeper_operator.identity import holder, identity, in_charge, known_id
-from innkeeper_operator.objects import APP_KIND, FUNCTION_KIND, FunctionObject, Meta, Unreadable
+from innkeeper_operator.objects import APP_KIND, FINALIZER, FUNCTION_KIND, FunctionObject, Meta, Unreadable
 from innkeeper_operator.ownership import (
     bare,
     claims,
@@ -90,7 +90,8 @@ def plan_app(view: AppView, outcome: Outcome | None = None) -> AppPlan:
         view: everything as it is. Its memory is what `asking.noted` made of the outcome; it is written to the status.
         outcome: what came of asking the app; None where something else has changed.
     """
-    if not in_charge(view.app, view.rivals):
+    survived = view.terminating and any(not each.meta.deleting for each in view.rivals)
+    if survived or not in_charge(view.app, view.rivals):
         return _plan_duplicate(view, outcome)
     if view.terminating:
         return plan_terminating(_own_registration(view))
@@ -108,7 +109,13 @@ def plan_waiting(
 
 
 def plan_unreadable(app: Unreadable) -> tuple[Action, ...]:
-    """What to do with an InngestApp that this version cannot read: say so, and leave everything as it is."""
+    """What to do with an InngestApp that this version cannot read: say so, and leave everything as it is.
+
+    One that is being deleted may go: what is registered of it is looked at as that of any app that has gone.
+    """
+    if app.meta.deleting and FINALIZER in app.meta.finalizers:
+        meta = app.meta
+        return (SetFinalizer(namespace=meta.namespace, name=meta.name, uid=meta.uid, present=False),)
     return (_set_status(APP_KIND, app.meta, unreadable_status(app)),)
 
 

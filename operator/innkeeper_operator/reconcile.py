@@ -11,10 +11,12 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from innkeeper_engine.durations import MINUTE_MS
 from innkeeper_engine.model.clock import Clock
+from innkeeper_engine.model.environments import parent_name
 from innkeeper_engine.model.functions import App
 from innkeeper_engine.registering import FunctionTakenError
-from innkeeper_operator.actions import Apply, SetFinalizer
+from innkeeper_operator.actions import Action, Apply, SetFinalizer, SetStatus
 from innkeeper_operator.asking import may_remove, next_ask, noted, told
 from innkeeper_operator.cluster import Cluster
 from innkeeper_operator.conditions import SYNCED, find
@@ -25,7 +27,7 @@ from innkeeper_operator.errors import ApiError
 from innkeeper_operator.keys import AppKeys
 from innkeeper_operator.memory import read_memory
 from innkeeper_operator.metrics import Metrics
-from innkeeper_operator.objects import AppObject, Unreadable
+from innkeeper_operator.objects import APP_KIND, AppObject, Unreadable
 from innkeeper_operator.plan import (
     in_charge,
     plan_app,
@@ -152,10 +154,9 @@ class Reconciler:
         view = await self._view(app, member, pending)
         outcome = pending.outcome if pending is not None else None
         plan = plan_app(view, outcome)
-        await self._carry_out(view, plan)
-        await self._doer.do(old_key_news(app, member.keys, outcome))
+        refused = await self._carry_out(view, plan, old_key_news(app, member.keys, outcome))
         self._places[key] = _Place(app.meta.uid, member.env, _told_id(app, outcome))
-        if pending is not None:
+        if pending is not None and (refused is None or self._is_noted(key, plan)):
             for done in pending.done:
                 await done()
             if state.pending is pending:
@@ -164,6 +165,8 @@ class Reconciler:
             if isinstance(known, AppObject) and known.meta.uid == app.meta.uid:
                 # When it is asked next depends on what it has answered, which is in its status by now.
                 later_ms = await self._consider(known, member, state)
+        if refused is not None:
+            raise refused
         return min((at for at in (plan.wake_ms, later_ms) if at is not None), default=None)
 
     async def gone(self, env: str, app_id: str) -> int | None:
@@ -173,8 +176,10 @@ class Reconciler:
             StoreError, StoreUnavailableError, RunsLeftError: try again.
         """
         registered = (await self._registry.apps(env)).get(app_id)
-        if registered is None or self._declared(env, app_id):
+        if registered is None or self._declared(env, app_id) or not self._environs.looks_after(env):
             return None
+        if parent_name(env) in self._environs.unclear():
+            return self._clock.now_ms() + MINUTE_MS
         slugs = [function.slug for function in registered.functions]
         plan = plan_gone(registered, await self._registry.live_runs(env, slugs), self._clock.now_ms())
         await self._write(env, app_id, registered, plan)
@@ -185,6 +190,8 @@ class Reconciler:
         await self._environs.settle()
         found = []
         for env in await self._registry.environments():
+            if not self._environs.looks_after(env):
+                continue
             apps = await self._registry.apps(env)
             found += [(env, app_id) for app_id in apps if not self._declared(env, app_id)]
         return found
@@ -217,6 +224,7 @@ class Reconciler:
             return
         if app is None or app.meta.uid != before.uid:
             del self._places[key]
+            self._terminating.discard(before.uid)
             state = self._states.pop(before.uid, None)
             if state is not None and state.asking is not None:
                 state.asking.cancel()
@@ -354,7 +362,7 @@ class Reconciler:
         if seen is not None or not app.meta.deleting:
             return seen is not None and seen.meta.deleting
         # Namespaces are not watched where only some are looked after, so it is asked for when it matters.
-        if namespace not in self._terminating:
+        if app.meta.uid not in self._terminating:
             try:
                 raw = await self._cluster.get(NAMESPACES, "", namespace)
             except ApiError as error:
@@ -362,18 +370,35 @@ class Reconciler:
                     raise
                 return False
             if raw is not None and raw["metadata"].get("deletionTimestamp"):
-                self._terminating.add(namespace)
-        return namespace in self._terminating
+                self._terminating.add(app.meta.uid)
+        return app.meta.uid in self._terminating
+
+    def _is_noted(self, key: Key, plan: AppPlan) -> bool:
+        """Whether the app's status remembers what a plan made of its answer, whatever else was refused."""
+        known = self._world.app(key)
+        return isinstance(known, AppObject) and all(
+            known.status.get("sync") == action.status.get("sync")
+            for action in plan.actions
+            if isinstance(action, SetStatus) and action.kind == APP_KIND
+        )
 
     # ---- doing
 
-    async def _carry_out(self, view: AppView, plan: AppPlan) -> None:
+    async def _carry_out(self, view: AppView, plan: AppPlan, news: Iterable[Action]) -> ApiError | None:
+        """Do it; returns what the API server refused once the registration was written.
+
+        By then the outcome that the plan was made of counts, and whatever was refused is planned again.
+        """
         app_id = view.registered.id if view.registered is not None else ""
         # Before anything is registered, so that the object cannot go without the registration.
         held = [each for each in plan.actions if isinstance(each, SetFinalizer) and each.present]
         await self._doer.do(held)
         await self._write(view.env, app_id, view.registered, plan)
-        await self._doer.do(each for each in plan.actions if each not in held)
+        try:
+            await self._doer.do([*(each for each in plan.actions if each not in held), *news])
+        except ApiError as error:
+            return error
+        return None
 
     async def _write(self, env: str, app_id: str, before: App | None, plan: AppPlan) -> None:
         if plan.write is not None:

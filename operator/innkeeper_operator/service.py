@@ -1,6 +1,7 @@
 """The operator as a whole: its parts, in the order in which they start and end."""
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Awaitable
@@ -35,6 +36,7 @@ from innkeeper_operator.world import Dirty, World
 _log = structlog.get_logger(__name__)
 
 _RETRY_S = 1.0
+_REGISTRY_LOOK_S = 30.0
 
 Work: TypeAlias = tuple[Literal["app", "environments", "stray"], str, str]
 """What to look at: ("app", namespace, name), ("environments", "", ""), ("stray", environment, app id)."""
@@ -265,7 +267,19 @@ class Operator:
             except Exception:
                 # What is wrong with one environment or registration keeps nobody else waiting.
                 _log.exception("the registry was not compared with the apps")
-            await self._reconnected.wait()
+            await self._until_reconnected()
+
+    async def _until_reconnected(self) -> None:
+        """Wait, and look now and then whether the server was emptied without any connection breaking."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_REGISTRY_LOOK_S):
+                    await self._reconnected.wait()
+                    return
+            try:
+                await self.registry.id()
+            except (StoreError, StoreUnavailableError) as error:
+                _log.warning("the registry cannot be read now", error=str(error))
 
     def _new_registry(self) -> None:
         """It has nothing of what was written before."""

@@ -1,13 +1,17 @@
 """Where requests may go."""
 
+import asyncio
 import ipaddress
+import socket
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from innkeeper_apps.egress import EgressError, EgressPolicy, Resolver, check_address
+from innkeeper_apps.egress import LOOKUPS, EgressError, EgressPolicy, Resolver, check_address
 
 USERS = EgressPolicy.users()
 APPS = EgressPolicy.apps()
@@ -87,7 +91,9 @@ def test_an_embedded_address_is_never_allowed_more(ip: ipaddress.IPv4Address) ->
         if check_address(ip, policy) is None:
             continue
         number = int(ip)
-        for form in (0xFFFF << 32 | number, 0x64FF9B << 96 | number, 0x2002 << 112 | number << 80, number):
+        forms = [0xFFFF << 32 | number, 0x64FF9B << 96 | number, 0x2002 << 112 | number << 80]
+        # ::1 is the loopback itself, no form of 0.0.0.1.
+        for form in [*forms, number] if number != 1 else forms:
             assert check_address(ipaddress.IPv6Address(form), policy) is not None
 
 
@@ -181,3 +187,47 @@ async def test_a_name_without_address() -> None:
         await Resolver(DEV, FakeDns([])).resolve_checked("void.example", 80)
     with pytest.raises(EgressError, match="was not found"):
         await Resolver(DEV).resolve_checked("a" * 70 + ".example", 80)
+
+
+async def test_names_that_nobody_answers_for_keep_no_other_name_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An event loop looks names up in a few threads: a few of such names would take them all."""
+    answer = threading.Event()
+    ask = socket.getaddrinfo
+
+    def look_up(host: str, *args: Any, **kwargs: Any) -> Any:
+        if host.startswith("silent"):
+            answer.wait(30)
+            raise OSError("nobody answered")
+        return ask("127.0.0.1", *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    resolver = Resolver(EgressPolicy.dev())
+    hanging = [asyncio.create_task(resolver.resolve_checked(f"silent-{n}.test", 80)) for n in range(50)]
+    await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(5):
+            assert await resolver.resolve_checked("app.test", 80) == ("127.0.0.1",)
+    finally:
+        answer.set()
+        done = await asyncio.gather(*hanging, return_exceptions=True)
+    assert all(isinstance(each, EgressError) and each.code == "DnsFailed" for each in done)
+
+
+async def test_too_many_lookups_at_a_time_fail_at_once() -> None:
+    answer = asyncio.Event()
+
+    async def silent(host: str, port: int) -> Sequence[str]:
+        await answer.wait()
+        return ["192.0.2.1"]
+
+    resolver = Resolver(EgressPolicy.users(), lookup=silent)
+    waiting = [asyncio.create_task(resolver.resolve_checked(f"n{n}.test", 80)) for n in range(LOOKUPS)]
+    await asyncio.sleep(0)
+    with pytest.raises(EgressError, match="lookups are under way"):
+        await resolver.resolve_checked("one-more.test", 80)
+    answer.set()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    with pytest.raises(EgressError, match="not allowed"):
+        await resolver.resolve_checked("one-more.test", 80)

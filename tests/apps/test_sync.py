@@ -172,7 +172,7 @@ def says(message: str, status: int = 400) -> bytes:
         (says("something new", 418), "invalid_response", "answered 418 to a sync: something new"),
         (says("something new", 200), "invalid_response", "something new"),
         (http(200, b"not json", **SDK), "invalid_response", "not json"),
-        (http(403, b"no entry"), "forbidden", "answered 403: no entry"),
+        (http(403, b"no entry"), "forbidden", "answered 403"),
         (http(404, b"Cannot PUT /api"), "url_not_found", "usually /api/inngest"),
         (http(405), "url_not_found", "405"),
         (http(502, b"<h1>Bad Gateway</h1>"), "internal_server_error", "502"),

@@ -190,6 +190,14 @@ def test_in_a_terminating_namespace_everything_is_cancelled_and_released_without
         assert (again.write, again.remove, again.actions) == (None, False, ())
 
 
+def test_in_a_terminating_namespace_an_app_that_lives_on_elsewhere_is_left_to_its_other_object() -> None:
+    house = synced()
+    house.rival(older=False, appId="shop")
+    house.terminating = True
+    plan = house.plan()
+    assert (plan.write, plan.cancel_runs, plan.remove) == (None, False, False)
+
+
 # ---- others
 
 

@@ -1,6 +1,10 @@
 """Operators that are not there for a while, and clocks that are set ahead: one operator per test."""
 
 import asyncio
+import copy
+from typing import Any
+
+import pytest
 
 from innkeeper_engine.durations import MINUTE_MS
 from innkeeper_engine.model.clock import SystemClock
@@ -8,6 +12,8 @@ from innkeeper_operator.cluster import Cluster
 from innkeeper_operator.deletion import DRAIN_LOOK_MS
 from innkeeper_operator.election import LeaseLostError
 from innkeeper_operator.release import release
+from tests.crds.rules import load_crds
+from tests.kube.emulator import KubeEmulator
 from tests.operator.house import House
 
 
@@ -97,3 +103,86 @@ def test_release_takes_the_lease_from_an_operator_that_still_runs(house: House) 
     found = house.cluster.get("InngestApp", namespace, "shop")
     assert found is not None
     assert not found["metadata"].get("finalizers")
+
+
+def newer_definition() -> dict[str, Any]:
+    """The definition of InngestApps in a version to come: it knows one more policy."""
+    definition = copy.deepcopy(load_crds()["InngestApp"])
+    schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    schema["properties"]["spec"]["properties"]["deletionPolicy"]["enum"].append("Archive")
+    return definition
+
+
+def test_an_app_that_cannot_be_read_keeps_what_is_registered_and_may_go(
+    house: House, module_emulator: KubeEmulator
+) -> None:
+    """As after going back to an older operator: the spec has a value that this one does not know."""
+    if house.cluster.real:
+        pytest.skip("writes what an API server would refuse")
+    namespace = house.namespace()
+    house.deploy(namespace, house.app(namespace, "charge"))
+    operator = house.operator()
+    house.declare(namespace)
+    house.until_ready(namespace)
+    operator.idle()
+    operator.stop()
+    found = module_emulator.get("inngestapps", namespace, "shop")
+    assert found is not None
+    module_emulator.install_crds([newer_definition()])
+    module_emulator.put(found | {"spec": found["spec"] | {"deletionPolicy": "Archive"}})
+
+    again = house.operator()
+    again.settled()
+    again.idle()
+    again.skip(2 * DRAIN_LOOK_MS)
+    again.idle()
+    assert not house.registry(namespace)["shop"].draining
+    house.cluster.delete("InngestApp", namespace, "shop")
+    house.until_gone("InngestApp", namespace, "shop")
+    again.stop()
+
+
+def test_an_operator_of_fewer_namespaces_leaves_alone_what_it_cannot_see(house: House) -> None:
+    seen, unseen = house.namespace(), house.namespace()
+    operator = house.operator()
+    for namespace in (seen, unseen):
+        house.deploy(namespace, house.app(namespace, "charge"))
+        house.declare(namespace)
+        house.until_ready(namespace)
+    operator.idle()
+    operator.stop()
+    narrowed = house.operator(namespaces=(seen,))
+    narrowed.settled()
+    narrowed.idle()
+    narrowed.skip(2 * DRAIN_LOOK_MS)
+    narrowed.idle()
+    assert not house.registry(unseen)["shop"].draining
+    assert not house.registry(seen)["shop"].draining
+    narrowed.stop()
+
+
+def test_an_object_that_may_not_be_made_keeps_no_app_from_being_ready(
+    house: House, module_emulator: KubeEmulator
+) -> None:
+    """A quota, say, refuses Functions: the app is registered and says so, and they come when they may."""
+    if house.cluster.real:
+        pytest.skip("does to the API server what one does not do to a real one")
+    namespace = house.namespace()
+    app = house.app(namespace, "charge")
+    house.deploy(namespace, app)
+    operator = house.operator()
+    operator.settled()
+    module_emulator.refuse(
+        403,
+        10_000,
+        matches=lambda asked: (
+            asked.verb == "patch" and asked.resource == "functions" and not asked.subresource
+        ),
+    )
+    house.declare(namespace)
+    house.until_ready(namespace)
+    assert house.cluster.get("Function", namespace, "shop-charge") is None
+    module_emulator.relent()
+    house.until_function(namespace, "shop-charge", "Ready", "True")
+    assert app.asked == 1
+    operator.stop()
