@@ -7,7 +7,18 @@ import msgspec
 
 from innkeeper_engine.cel import Expression, ExpressionError, compile_expression
 from innkeeper_engine.cron import CronError, CronLine
-from innkeeper_engine.model.functions import App, CatchUp, FunctionConfig, Trigger
+from innkeeper_engine.limits import Queueing, compile_queueing
+from innkeeper_engine.model.cancellations import Cancellation
+from innkeeper_engine.model.environments import parent_name
+from innkeeper_engine.model.functions import (
+    App,
+    CatchUp,
+    Debounce,
+    FunctionConfig,
+    RateLimit,
+    Singleton,
+    Trigger,
+)
 from innkeeper_engine.triggers import matches, patterns_for
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "innkeeper.dev")
@@ -56,6 +67,26 @@ class CompiledCron(msgspec.Struct, frozen=True):
     catch_up: CatchUp = "Latest"
 
 
+class CompiledKey(msgspec.Struct, frozen=True):
+    """The key of an option that gathers runs or refuses them; without one, all runs of the function are under one."""
+
+    key: Expression | None
+
+
+class CompiledBatch(msgspec.Struct, frozen=True):
+    """What a batch goes by, compiled."""
+
+    key: Expression | None
+    condition: Expression | None
+
+
+class CompiledCancellation(msgspec.Struct, frozen=True):
+    """A cancellation of many runs, with its condition compiled."""
+
+    config: Cancellation
+    condition: Expression | None
+
+
 class FunctionEntry(msgspec.Struct, frozen=True):
     """A registered function, ready to be decided on."""
 
@@ -66,6 +97,15 @@ class FunctionEntry(msgspec.Struct, frozen=True):
     triggers: tuple[CompiledTrigger, ...]
     cancels: tuple[CompiledCancel, ...]
     crons: tuple[CompiledCron, ...]
+    queueing: Queueing
+    """How its runs queue: concurrency, throttle, priority."""
+    debounce: CompiledKey | None = None
+    batch: CompiledBatch | None = None
+    rate_limit: CompiledKey | None = None
+    singleton: CompiledKey | None = None
+    idempotency: Expression | None = None
+    cancellations: tuple[CompiledCancellation, ...] = ()
+    """Of many of its runs, those that are still to be made included."""
 
     @property
     def key(self) -> str:
@@ -76,9 +116,20 @@ class FunctionEntry(msgspec.Struct, frozen=True):
 class Registry:
     """One environment's apps and functions, as of one version. Immutable."""
 
-    def __init__(self, env: str, version: int, apps: Iterable[App]) -> None:
+    def __init__(
+        self,
+        env: str,
+        version: int,
+        apps: Iterable[App],
+        *,
+        account: str = "",
+        cancellations: Iterable[Cancellation] = (),
+    ) -> None:
+        """`account`: whose counters limits of scope account are; empty: the environment's own, with its branches."""
         self.env = env
         self.version = version
+        self.account = account or parent_name(env)
+        self.cancellations = {each.id: each for each in cancellations}
         self.apps = {app.id: app for app in apps}
         self.functions: dict[str, FunctionEntry] = {}
         self.crons: dict[str, tuple[FunctionEntry, CompiledCron]] = {}
@@ -86,7 +137,8 @@ class Registry:
         self._by_name: dict[str, list[tuple[FunctionEntry, CompiledTrigger]]] = {}
         for app in self.apps.values():
             for config in app.functions:
-                self._add(compile_function(env, app, config))
+                found = [each for each in self.cancellations.values() if each.slug == config.slug]
+                self._add(compile_function(env, app, config, account=self.account, cancellations=found))
         self.cancelling_names = frozenset(c.event for f in self.functions.values() for c in f.cancels)
         """Event names in some function's `cancelOn`."""
 
@@ -122,12 +174,20 @@ class Registry:
             self.crons[cron.id] = (entry, cron)
 
 
-def compile_function(env: str, app: App, config: FunctionConfig) -> FunctionEntry:
+def compile_function(
+    env: str,
+    app: App,
+    config: FunctionConfig,
+    *,
+    account: str = "",
+    cancellations: Iterable[Cancellation] = (),
+) -> FunctionEntry:
     """Compile what a registration was checked for already.
 
     A registration written by another version may hold what this one cannot compile: such a trigger never fires,
-    such a rule never cancels; the function itself goes on.
+    such a rule never cancels, such a key is none, such an option does not apply; the function itself goes on.
     """
+    batch = config.batch
     return FunctionEntry(
         config=config,
         app=app,
@@ -159,7 +219,23 @@ def compile_function(env: str, app: App, config: FunctionConfig) -> FunctionEntr
             for line in (_cron_line(trigger.cron),)
             if line is not None
         ),
+        queueing=compile_queueing(config, env, account or parent_name(env)),
+        debounce=_key(config.debounce),
+        batch=CompiledBatch(_compiled(batch.key)[1], _compiled(batch.expression)[1]) if batch else None,
+        rate_limit=_key(config.rate_limit),
+        singleton=_key(config.singleton),
+        idempotency=_compiled(config.idempotency)[1],
+        cancellations=tuple(
+            CompiledCancellation(each, condition)
+            for each in cancellations
+            for usable, condition in (_compiled(each.expression),)
+            if usable
+        ),
     )
+
+
+def _key(option: Debounce | RateLimit | Singleton | None) -> CompiledKey | None:
+    return None if option is None else CompiledKey(_compiled(option.key)[1])
 
 
 def _compiled(text: str | None) -> tuple[bool, Expression | None]:

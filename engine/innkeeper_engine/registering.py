@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from innkeeper_engine.compiled import Registry, app_uuid, compile_function, function_uuid
+from innkeeper_engine.compiled import FunctionEntry, Registry, app_uuid, compile_function, function_uuid
 from innkeeper_engine.decide.crons import first_slot
 from innkeeper_engine.decide.notes import cancel_note
 from innkeeper_engine.model.clock import Ids
@@ -166,7 +166,9 @@ async def _write(
         env,
         app=after.id if after else before.id if before else "",
         blob=msgspec.json.encode(after) if after else b"",
-        functions=[(f"{env}/{f.slug}", held(after, f), caps(f)) for f in functions] if after else [],
+        functions=[(f"{env}/{f.slug}", held(after, f), caps(registry.functions[f.slug])) for f in functions]
+        if after
+        else [],
         gone=[entry.key for entry in known if entry.config.slug not in kept],
         crons=crons,
         crons_gone=[cron.id for entry in known for cron in entry.crons if cron.id not in armed],
@@ -190,10 +192,7 @@ def held(app: App, config: FunctionConfig) -> Held:
     return "t" if config.running == "Hold" else ""
 
 
-def caps(config: FunctionConfig) -> list[str | int]:
-    """The function's own limits as the scheduler reads them: `[def, cap, ...]`. `c` is its concurrency.
-
-    Limits with a key are not enforced by this version (`FunctionConfig.not_enforced` names them).
-    """
-    own = [c.limit for c in config.concurrency if not c.key and c.scope == "fn" and c.limit > 0]
-    return ["c", min(own)] if own else []
+def caps(entry: FunctionEntry) -> list[str | int]:
+    """A function's caps as the scheduler reads them, `[def, cap, ...]`; `sig`: under which signature it queues."""
+    queueing = entry.queueing
+    return [*queueing.caps, *(("sig", queueing.signature) if queueing.signature else ())]

@@ -55,9 +55,15 @@ def cancel_note(why: str, now_ms: int, **details: str) -> bytes:
     return orjson.dumps({"t": now_ms, "type": "cancelled", "why": why, **details})
 
 
-def skip_note(why: str, now_ms: int) -> bytes:
+def skip_note(why: str, now_ms: int, **details: str) -> bytes:
     """Why a run was recorded and did not begin."""
-    return orjson.dumps({"t": now_ms, "type": "skipped", "why": why})
+    return orjson.dumps({"t": now_ms, "type": "skipped", "why": why, **details})
+
+
+def key_note(run: str, option: str, consequence: str, now_ms: int) -> Note:
+    """An expression of an option that gives nothing for the run's event, and what that means for the run."""
+    line = {"t": now_ms, "type": "key", "option": option, "consequence": consequence}
+    return Note(run, orjson.dumps(line))
 
 
 def is_cancelled(note: bytes) -> bool:

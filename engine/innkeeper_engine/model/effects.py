@@ -23,8 +23,45 @@ class CancelOn(NamedTuple):
     condition: bytes
 
 
+class Once(NamedTuple):
+    """A right to begin: once per `key` in `period_ms`."""
+
+    key: str
+    period_ms: int
+    note: bytes
+    """Why the run is skipped where the right is refused, and what its invoker gets: so in all rights."""
+    reply: bytes
+
+
+class Rate(NamedTuple):
+    """A right to begin: at most `limit` times per `key` in any `period_ms`."""
+
+    key: str
+    limit: int
+    period_ms: int
+    note: bytes
+    reply: bytes
+
+
+class Single(NamedTuple):
+    """A right to begin: while no other run holds `key`, until the run ends. With `ids` the other one is cancelled."""
+
+    key: str
+    note: bytes
+    reply: bytes
+    ids: Ids2 = ("", "")
+    """For the end of the run that holds the key; empty: it goes on, and this one is refused."""
+    cancel_note: bytes = b""
+
+
+Right: TypeAlias = Once | Rate | Single
+
+
 class Start(NamedTuple):
-    """A run begins: once per run id, and once in 24 h per idempotency key."""
+    """A run begins: once per run id, and once in 24 h per idempotency key.
+
+    Where one of its `rights` is refused, none is taken, and the run is recorded as `Skip` records one.
+    """
 
     run: str
     env: str
@@ -44,6 +81,15 @@ class Start(NamedTuple):
     announces: bool = True
     cron: str = ""
     retries: int = 4
+    rights: tuple[Right, ...] = ()
+    start_timeout_ms: int = 0
+    """How long after it is due the run may wait for its first request; 0: for ever."""
+    finish_timeout_ms: int = 0
+    """How long after its first request the run may take; 0: for ever."""
+    ids: Ids2 = ("", "")
+    """For the end by a timeout."""
+    boost_ms: int = 0
+    """Its priority: `order` is less by so much, and its partition's turn comes so much earlier."""
 
 
 class Skip(NamedTuple):
@@ -63,6 +109,58 @@ class Skip(NamedTuple):
     parent: str = ""
     """The pause of an invoking step, resolved with `reply`."""
     reply: bytes = b""
+
+
+class Gather(NamedTuple):
+    """An event joins those of its group that will start one run: a debounce keeps the last, a batch all.
+
+    Not where the sender's repeated event (`idempotency`) or the value of the function's own key (`once`) had its run
+    in the last 24 h; where it was the latter, `refused` happens instead. A batch takes both for its events at once.
+    """
+
+    kind: str
+    """debounce or batch."""
+    group: str
+    """`<fn>|<digest of the key's value>`."""
+    env: str
+    fn: str
+    event: str
+    """The event's id; its body stays readable until the run is made."""
+    period_ms: int
+    """Debounce: how long after its last event it is due. Batch: how long after its first."""
+    ceiling_ms: int = 0
+    """Debounce: how long after its first event it is due in any case; 0: never."""
+    most: int = 0
+    """Batch: how many events make it due at once."""
+    idempotency: str = ""
+    once: str = ""
+    refused: "tuple[Effect, ...]" = ()
+
+
+class Rekey(NamedTuple):
+    """The leased item was queued under keys that its function does not have any more: back, under these."""
+
+    item: str
+    run: str
+    start_partition: str
+    step_partition: str
+    order: float
+    boost_ms: int
+
+
+class Swept(NamedTuple):
+    """A page of a sweep is done; `due_ms`: when the next is (0: at once).
+
+    `looked` and `cancelled` are of this page. With `phase` forgotten the cancellation goes, with all that is known of it.
+    """
+
+    env: str
+    id: str
+    phase: str
+    cursor: str
+    looked: int
+    cancelled: int
+    due_ms: int
 
 
 class Save(NamedTuple):
@@ -236,6 +334,9 @@ Effect: TypeAlias = (
     | Touch
     | Arm
     | Fold
+    | Gather
+    | Rekey
+    | Swept
 )
 
 TAGS: dict[type[Effect], str] = {
@@ -258,7 +359,12 @@ TAGS: dict[type[Effect], str] = {
     Touch: "touch",
     Arm: "arm",
     Fold: "fold",
+    Gather: "gather",
+    Rekey: "rekey",
+    Swept: "swept",
 }
+
+RIGHT_TAGS: dict[type[Right], str] = {Once: "once", Rate: "rate", Single: "single"}
 
 MAX_EFFECTS = 256
 """What one script does at most, so that no decision holds the server up."""
@@ -307,6 +413,20 @@ class CronGuard(NamedTuple):
     slot_ms: int
 
 
+class GatherGuard(NamedTuple):
+    """A debounce or batch that was closed has not started its run; it is gone afterwards."""
+
+    gathered: str
+
+
+class SweepGuard(NamedTuple):
+    """A cancellation's sweep is still at this revision, which rises."""
+
+    env: str
+    id: str
+    revision: int
+
+
 class HistoryGuard(NamedTuple):
     """The recorder's cursor is still here; it moves in the same script."""
 
@@ -318,7 +438,17 @@ class NoGuard(NamedTuple):
     """Effects that carry all of their own conditions."""
 
 
-Guard: TypeAlias = LeaseGuard | KeepGuard | CursorGuard | LiveGuard | CronGuard | HistoryGuard | NoGuard
+Guard: TypeAlias = (
+    LeaseGuard
+    | KeepGuard
+    | CursorGuard
+    | LiveGuard
+    | CronGuard
+    | GatherGuard
+    | SweepGuard
+    | HistoryGuard
+    | NoGuard
+)
 
 GUARD_TAGS: dict[type[Guard], str] = {
     LeaseGuard: "lease",
@@ -326,6 +456,8 @@ GUARD_TAGS: dict[type[Guard], str] = {
     CursorGuard: "cursor",
     LiveGuard: "live",
     CronGuard: "cron",
+    GatherGuard: "gather",
+    SweepGuard: "sweep",
     HistoryGuard: "history",
     NoGuard: "none",
 }

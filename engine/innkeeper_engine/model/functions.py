@@ -11,6 +11,7 @@ Scope = Literal["fn", "env", "account"]
 CatchUp = Literal["None", "Latest", "All"]
 NewRuns = Literal["Skip", "Queue"]
 RunningRuns = Literal["Continue", "Hold"]
+SingletonMode = Literal["skip", "cancel"]
 
 DEFAULT_RETRIES = 4
 MAX_RETRIES = 20
@@ -46,6 +47,55 @@ class Concurrency(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     scope: Scope = "fn"
 
 
+class Throttle(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Runs begin `period_ms / limit` apart, `burst` of them at once; the others wait. Counted per value of `key`."""
+
+    limit: int
+    period_ms: int
+    burst: int = 1
+    key: str | None = None
+
+
+class RateLimit(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """At most `limit` runs are made in any `period_ms`; the others are skipped. Counted per value of `key`."""
+
+    limit: int
+    period_ms: int
+    key: str | None = None
+
+
+class Debounce(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A run is made when no event came for `period_ms`, with the last one; after `timeout_ms` in any case."""
+
+    period_ms: int
+    timeout_ms: int | None = None
+    key: str | None = None
+
+
+class Batch(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One run gets up to `max_size` events: when there are so many, or `timeout_ms` after the first."""
+
+    max_size: int
+    timeout_ms: int
+    key: str | None = None
+    expression: str | None = None
+    """CEL over `event`; one for which this is not `true` starts a run of its own at once."""
+
+
+class Singleton(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One run at a time per value of `key`: another one is skipped, or takes the place of the one that goes on."""
+
+    mode: SingletonMode
+    key: str | None = None
+
+
+class Timeouts(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A run that has not begun `start_ms` after it could, or not ended `finish_ms` after it began, is cancelled."""
+
+    start_ms: int | None = None
+    finish_ms: int | None = None
+
+
 class FunctionConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One function as registered, validated."""
 
@@ -59,6 +109,16 @@ class FunctionConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     retries: int = DEFAULT_RETRIES
     cancel: tuple[Cancel, ...] = ()
     concurrency: tuple[Concurrency, ...] = ()
+    throttle: Throttle | None = None
+    rate_limit: RateLimit | None = None
+    debounce: Debounce | None = None
+    batch: Batch | None = None
+    priority: str | None = None
+    """CEL over `event`: how many seconds older than it is a run is taken to be, -600 to 600, among its function's."""
+    singleton: Singleton | None = None
+    idempotency: str | None = None
+    """CEL over `event`: for each value one run in 24 hours; the others are skipped."""
+    timeouts: Timeouts | None = None
     paused: bool = False
     new_runs: NewRuns = "Skip"
     """While paused: a run that would start is recorded as Skipped, or waits in the queue."""

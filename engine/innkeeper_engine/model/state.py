@@ -39,6 +39,8 @@ class Lease(msgspec.Struct, kw_only=True):
     """As configured when the run started."""
     stack: tuple[str, ...]
     """Completed steps in their order; for a planned step those that were complete when it was planned."""
+    rekey: bool = False
+    """Queued under keys that its function has not any more: it is to be put back under the present ones, not called."""
     payload: dict[str, bytes] | None
     """Events under `e:<n>` and results by step id; None where they were too large to come along."""
 
@@ -58,6 +60,17 @@ class Applied(NamedTuple):
     state_bytes: int = 0
 
 
+class Gathered(NamedTuple):
+    """A debounce or batch that is due, and closed: events that come now begin another one."""
+
+    id: str
+    kind: Literal["debounce", "batch"]
+    env: str
+    slug: str
+    events: tuple[str, ...]
+    """Ids, in the order of their arrival; of a debounce only the last."""
+
+
 class Due(NamedTuple):
     """The answer of `due`."""
 
@@ -68,6 +81,9 @@ class Due(NamedTuple):
     expired: int
     clock_ms: int
     """The server's own clock, by which the next timer is due; that of another machine may be seconds off."""
+    gathered: list[Gathered] = []  # noqa: RUF012
+    sweeps: list[tuple[str, str]] = []  # noqa: RUF012
+    """(environment, id) of cancellations of which a page is due."""
 
 
 class QueuedEvent(NamedTuple):
