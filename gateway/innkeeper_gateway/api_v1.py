@@ -17,7 +17,7 @@ from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.places import Place
 from innkeeper_gateway.reading import folded_so_far, history_end, position
 from innkeeper_gateway.requests import AUTHENTICATED, CoreOf, PlaceOf, checked_ulid, json_of
-from innkeeper_gateway.steps import fold_steps, step_views
+from innkeeper_gateway.steps import fold_steps, run_notes, step_views
 from innkeeper_gateway.views import ENDED, envelope, event_view, function_view, output_of, run_view
 
 router = APIRouter(prefix="/v1", dependencies=AUTHENTICATED)
@@ -76,8 +76,9 @@ async def list_runs(
 async def get_run(run_id: str, core: CoreOf, place: PlaceOf) -> Response:
     """A run with its `steps`: `[{id, name, op, status, attempts, started_at, ended_at, output?, error?}]`.
 
-    A step's status is Waiting, Retrying, Completed, Failed, or Cancelled where its run ended before it. What had
-    happened when the request came is in the answer: the recorder is waited for, for a second at most.
+    A step's status is Waiting, Retrying, Completed, Failed, or Cancelled where its run ended before it. `notes` say what
+    concerns the run itself: why it was skipped or cancelled, keys that its event had no value for, requests that failed.
+    What had happened when the request came is in the answer: the recorder is waited for, for a second at most.
     """
     run = await _known_run(core, place, run_id)
     async with core.in_time():
@@ -89,13 +90,15 @@ async def get_run(run_id: str, core: CoreOf, place: PlaceOf) -> Response:
 
         await core.notices.wait("hw", folded, core.settings.folded_wait_s)
     async with core.in_time():
-        steps = fold_steps(await core.store.history(run.id))
+        history = await core.store.history(run.id)
+        steps = fold_steps(history)
         ids = [step.id for step in steps]
         output, error, *results = await core.store.run_payload(run.id, "o", "x", *ids)
         registry = await core.registries.current(run.env)
     view = run_view(run, registry, output_of(run.status, output, error))
     by_id = dict(zip(ids, results, strict=True))
     view["steps"] = step_views(steps, by_id, run_ended=run.status in ENDED)
+    view["notes"] = run_notes(history)
     return json_response(envelope(view, core.clock.now_ms()))
 
 

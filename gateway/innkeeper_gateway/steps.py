@@ -1,4 +1,4 @@
-"""A run's steps from its history: the notes of one step folded into one entry. Pure.
+"""A run's steps from its history: the notes of one step folded into one entry; and what concerns the run itself. Pure.
 
 A note is a line of JSON, `{"t": ms, "type": ..., "id": step, "name", "op", "status", "attempt", "started", "error"}`,
 of which any field but `type` and `id` may be missing. Notes of other types, notes without a step, and lines that are
@@ -14,6 +14,7 @@ import orjson
 from innkeeper_engine.model.times import rfc3339
 
 _TYPES: Final = frozenset({"step", "attempt", "plan"})
+_OF_THE_RUN: Final = frozenset({"attempt", "cancelled", "key", "skipped"})
 _ENDED: Final = frozenset({"Completed", "Failed"})
 _VERBATIM: Final = frozenset({"Step", "Sleep", "WaitForEvent"})
 """Operations whose memoised result is what the function sees; that of others is wrapped: `{"data"|"error": ...}`."""
@@ -109,6 +110,31 @@ def step_views(
 ) -> list[dict[str, Any]]:
     """All entries of `steps`; `results` by step id."""
     return [step_view(step, results.get(step.id), run_ended=run_ended) for step in steps]
+
+
+def run_notes(notes: Iterable[bytes]) -> list[dict[str, Any]]:
+    """What the notes say of the run as a whole, in their order: `[{"at", "type", ...}]`.
+
+    `type`: `skipped` or `cancelled`, with `why`; `key`, an `option` whose expression gave nothing for the run's event,
+    and its `consequence`; `attempt`, a request that failed as a whole, with `attempt`, `reason`, `error` and `retry_at`.
+    """
+    found = []
+    for line in notes:
+        try:
+            note = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(note, dict) and note.get("type") in _OF_THE_RUN and not note.get("id"):
+            found.append(_run_note(note))
+    return found
+
+
+def _run_note(note: dict[str, Any]) -> dict[str, Any]:
+    at, retry_ms = _number(note.pop("t", None)), _number(note.pop("retry", None))
+    view = {"at": None if at is None else rfc3339(at), "type": note.pop("type"), **note}
+    if view["type"] == "attempt":
+        view["retry_at"] = None if retry_ms is None else rfc3339(retry_ms)
+    return view
 
 
 def _unwrap(op: str, result: bytes) -> tuple[str, bytes]:

@@ -7,7 +7,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from innkeeper_gateway.steps import StepTrace, fold_steps, step_view, step_views
+from innkeeper_gateway.steps import StepTrace, fold_steps, run_notes, step_view, step_views
 
 A, B = "a" * 40, "b" * 40
 
@@ -121,3 +121,33 @@ notes = st.fixed_dictionaries(
 def test_any_note_can_be_shown(lines: list[dict[str, Any]], ended: bool) -> None:
     views = shown([json.dumps(line).encode() for line in lines], {A: b"null"}, ended=ended)
     assert {view["id"] for view in views} == {line["id"] for line in lines if line["type"] != "x"}
+
+
+def test_what_concerns_the_run_itself_is_told_in_its_order() -> None:
+    """Why it was skipped or cancelled, keys without a value, failed requests; steps and what nobody knows are not."""
+    notes = [
+        b'{"t":1000,"type":"key","option":"concurrency[0].key","consequence":"shared"}',
+        b'{"t":2000,"type":"step","id":"a","status":"Completed"}',
+        b'{"t":3000,"type":"attempt","attempt":0,"reason":"HTTP 500","error":{"name":"E","message":"m"},"retry":9000}',
+        b'{"t":4000,"type":"attempt","id":"a","attempt":0}',
+        b"no JSON",
+        b'{"t":5000,"type":"news"}',
+        b'{"t":6000,"type":"cancelled","why":"bulk","cancellation":"01X"}',
+    ]
+    assert run_notes(notes) == [
+        {
+            "at": "1970-01-01T00:00:01.000Z",
+            "type": "key",
+            "option": "concurrency[0].key",
+            "consequence": "shared",
+        },
+        {
+            "at": "1970-01-01T00:00:03.000Z",
+            "type": "attempt",
+            "attempt": 0,
+            "reason": "HTTP 500",
+            "error": {"name": "E", "message": "m"},
+            "retry_at": "1970-01-01T00:00:09.000Z",
+        },
+        {"at": "1970-01-01T00:00:06.000Z", "type": "cancelled", "why": "bulk", "cancellation": "01X"},
+    ]
