@@ -18,7 +18,18 @@ from innkeeper_apps.wire.register import (
     parse_in_band,
     parse_registration,
 )
-from innkeeper_engine.model.functions import App, Cancel, Concurrency, Trigger
+from innkeeper_engine.model.functions import (
+    App,
+    Batch,
+    Cancel,
+    Concurrency,
+    Debounce,
+    RateLimit,
+    Singleton,
+    Throttle,
+    Timeouts,
+    Trigger,
+)
 
 RECORDED: dict[str, dict[str, Any]] = json.loads(
     (Path(__file__).parent / "fixtures" / "registrations.json").read_text()
@@ -81,7 +92,7 @@ def test_recorded_registrations_tell_app_and_sdk(name: str, app_id: str, sdk: tu
 
 
 @pytest.mark.parametrize("name", ["js3", "js4", "py"])
-def test_a_function_with_every_option_is_read_and_told_what_is_not_enforced(name: str) -> None:
+def test_a_function_with_every_option_is_read(name: str) -> None:
     app = recorded(name)
     prefix = {"js3": "js3", "js4": "js", "py": "py"}[name]
     slug = f"{app.app_id}-all-config"
@@ -101,19 +112,17 @@ def test_a_function_with_every_option_is_read_and_told_what_is_not_enforced(name
         Concurrency(limit=5),
         Concurrency(limit=10, key="event.data.u", scope="account"),
     )
-    assert config.not_enforced == (
-        "throttle",
-        "debounce",
-        "priority",
-        "singleton",
-        "idempotency",
-        "timeouts",
-        "concurrency.key",
-    )
+    assert config.throttle == Throttle(limit=5, period_ms=60_000, burst=2, key="event.data.k")
+    assert config.debounce == Debounce(period_ms=10_000, timeout_ms=60_000, key="event.data.k")
+    assert config.priority == "event.data.p"
+    assert config.singleton == Singleton(mode="skip" if name == "py" else "cancel", key="event.data.k")
+    assert config.idempotency == "event.data.id"
+    assert config.timeouts == Timeouts(start_ms=30_000, finish_ms=300_000)
+    others = {function.slug.removeprefix(f"{app.app_id}-"): function for function in app.functions}
+    assert others["rl"].rate_limit == RateLimit(limit=1, period_ms=3_600_000, key="event.data.k")
+    assert others["batcher"].batch == Batch(max_size=3, timeout_ms=3_000)
     assert json.loads(bytes(config.declared)) == declared
-    warned = {warning.field for warning in app.warnings if warning.function == slug}
-    assert warned == set(config.not_enforced)
-    assert Problem(slug, "throttle", "is accepted but not enforced yet") in app.warnings
+    assert app.warnings == ()
 
 
 def test_the_jitter_of_a_cron_is_read() -> None:
@@ -132,7 +141,6 @@ def test_a_failure_handler_is_an_ordinary_function(name: str, retries: int) -> N
         ),
     )
     assert handler.retries == retries
-    assert handler.not_enforced == ()
 
 
 @pytest.mark.parametrize("sdk", ["js4", "py"])
@@ -165,7 +173,16 @@ def test_the_checksum_ignores_telemetry_order_nulls_and_the_name_of_this_machine
         body(function(name="other")),
         body(function(), function("two")),
         body(function(triggers=[])),
+        body(function(concurrency={"limit": 1})),
         body(function(throttle={"limit": 1, "period": "1s"})),
+        body(function(rateLimit={"limit": 1, "period": "1s"})),
+        body(function(debounce={"period": "1s"})),
+        body(function(batchEvents={"maxSize": 2, "timeout": "1s"})),
+        body(function(priority={"run": "event.data.p"})),
+        body(function(singleton={"mode": "skip"})),
+        body(function(idempotency="event.data.id")),
+        body(function(timeouts={"start": "1s"})),
+        body(function(cancel=[{"event": "app/stop"}])),
         body(function(), url="http://127.0.0.1:3001/api/inngest"),
         body(function(), url="http://10.0.0.1:3000/api/inngest"),
         body(function(), appVersion="2"),
@@ -190,7 +207,7 @@ def test_keys_are_read_in_any_case_and_spelling_and_unknown_ones_ignored() -> No
     }
     app = register(content)
     assert (app.app_id, app.deploy_type, app.app_version, app.sdk_language) == ("app", "ping", "7", "py")
-    assert app.functions[0].not_enforced == ("batchEvents",)
+    assert app.functions[0].batch == Batch(max_size=5, timeout_ms=5_000)
 
 
 def test_null_is_the_same_as_absent() -> None:

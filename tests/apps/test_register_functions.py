@@ -3,11 +3,24 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from innkeeper_apps.wire.fields import Problem
 from innkeeper_apps.wire.register import Registration, RegistrationError, parse_registration
-from innkeeper_engine.model.functions import Cancel, Concurrency, FunctionConfig, Trigger
+from innkeeper_engine.cel.nodes import Name
+from innkeeper_engine.model.functions import (
+    Batch,
+    Cancel,
+    Concurrency,
+    Debounce,
+    FunctionConfig,
+    RateLimit,
+    Singleton,
+    Throttle,
+    Timeouts,
+    Trigger,
+)
 
 URL = "http://127.0.0.1:3000/api/inngest"
 STEPS = {
@@ -200,6 +213,17 @@ def steps(**step: Any) -> dict[str, Any]:
         ({"batchEvents": BATCH, "priority": {"run": "1"}}, "batchEvents", "combined with priority"),
         # the rest
         ({"priority": {"run": "event.data.p ?"}}, "priority.run", "is no valid expression"),
+        (
+            {"priority": {"run": "'event.data.p'"}},
+            "priority.run",
+            "it is a text in quotes; take the outer quotes",
+        ),
+        (
+            {"priority": {"run": "event.data.n > 5"}},
+            "priority.run",
+            "never gives a number: write a whole number",
+        ),
+        ({"priority": {"run": "high"}}, "priority.run", 'if this is text, it needs quotes: "high"'),
         ({"priority": 120}, "priority", "is the number 120, an object is wanted"),
         ({"singleton": {"key": "event.data.k"}}, "singleton.mode", "is missing: write 'skip' or 'cancel'"),
         ({"singleton": {"mode": "stop"}}, "singleton.mode", "is 'stop'; write 'skip' or 'cancel'"),
@@ -217,36 +241,100 @@ def test_a_mistake_is_refused_at_its_field(config: dict[str, Any], field: str, s
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("declared", "config"),
     [
-        {"throttle": {"limit": 3, "period": "1min"}},
-        {"throttle": {"limit": 1, "period": "5s", "burst": 2, "key": "event.data.user_id"}},
-        {"throttle": {"limit": 0, "period": "1m"}},
-        {"rateLimit": {"limit": 1, "period": "4 hours", "key": "event.data.company_id"}},
-        {
-            "rateLimit": {
-                "limit": 1,
-                "period": "24h",
-                "key": 'event.data.user_id + "-" + event.data.service_id',
-            }
-        },
-        {"debounce": {"period": "5 minutes", "timeout": "10m", "key": "event.data.account_id"}},
-        {"debounce": {"period": "7d", "key": ""}},
-        {"batchEvents": BATCH | {"key": "event.data.user_id", "if": 'event.data.account_type == "free"'}},
-        {"batchEvents": {"maxSize": 100, "timeout": "10m"}},
-        {"priority": {"run": "event.data.account_type == 'enterprise' ? 120 : 0"}},
-        {"priority": {"run": "event.data.billingPlan == 'enterprise' ? 0 : 1800"}},
-        {"singleton": {"mode": "skip"}},
-        {"singleton": {"mode": "cancel", "key": "event.data.user_id"}},
-        {"idempotency": 'event.data.promptHash + "-" + event.data.userId'},
-        {"timeouts": {"start": "18h30m", "finish": "2.5d"}},
+        (
+            {"throttle": {"limit": 3, "period": "1min"}},
+            {"throttle": Throttle(limit=3, period_ms=60_000, burst=1)},
+        ),
+        (
+            {"throttle": {"limit": 1, "period": "5s", "burst": 2, "key": "event.data.user_id"}},
+            {"throttle": Throttle(limit=1, period_ms=5_000, burst=2, key="event.data.user_id")},
+        ),
+        (
+            {"throttle": {"limit": 0, "period": "7d", "burst": 0, "key": ""}},
+            {"throttle": Throttle(limit=1, period_ms=604_800_000, burst=1)},
+        ),
+        (
+            {"rateLimit": {"limit": 1, "period": "4 hours", "key": "event.data.company_id"}},
+            {"rate_limit": RateLimit(limit=1, period_ms=14_400_000, key="event.data.company_id")},
+        ),
+        (
+            {"rateLimit": {"limit": 10, "period": "24h", "key": 'event.data.u + "-" + event.data.s'}},
+            {
+                "rate_limit": RateLimit(
+                    limit=10, period_ms=86_400_000, key='event.data.u + "-" + event.data.s'
+                )
+            },
+        ),
+        (
+            {"debounce": {"period": "5 minutes", "timeout": "10m", "key": "event.data.account_id"}},
+            {"debounce": Debounce(period_ms=300_000, timeout_ms=600_000, key="event.data.account_id")},
+        ),
+        (
+            {"debounce": {"period": "7d", "timeout": "", "key": ""}},
+            {"debounce": Debounce(period_ms=604_800_000)},
+        ),
+        (
+            {"batchEvents": BATCH | {"key": "event.data.user_id", "if": 'event.data.kind == "free"'}},
+            {
+                "batch": Batch(
+                    max_size=10,
+                    timeout_ms=5_000,
+                    key="event.data.user_id",
+                    expression='event.data.kind == "free"',
+                )
+            },
+        ),
+        (
+            {"batchEvents": {"maxSize": 100, "timeout": "10m"}},
+            {"batch": Batch(max_size=100, timeout_ms=600_000)},
+        ),
+        (
+            {"priority": {"run": "event.data.account_type == 'enterprise' ? 120 : 0"}},
+            {"priority": "event.data.account_type == 'enterprise' ? 120 : 0"},
+        ),
+        ({"priority": {"run": "event.data.priority"}}, {"priority": "event.data.priority"}),
+        ({"priority": {"run": "-600"}}, {"priority": "-600"}),
+        ({"singleton": {"mode": "skip"}}, {"singleton": Singleton(mode="skip")}),
+        (
+            {"singleton": {"mode": "cancel", "key": "event.data.user_id"}},
+            {"singleton": Singleton(mode="cancel", key="event.data.user_id")},
+        ),
+        (
+            {"idempotency": 'event.data.promptHash + "-" + event.data.userId'},
+            {"idempotency": 'event.data.promptHash + "-" + event.data.userId'},
+        ),
+        ({"timeouts": {"start": "10s"}}, {"timeouts": Timeouts(start_ms=10_000)}),
+        (
+            {"timeouts": {"start": "18h30m", "finish": "2.5d"}},
+            {"timeouts": Timeouts(start_ms=66_600_000, finish_ms=216_000_000)},
+        ),
     ],
 )
-def test_an_option_of_the_documentation_is_accepted_and_named_as_not_enforced(config: dict[str, Any]) -> None:
-    app = registered(**config)
-    (option,) = config
-    assert app.functions[0].not_enforced == (option,)
-    assert app.warnings == (Problem("app-fn", option, "is accepted but not enforced yet"),)
+def test_an_option_of_the_documentation_is_read(declared: dict[str, Any], config: dict[str, Any]) -> None:
+    app = registered(**declared)
+    (read,) = app.functions
+    assert app.warnings == ()
+    assert read == msgspec.structs.replace(registered().functions[0], declared=read.declared, **config)
+
+
+def test_idempotency_takes_the_place_of_a_rate_limit() -> None:
+    config = accepted(idempotency="event.data.id", rateLimit={"limit": 5, "period": "1m"})
+    assert (config.idempotency, config.rate_limit) == ("event.data.id", None)
+
+
+def test_a_rate_limit_beside_idempotency_is_checked_all_the_same() -> None:
+    (found,) = problems(idempotency="event.data.id", rateLimit={"limit": 5})
+    assert found.field == "rateLimit.period"
+
+
+def test_a_limit_of_whole_runs_is_accepted_and_said_not_to_be_enforced() -> None:
+    app = registered(concurrency={"fn": [{"limit": 3, "key": "event.data.k"}]})
+    assert app.functions[0].not_enforced == ("concurrency.fn",)
+    (warning,) = app.warnings
+    assert (warning.function, warning.field) == ("app-fn", "concurrency.fn")
+    assert "accepted but not enforced" in warning.message
 
 
 @pytest.mark.parametrize(
@@ -264,54 +352,47 @@ def test_an_option_of_the_documentation_is_accepted_and_named_as_not_enforced(co
         {"batchevents": None, "cancel": [{"event": "a"}]},
     ],
 )
-def test_what_is_enforced_gives_no_warning(config: dict[str, Any]) -> None:
+def test_what_needs_no_word_gives_no_warning(config: dict[str, Any]) -> None:
     app = registered(**config)
     assert app.functions[0].not_enforced == ()
     assert app.warnings == ()
 
 
 @pytest.mark.parametrize(
-    ("declared", "limits", "not_enforced"),
+    ("declared", "limits"),
     [
-        (None, (), ()),
-        ([], (), ()),
-        (0, (), ()),
-        (10, (Concurrency(limit=10),), ()),
-        ({"limit": 5}, (Concurrency(limit=5),), ()),
-        ({"limit": 0}, (), ()),
-        ({"key": "event.data.k"}, (), ()),
-        ([{"limit": 5, "key": "", "scope": "fn"}], (Concurrency(limit=5),), ()),
-        ([5], (Concurrency(limit=5),), ()),
+        (None, ()),
+        ([], ()),
+        (0, ()),
+        (10, (Concurrency(limit=10),)),
+        ({"limit": 5}, (Concurrency(limit=5),)),
+        ({"limit": 0}, ()),
+        ({"key": "event.data.k"}, ()),
+        ([{"limit": 5, "key": "", "scope": "fn"}], (Concurrency(limit=5),)),
+        ([5], (Concurrency(limit=5),)),
         (
             [{"limit": 5}, {"limit": 1, "key": "event.data.u"}],
             (Concurrency(limit=5), Concurrency(limit=1, key="event.data.u")),
-            ("concurrency.key",),
         ),
         # A constant key is a queue of its own, and not the function's own cap.
-        ({"limit": 5, "key": "'q'"}, (Concurrency(limit=5, key="'q'"),), ("concurrency.key",)),
+        ({"limit": 5, "key": "'q'"}, (Concurrency(limit=5, key="'q'"),)),
         (
             {"limit": 5, "key": '"openai"', "scope": "account"},
             (Concurrency(limit=5, key='"openai"', scope="account"),),
-            ("concurrency.key",),
         ),
-        ({"step": [{"limit": 3}]}, (Concurrency(limit=3),), ()),
-        ({"fn": [{"limit": 3}]}, (), ("concurrency.fn",)),
+        ({"step": [{"limit": 3}]}, (Concurrency(limit=3),)),
+        ({"fn": [{"limit": 3}]}, ()),
         (
             {
                 "FN": [{"limit": 3, "key": "event.data.k"}],
                 "Step": [{"limit": 2, "key": "event.data.u", "scope": "env"}],
             },
             (Concurrency(limit=2, key="event.data.u", scope="env"),),
-            ("concurrency.key", "concurrency.fn"),
         ),
     ],
 )
-def test_every_form_of_concurrency_is_read(
-    declared: Any, limits: tuple[Concurrency, ...], not_enforced: tuple[str, ...]
-) -> None:
-    config = accepted(concurrency=declared)
-    assert config.concurrency == limits
-    assert config.not_enforced == not_enforced
+def test_every_form_of_concurrency_is_read(declared: Any, limits: tuple[Concurrency, ...]) -> None:
+    assert accepted(concurrency=declared).concurrency == limits
 
 
 @pytest.mark.parametrize(
@@ -385,7 +466,12 @@ def test_cancellations_are_read_with_their_time_in_milliseconds() -> None:
             "batchEvents.key",
             "take the outer quotes away",
         ),
-        ({"priority": {"run": "'event.data.p'"}}, "priority.run", "is a text in quotes"),
+        (
+            {"priority": {"run": "event.data.billingPlan == 'enterprise' ? 0 : 1800"}},
+            "priority.run",
+            "1800 counts as 600: -600 to 600 is the range",
+        ),
+        ({"priority": {"run": "-601"}}, "priority.run", "-601 counts as -600"),
         (
             {"idempotency": "event.data.id", "rateLimit": {"limit": 1, "period": "1h"}},
             "rateLimit",
@@ -397,20 +483,22 @@ def test_cancellations_are_read_with_their_time_in_milliseconds() -> None:
 def test_what_is_hardly_meant_is_accepted_with_a_warning(
     config: dict[str, Any], field: str, says: str
 ) -> None:
-    warnings = [w for w in registered(**config).warnings if "not enforced yet" not in w.message]
+    warnings = registered(**config).warnings
     assert [(warning.function, warning.field) for warning in warnings] == [("app-fn", field)]
     assert says in warnings[0].message
 
 
 def test_a_quoted_constant_is_an_ordinary_key() -> None:
     app = registered(concurrency={"limit": 5, "scope": "account", "key": "'openai'"})
-    assert [warning.message for warning in app.warnings] == ["is accepted but not enforced yet"]
+    assert app.warnings == ()
 
 
 def test_the_expression_checker_is_told_what_may_be_read() -> None:
     asked: list[tuple[str, frozenset[str]]] = []
 
     class Checked:
+        node = Name("event")
+        types = None
         references = frozenset({"event"})
 
         def yields_boolean(self) -> bool | None:
@@ -427,8 +515,9 @@ def test_the_expression_checker_is_told_what_may_be_read() -> None:
         "triggers": [{"event": "a", "expression": "T"}],
         "cancel": [{"event": "b", "if": "C"}],
         "concurrency": {"limit": 1, "key": "K"},
+        "priority": {"run": "P"},
     }
     content = {"appName": "app", "url": URL, "functions": [function]}
     parse_registration(json.dumps(content).encode(), check=check)
     event, both = frozenset({"event"}), frozenset({"event", "async"})
-    assert sorted(asked) == [("C", both), ("K", event), ("T", event)]
+    assert sorted(asked) == [("C", both), ("K", event), ("P", event), ("T", event)]

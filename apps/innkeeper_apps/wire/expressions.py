@@ -5,16 +5,28 @@ from collections.abc import Collection
 from typing import Final, Protocol
 
 from innkeeper_apps.wire.fields import Fields
-from innkeeper_engine.cel import ExpressionError
+from innkeeper_engine.cel import Expression, ExpressionError
+from innkeeper_engine.cel.nodes import Cond, Node, free_names
 
 EVENT: Final = frozenset({"event"})
 EVENT_AND_ASYNC: Final = frozenset({"event", "async"})
 
+_NUMBERS: Final = frozenset({"int", "double"})
 _LOOKS_LIKE_A_PATH = re.compile(r"\b(event|async)\.\w")
 
 
 class CheckedExpression(Protocol):
     """An expression that compiled."""
+
+    @property
+    def node(self) -> Node:
+        """Its syntax tree."""
+        ...
+
+    @property
+    def types(self) -> Collection[str] | None:
+        """The types that a value can have; None where that depends on the data."""
+        ...
 
     @property
     def references(self) -> Collection[object]:
@@ -35,20 +47,53 @@ class CheckExpression(Protocol):
 
 
 def value_expression(fields: Fields, key: str, check: CheckExpression) -> str | None:
-    """An expression over `event` that gives a key or a number; None where it is absent or not valid."""
+    """An expression over `event` that gives a key; None where it is absent or not valid."""
     text = fields.text(key)
     if text is None:
         return None
     checked = _compile(fields, key, text, EVENT, check)
     if checked is None:
         return None
-    if not checked.references and _LOOKS_LIKE_A_PATH.search(text):
+    if _is_quoted_path(checked, text):
         fields.warn(
             key,
             f"{text} is a text in quotes, so it has the same value for every event; "
             "take the outer quotes away to read the field",
         )
     return text
+
+
+def number_expression(fields: Fields, key: str, check: CheckExpression, low: int, high: int) -> str | None:
+    """An expression over `event` that gives a number; None where it is absent or not valid.
+
+    A constant outside of `low` to `high` is told, since whoever evaluates the expression stays within them.
+    """
+    text = fields.text(key)
+    if text is None:
+        return None
+    checked = _compile(fields, key, text, EVENT, check)
+    if checked is None:
+        return None
+    if checked.types is not None and not _NUMBERS & set(checked.types):
+        hint = "write a whole number of seconds, for example event.data.plan == 'pro' ? 120 : 0"
+        if _is_quoted_path(checked, text):
+            hint = "it is a text in quotes; take the outer quotes away"
+        fields.problem(key, f"{text} never gives a number: {hint}")
+        return None
+    for number in _constants(checked.node):
+        if not low <= number <= high:
+            fields.warn(
+                key, f"{number} counts as {max(low, min(high, number))}: {low} to {high} is the range"
+            )
+    return text
+
+
+def _constants(node: Node) -> list[int]:
+    """The numbers that an expression gives whatever the event holds, those of the branches of `?:` too."""
+    if isinstance(node, Cond):
+        return [*_constants(node.then), *_constants(node.other)]
+    number = None if free_names(node) else Expression("", node, EVENT).integer({})
+    return [] if number is None else [number]
 
 
 def condition(fields: Fields, key: str, variables: frozenset[str], check: CheckExpression) -> str | None:
@@ -67,11 +112,15 @@ def _is_condition(
         return False
     if checked.yields_boolean() is False:
         hint = "compare it with something, for example event.data.plan == 'pro'"
-        if not checked.references and _LOOKS_LIKE_A_PATH.search(text):
+        if _is_quoted_path(checked, text):
             hint = "it is a text in quotes; take the outer quotes away"
         fields.problem(key, f"{text} gives neither true nor false: {hint}")
         return False
     return True
+
+
+def _is_quoted_path(checked: CheckedExpression, text: str) -> bool:
+    return not checked.references and _LOOKS_LIKE_A_PATH.search(text) is not None
 
 
 def _compile(

@@ -1,16 +1,32 @@
 """The options that hold runs back, put them together or drop them, as a function declares them on the wire.
 
-Of these only a function's own concurrency limit is enforced so far. The others are checked all the same,
-so that a mistake shows when it is made and not with a later version of the server, and each is named in a
-warning.
+Each `read_*` gives the option as the engine knows it, None where it is absent; where it is not valid too, and then
+there is a problem, for which the whole registration is refused.
 """
 
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
-from innkeeper_apps.wire.expressions import EVENT, CheckExpression, condition, value_expression
+from innkeeper_apps.wire.expressions import (
+    EVENT,
+    CheckExpression,
+    condition,
+    number_expression,
+    value_expression,
+)
 from innkeeper_apps.wire.fields import Fields, kind, whole_number
 from innkeeper_engine.durations import DAY_MS, MINUTE_MS, SECOND_MS
-from innkeeper_engine.model.functions import Concurrency, Scope
+from innkeeper_engine.limits import MOST_PRIORITY_S
+from innkeeper_engine.model.functions import (
+    Batch,
+    Concurrency,
+    Debounce,
+    RateLimit,
+    Scope,
+    Singleton,
+    SingletonMode,
+    Throttle,
+    Timeouts,
+)
 
 _Text = TypeVar("_Text", bound=str)
 
@@ -22,7 +38,7 @@ MAX_RATE_LIMIT_PERIOD_MS: Final = DAY_MS
 MAX_TIMEOUT_MS: Final = 366 * DAY_MS
 
 _SCOPES: Final[tuple[Scope, ...]] = ("fn", "env", "account")
-_MODES: Final[tuple[Literal["skip", "cancel"], ...]] = ("skip", "cancel")
+_MODES: Final[tuple[SingletonMode, ...]] = ("skip", "cancel")
 _EXCLUDED_BY_BATCHES: Final = ("cancel", "debounce", "priority", "singleton")
 
 
@@ -30,7 +46,7 @@ def read_concurrency(function: Fields, check: CheckExpression) -> tuple[Concurre
     """The limits on requests at one instant; a limit of 0 is none, and left out.
 
     Forms: a number, one object, a list of at most two, or `{"fn": [...], "step": [...]}`, where `step` is
-    that list and `fn` limits whole runs (checked here, see `limits_whole_runs`).
+    that list and `fn` limits whole runs (checked here, and not enforced: see `limits_whole_runs`).
     """
     value = function.get("concurrency")
     match value:
@@ -117,101 +133,109 @@ def _one_of(fields: Fields, key: str, allowed: tuple[_Text, ...]) -> _Text | Non
     return None
 
 
-def check_flow_control(function: Fields, check: CheckExpression) -> tuple[str, ...]:
-    """The names of the declared options that are not enforced yet, in the order of the documentation."""
-    declared = {
-        "rateLimit": _check_rate_limit(function, check),
-        "throttle": _check_throttle(function, check),
-        "debounce": _check_debounce(function, check),
-        "batchEvents": _check_batch(function, check),
-        "priority": _check_priority(function, check),
-        "singleton": _check_singleton(function, check),
-        "idempotency": value_expression(function, "idempotency", check) is not None,
-        "timeouts": _check_timeouts(function),
-    }
-    if declared["idempotency"] and declared["rateLimit"]:
-        function.warn("rateLimit", "has no effect: idempotency is a rate limit itself, and takes its place")
-    return tuple(option for option, there in declared.items() if there)
-
-
-def _check_rate_limit(function: Fields, check: CheckExpression) -> bool:
+def read_rate_limit(function: Fields, check: CheckExpression) -> RateLimit | None:
+    """How many runs may be made in a period; None beside `idempotency`, which takes its place."""
     option = function.nested("rateLimit")
     if option is None:
-        return False
-    _required_limit(option, 1)
+        return None
+    limit = _required_limit(option, 1)
     # A limit without a period has no meaning that could be guessed, so it is refused, as by Inngest.
-    option.required_duration("period", SECOND_MS, MAX_RATE_LIMIT_PERIOD_MS)
-    value_expression(option, "key", check)
-    return True
+    period_ms = option.required_duration("period", SECOND_MS, MAX_RATE_LIMIT_PERIOD_MS)
+    key = value_expression(option, "key", check)
+    if function.get("idempotency"):
+        function.warn("rateLimit", "has no effect: idempotency is a rate limit itself, and takes its place")
+        return None
+    return RateLimit(limit=limit, period_ms=period_ms, key=key) if limit and period_ms else None
 
 
-def _check_throttle(function: Fields, check: CheckExpression) -> bool:
+def read_throttle(function: Fields, check: CheckExpression) -> Throttle | None:
+    """How far runs begin apart; a limit of 0 and a burst of 0 are 1."""
     option = function.nested("throttle")
     if option is None:
-        return False
-    _required_limit(option, 0)  # Inngest reads 0 as 1
-    option.required_duration("period", SECOND_MS, MAX_PERIOD_MS)
-    option.integer("burst", 0)
-    value_expression(option, "key", check)
-    return True
+        return None
+    limit = _required_limit(option, 0)
+    period_ms = option.required_duration("period", SECOND_MS, MAX_PERIOD_MS)
+    burst = option.integer("burst", 0)
+    key = value_expression(option, "key", check)
+    if limit is None or period_ms is None:
+        return None
+    return Throttle(limit=limit or 1, period_ms=period_ms, burst=burst or 1, key=key)
 
 
-def _required_limit(option: Fields, low: int) -> None:
-    if option.get("limit") is None:
-        renamed = " (`count` is what old SDKs called it)" if option.get("count") is not None else ""
-        option.problem("limit", f"is missing: write how many runs may start in a period{renamed}")
-    else:
-        option.integer("limit", low)
+def _required_limit(option: Fields, low: int) -> int | None:
+    if option.get("limit") is not None:
+        return option.integer("limit", low)
+    renamed = " (`count` is what old SDKs called it)" if option.get("count") is not None else ""
+    option.problem("limit", f"is missing: write how many runs may start in a period{renamed}")
+    return None
 
 
-def _check_debounce(function: Fields, check: CheckExpression) -> bool:
+def read_debounce(function: Fields, check: CheckExpression) -> Debounce | None:
+    """How long events must stay away before a run is made of the last one."""
     option = function.nested("debounce")
     if option is None:
-        return False
-    option.required_duration("period", SECOND_MS, MAX_PERIOD_MS)
-    option.duration("timeout", SECOND_MS, MAX_PERIOD_MS)
-    value_expression(option, "key", check)
-    return True
+        return None
+    period_ms = option.required_duration("period", SECOND_MS, MAX_PERIOD_MS)
+    timeout_ms = option.duration("timeout", SECOND_MS, MAX_PERIOD_MS)
+    key = value_expression(option, "key", check)
+    return Debounce(period_ms=period_ms, timeout_ms=timeout_ms, key=key) if period_ms else None
 
 
-def _check_batch(function: Fields, check: CheckExpression) -> bool:
+def read_batch(function: Fields, check: CheckExpression) -> Batch | None:
+    """How many events make one run, and how long it waits for them."""
     option = function.nested("batchEvents")
     if option is None:
-        return False
+        return None
+    max_size = None
     if option.get("maxSize") is None:
         option.problem("maxSize", f"is missing: write how many events make a batch, 2 to {MAX_BATCH}")
     else:
-        option.integer("maxSize", 2, MAX_BATCH)
-    option.required_duration("timeout", SECOND_MS, MAX_BATCH_MS)
-    value_expression(option, "key", check)
-    condition(option, "if", EVENT, check)
+        max_size = option.integer("maxSize", 2, MAX_BATCH)
+    timeout_ms = option.required_duration("timeout", SECOND_MS, MAX_BATCH_MS)
+    key = value_expression(option, "key", check)
+    expression = condition(option, "if", EVENT, check)
     for other in _EXCLUDED_BY_BATCHES:
         if function.get(other):
             function.problem("batchEvents", f"cannot be combined with {other}: take one of them away")
-    return True
+    if max_size is None or timeout_ms is None:
+        return None
+    return Batch(max_size=max_size, timeout_ms=timeout_ms, key=key, expression=expression)
 
 
-def _check_priority(function: Fields, check: CheckExpression) -> bool:
+def read_priority(function: Fields, check: CheckExpression) -> str | None:
+    """The expression for the seconds that a run is taken to be older than it is."""
     option = function.nested("priority")
-    return option is not None and value_expression(option, "run", check) is not None
+    if option is None:
+        return None
+    return number_expression(option, "run", check, -MOST_PRIORITY_S, MOST_PRIORITY_S)
 
 
-def _check_singleton(function: Fields, check: CheckExpression) -> bool:
+def read_singleton(function: Fields, check: CheckExpression) -> Singleton | None:
+    """What becomes of a run while another one goes on."""
     option = function.nested("singleton")
     if option is None:
-        return False
+        return None
+    mode = None
     if option.get("mode") in (None, ""):
         option.problem("mode", "is missing: write 'skip' or 'cancel'")
     else:
-        _one_of(option, "mode", _MODES)
-    value_expression(option, "key", check)
-    return True
+        mode = _one_of(option, "mode", _MODES)
+    key = value_expression(option, "key", check)
+    return Singleton(mode=mode, key=key) if mode is not None else None
 
 
-def _check_timeouts(function: Fields) -> bool:
+def read_idempotency(function: Fields, check: CheckExpression) -> str | None:
+    """The expression for what a run is made once of in 24 hours."""
+    return value_expression(function, "idempotency", check)
+
+
+def read_timeouts(function: Fields) -> Timeouts | None:
+    """After how long a run is cancelled; None where neither of the two is set."""
     option = function.nested("timeouts")
     if option is None:
-        return False
-    start = option.duration("start", 1, MAX_TIMEOUT_MS)
-    finish = option.duration("finish", 1, MAX_TIMEOUT_MS)
-    return start is not None or finish is not None
+        return None
+    start_ms = option.duration("start", 1, MAX_TIMEOUT_MS)
+    finish_ms = option.duration("finish", 1, MAX_TIMEOUT_MS)
+    if start_ms is None and finish_ms is None:
+        return None
+    return Timeouts(start_ms=start_ms, finish_ms=finish_ms)

@@ -8,14 +8,24 @@ import msgspec
 from innkeeper_apps.wire.canonical import canonical_parsed
 from innkeeper_apps.wire.expressions import EVENT, EVENT_AND_ASYNC, CheckExpression, condition
 from innkeeper_apps.wire.fields import Fields, Findings, kind
-from innkeeper_apps.wire.flow_control import check_flow_control, limits_whole_runs, read_concurrency
+from innkeeper_apps.wire.flow_control import (
+    limits_whole_runs,
+    read_batch,
+    read_concurrency,
+    read_debounce,
+    read_idempotency,
+    read_priority,
+    read_rate_limit,
+    read_singleton,
+    read_throttle,
+    read_timeouts,
+)
 from innkeeper_engine.cron import CronError, CronLine
 from innkeeper_engine.durations import DAY_MS, MINUTE_MS, SECOND_MS
 from innkeeper_engine.model.functions import (
     DEFAULT_RETRIES,
     MAX_RETRIES,
     Cancel,
-    Concurrency,
     FunctionConfig,
     Trigger,
 )
@@ -27,6 +37,7 @@ MAX_CANCEL_MS: Final = 366 * DAY_MS
 MAX_JITTER_MS: Final = 5 * MINUTE_MS
 
 _STEP: Final = "step"
+_RUN_LIMIT: Final = "concurrency.fn"
 _SCHEMES: Final = ("http", "https", "ws", "wss")
 
 
@@ -46,7 +57,6 @@ def read_function(
     function = Fields(value, findings.of(slug or place))
     name = function.identity("name", "write a name for people to read", longest=1000)
     url, retries = _read_step(function)
-    concurrency = read_concurrency(function, check)
     config = FunctionConfig(
         slug=slug or "",
         name=name or "",
@@ -54,12 +64,18 @@ def read_function(
         triggers=_read_triggers(function, check),
         retries=retries,
         cancel=_read_cancels(function, check),
-        concurrency=concurrency,
-        not_enforced=_not_enforced(function, concurrency, check),
+        concurrency=read_concurrency(function, check),
+        throttle=read_throttle(function, check),
+        rate_limit=read_rate_limit(function, check),
+        debounce=read_debounce(function, check),
+        batch=read_batch(function, check),
+        priority=read_priority(function, check),
+        singleton=read_singleton(function, check),
+        idempotency=read_idempotency(function, check),
+        timeouts=read_timeouts(function),
+        not_enforced=_not_enforced(function),
         declared=msgspec.Raw(_readable(value)),
     )
-    for option in config.not_enforced:
-        function.warn(option, "is accepted but not enforced yet")
     return config if slug and url else None
 
 
@@ -80,15 +96,14 @@ def _whole(value: Any) -> Any:
     return value
 
 
-def _not_enforced(
-    function: Fields, concurrency: tuple[Concurrency, ...], check: CheckExpression
-) -> tuple[str, ...]:
-    options = list(check_flow_control(function, check))
-    if any(limit.key is not None or limit.scope != "fn" for limit in concurrency):
-        options.append("concurrency.key")
-    if limits_whole_runs(function):
-        options.append("concurrency.fn")
-    return tuple(options)
+def _not_enforced(function: Fields) -> tuple[str, ...]:
+    if not limits_whole_runs(function):
+        return ()
+    function.warn(
+        _RUN_LIMIT,
+        "is accepted but not enforced: this server limits the requests of runs (step), not how many runs go on at once",
+    )
+    return (_RUN_LIMIT,)
 
 
 def _read_step(function: Fields) -> tuple[str | None, int]:
