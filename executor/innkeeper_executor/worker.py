@@ -1,66 +1,27 @@
-"""Works leased items: calls apps, decides what their answers mean, commits, and takes the next item with it."""
+"""Works leased items: what is under way, how much more may be, and how it is called off."""
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Sequence
 
-import msgspec
-import orjson
 import structlog
 
 from innkeeper_apps.driver import Driver
-from innkeeper_engine.decide.context import Context
-from innkeeper_engine.decide.fetches import fetched
-from innkeeper_engine.decide.respond import attempts_of, respond
-from innkeeper_engine.model.calls import DISCOVER, Answer, Call, Target
-from innkeeper_engine.model.effects import (
-    MAX_EFFECTS,
-    Effect,
-    Finish,
-    Guard,
-    KeepGuard,
-    LeaseGuard,
-    Retry,
-)
-from innkeeper_engine.model.environments import wire_name
-from innkeeper_engine.model.state import FETCH, PLANNED, Applied, Lease
-from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
+from innkeeper_engine.model.calls import Target
+from innkeeper_engine.model.effects import Effect, Guard, LeaseGuard
+from innkeeper_engine.model.state import Applied, Lease
 from innkeeper_engine.store.store import Store
+from innkeeper_executor.asking import Asker, Outcome
+from innkeeper_executor.commits import Committer, RunLine
 from innkeeper_executor.fetching import Fetcher
 from innkeeper_executor.surroundings import Surroundings
 
-MAX_SENT_BYTES = 4 * 1024 * 1024 - 1024
-"""State above this is not sent: the SDK asks for it (`use_api`)."""
+__all__ = ["RunLine", "Worker"]
 
 TOKENS_A_COMMIT = 4
 """How many items one commit may bring: its own successor, and some more while there is room."""
 
-_PASSING = (
-    "LOADING",
-    "READONLY",
-    "MASTERDOWN",
-    "NOREPLICAS",
-    "MISCONF",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-    "OOM",
-    "BUSY",
-)
-
-T = TypeVar("T")
-
 log = structlog.get_logger("innkeeper.worker")
-
-
-class RunLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One run that ended, for people who watch."""
-
-    run: str
-    slug: str
-    status: str
-    queued_ms: int
-    ended_ms: int
 
 
 class _Work:
@@ -105,11 +66,9 @@ class Worker:
     ) -> None:
         self._store = store
         self._surroundings = surroundings
-        self._driver = driver
-        self._fetcher = fetcher
-        self._target = target
+        self._asker = Asker(store, surroundings, driver, fetcher, target)
+        self._committer = Committer(surroundings, self.apply, on_run)
         self.id = executor_id
-        self._on_run = on_run
         self._working: dict[str, _Work] = {}
         self._reserved = 0
         self._spare: deque[str] = deque()
@@ -233,180 +192,25 @@ class Worker:
     async def _work(self, work: _Work) -> None:
         lease = work.lease
         try:
-            answer = await self._ask(work)
-            if answer is not None:
-                await self._commit(lease, answer)
+            outcome = await self._ask(work)
+            if outcome is not None:
+                await self._committer.commit(lease, outcome)
             elif work.ended:
-                await self._patiently(LeaseGuard(lease.item, lease.token, lease.seen), [])
+                await self._committer.give_back(lease)
         except Exception:
             # The lease runs out by itself and the item is tried again, three times at most per attempt.
             log.exception("an item could not be worked", run=lease.run, function=lease.slug, item=lease.item)
 
-    async def _ask(self, work: _Work) -> "Answer | list[Effect] | None":
-        """What the app says; None when the request was called off."""
+    async def _ask(self, work: _Work) -> Outcome | None:
+        """What came of the item; None when it was called off."""
         if work.called_off:
             return None
         work.asking = True
         try:
-            return await self._perform(work.lease)
+            return await self._asker.ask(work.lease)
         except asyncio.CancelledError:
             if self._aborting or not work.called_off:
                 raise
             return None
         finally:
             work.asking = False
-
-    async def _perform(self, lease: Lease) -> "Answer | list[Effect]":
-        context = await self._context(lease)
-        if lease.expiries >= self._surroundings.settings.lost_leases:
-            return _lost_too_often(lease, context)
-        if lease.kind == FETCH:
-            return await self._fetcher.fetch(lease, context, attempts_of(lease, context))
-        entry = context.registry.functions.get(lease.slug)
-        if entry is None:
-            return _error(f"function {lease.slug!r} is not registered any more")
-        try:
-            target = self._surroundings.target(entry.app, self._target)
-        except ValueError as error:
-            return _error(f"the signing keys of the app {entry.app.id!r} cannot be used: {error}")
-        state, use_api = await self._until_answered(lambda: self._state(lease), "a read")
-        call = Call(
-            url=entry.config.url,
-            slug=lease.slug,
-            fn_uuid=entry.uuid,
-            run_id=lease.run,
-            step_id=lease.step if lease.kind == PLANNED else DISCOVER,
-            attempt=lease.attempt,
-            max_attempts=attempts_of(lease, context),
-            item_id=lease.item,
-            request_id=lease.token,
-            generation=lease.generation,
-            version=lease.version,
-            plan_only=lease.plan_only,
-            use_api=use_api,
-            stack=lease.stack,
-            steps={} if use_api else {step: state[step] for step in lease.stack if step in state},
-            events=tuple(state[f"e:{n}"] for n in range(lease.event_count) if f"e:{n}" in state),
-            env=wire_name(lease.env),
-        )
-        # All that a decision reads of it; a call may take hours, and there are many.
-        lease.payload = {"e:0": state.get("e:0", b"{}")}
-        del state
-        timeout_s = self._surroundings.settings.request_timeout_s
-        return await self._driver.call(call, target, timeout_s=timeout_s)
-
-    async def _state(self, lease: Lease) -> tuple[dict[str, bytes], bool]:
-        if lease.payload is not None:
-            return lease.payload, False
-        if lease.state_bytes <= MAX_SENT_BYTES:
-            return await self._store.run_state(lease.run), False
-        first = (await self._store.run_payload(lease.run, "e:0"))[0]
-        return {"e:0": first or b"{}"}, True
-
-    async def _commit(self, lease: Lease, answer: "Answer | list[Effect]") -> None:
-        while True:
-            context = await self._context(lease)
-            effects = _decide(lease, answer, context) if isinstance(answer, Answer) else answer
-            status = await self._apply_all(lease, effects)
-            if status is None:
-                return
-            # Checkpoints of this request came in between: decide again on what is true now.
-            lease.seen, lease.attempt = status.seen, status.attempt
-            lease.step_count, lease.state_bytes = status.step_count, status.state_bytes
-
-    async def _apply_all(self, lease: Lease, effects: list[Effect]) -> Applied | None:
-        """Commit in pieces of what one script may do; the lease ends with the last. Returns the answer if stale."""
-        last = _last_piece(effects)
-        done = 0
-        while len(effects) - done > last:
-            piece = effects[done : done + min(MAX_EFFECTS, len(effects) - done - last)]
-            applied = await self._patiently(KeepGuard(lease.item, lease.token), piece)
-            if applied.status != "ok":
-                break
-            done += len(piece)
-        applied = await self._patiently(
-            LeaseGuard(lease.item, lease.token, lease.seen),
-            effects[done:] if done + last == len(effects) else [],
-        )
-        if applied.status == "ok":
-            self._tell(lease, effects)
-        elif applied.status == "lost":
-            log.info("a lease was lost before its commit", run=lease.run, item=lease.item)
-        return applied if applied.status == "stale" else None
-
-    async def _context(self, lease: Lease) -> Context:
-        return await self._until_answered(lambda: self._surroundings.context(lease.env), "a read")
-
-    async def _patiently(self, guard: Guard, effects: Sequence[Effect]) -> Applied:
-        """Until there is an answer. A commit that took effect already is refused the second time by its guard."""
-        return await self._until_answered(lambda: self.apply(guard, effects), "a commit")
-
-    async def _until_answered(self, ask: Callable[[], Awaitable[T]], what: str) -> T:
-        """What the store says, asked again while it does not answer: an outage costs an item only time."""
-        delay_s = 0.02
-        while True:
-            try:
-                return await ask()
-            except StoreUnavailableError as error:
-                log.warning("the store did not answer; it is asked again", what=what, reason=str(error))
-            except StoreError as error:
-                if not _passing(error):
-                    raise
-                log.warning("the store refused for now; it is asked again", what=what, reason=str(error))
-            await asyncio.sleep(delay_s)
-            delay_s = min(delay_s * 2, 1.0)
-
-    def _tell(self, lease: Lease, effects: Sequence[Effect]) -> None:
-        if self._on_run is None:
-            return
-        for effect in effects:
-            if isinstance(effect, Finish):
-                now_ms = self._surroundings.clock.now_ms()
-                self._on_run(
-                    RunLine(
-                        run=lease.run,
-                        slug=lease.slug,
-                        status=effect.status,
-                        queued_ms=lease.queued_ms,
-                        ended_ms=now_ms,
-                    )
-                )
-
-
-def _decide(lease: Lease, answer: Answer, context: Context) -> list[Effect]:
-    """What the answer means. One that cannot be decided on costs an attempt; asked at once, the app would repeat it."""
-    try:
-        return respond(lease, answer, context)
-    except Exception:
-        log.exception(
-            "an answer could not be decided on", run=lease.run, function=lease.slug, item=lease.item
-        )
-        return respond(
-            lease, _error("the server could not process the app's answer; its log says why"), context
-        )
-
-
-def _last_piece(effects: Sequence[Effect]) -> int:
-    """How many of the last effects must go with the end of the lease: all that fit, or those that end or retry."""
-    if len(effects) <= MAX_EFFECTS:
-        return len(effects)
-    ending = next((n for n, effect in enumerate(effects) if isinstance(effect, Finish | Retry)), len(effects))
-    return min(len(effects) - ending, MAX_EFFECTS)
-
-
-def _passing(error: StoreError) -> bool:
-    """Whether the server refuses for now only (starting, failing over, without replicas, memory or disk)."""
-    return str(error).startswith(_PASSING)
-
-
-def _lost_too_often(lease: Lease, context: Context) -> "Answer | list[Effect]":
-    """A request that seems to end executors has used up an attempt; it is not made this time."""
-    reason = f"the executor that made this request was lost {lease.expiries} times in a row"
-    if lease.kind != FETCH:
-        return _error(reason)
-    memo = context.canonical({"error": {"message": reason, "name": "Error"}})
-    return fetched(lease, None, memo, reason, attempts_of(lease, context), context)
-
-
-def _error(reason: str) -> Answer:
-    return Answer(kind="error", error=orjson.dumps({"message": reason, "name": "Error"}), reason=reason)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from innkeeper_engine.decide import route
-from innkeeper_executor import worker
+from innkeeper_executor import commits
 from tests.executor.house import House, function, ops, output, wait_for
 
 
@@ -14,14 +14,14 @@ async def test_an_answer_that_cannot_be_decided_on_costs_an_attempt(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The run goes on by the rules of a failed request; left to its lease, the app would be asked at once, for ever."""
-    real, failures = worker.respond, [RuntimeError("a bug")]
+    real, failures = commits.respond, [RuntimeError("a bug")]
 
     def stumbling(*arguments: Any) -> Any:
         if failures:
             raise failures.pop()
         return real(*arguments)
 
-    monkeypatch.setattr(worker, "respond", stumbling)
+    monkeypatch.setattr(commits, "respond", stumbling)
     with caplog.at_level(logging.CRITICAL):
         await house.register(function("f"))
         await house.start_executor()

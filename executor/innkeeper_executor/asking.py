@@ -1,0 +1,104 @@
+"""What is done for one leased item: the app is called, a request is made in its place, or the item is keyed again."""
+
+from typing import TypeAlias
+
+import orjson
+
+from innkeeper_apps.driver import Driver
+from innkeeper_engine.decide.context import Context
+from innkeeper_engine.decide.fetches import fetched
+from innkeeper_engine.decide.respond import attempts_of
+from innkeeper_engine.model.calls import DISCOVER, Answer, Call, Target
+from innkeeper_engine.model.effects import Effect
+from innkeeper_engine.model.environments import wire_name
+from innkeeper_engine.model.state import FETCH, PLANNED, Lease
+from innkeeper_engine.registry import FunctionEntry
+from innkeeper_engine.store.store import Store
+from innkeeper_executor.fetching import Fetcher
+from innkeeper_executor.patience import until_answered
+from innkeeper_executor.surroundings import Surroundings
+
+MAX_SENT_BYTES = 4 * 1024 * 1024 - 1024
+"""State above this is not sent: the SDK asks for it (`use_api`)."""
+
+Outcome: TypeAlias = Answer | list[Effect]
+"""What the app said, still to be decided on; or what is decided already."""
+
+
+class Asker:
+    """Does what an item wants. May be cancelled at any time: nothing is committed here."""
+
+    def __init__(
+        self, store: Store, surroundings: Surroundings, driver: Driver, fetcher: Fetcher, target: Target
+    ) -> None:
+        """`target`: how apps without keys of their own are called."""
+        self._store = store
+        self._surroundings = surroundings
+        self._driver = driver
+        self._fetcher = fetcher
+        self._target = target
+
+    async def ask(self, lease: Lease) -> Outcome:
+        """Do what the leased item wants; its payload is less afterwards: all that a decision reads of it."""
+        context = await until_answered(lambda: self._surroundings.context(lease.env), "a read")
+        if lease.expiries >= self._surroundings.settings.lost_leases:
+            return _lost_too_often(lease, context)
+        if lease.kind == FETCH:
+            return await self._fetcher.fetch(lease, context, attempts_of(lease, context))
+        entry = context.registry.functions.get(lease.slug)
+        if entry is None:
+            return error_answer(f"function {lease.slug!r} is not registered any more")
+        return await self._call(lease, entry, context)
+
+    async def _call(self, lease: Lease, entry: FunctionEntry, context: Context) -> Answer:
+        try:
+            target = self._surroundings.target(entry.app, self._target)
+        except ValueError as error:
+            return error_answer(f"the signing keys of the app {entry.app.id!r} cannot be used: {error}")
+        state, use_api = await until_answered(lambda: self._state(lease), "a read")
+        call = Call(
+            url=entry.config.url,
+            slug=lease.slug,
+            fn_uuid=entry.uuid,
+            run_id=lease.run,
+            step_id=lease.step if lease.kind == PLANNED else DISCOVER,
+            attempt=lease.attempt,
+            max_attempts=attempts_of(lease, context),
+            item_id=lease.item,
+            request_id=lease.token,
+            generation=lease.generation,
+            version=lease.version,
+            plan_only=lease.plan_only,
+            use_api=use_api,
+            stack=lease.stack,
+            steps={} if use_api else {step: state[step] for step in lease.stack if step in state},
+            events=tuple(state[f"e:{n}"] for n in range(lease.event_count) if f"e:{n}" in state),
+            env=wire_name(lease.env),
+        )
+        # All that a decision reads of it; a call may take hours, and there are many.
+        lease.payload = {"e:0": state.get("e:0", b"{}")}
+        del state
+        timeout_s = self._surroundings.settings.request_timeout_s
+        return await self._driver.call(call, target, timeout_s=timeout_s)
+
+    async def _state(self, lease: Lease) -> tuple[dict[str, bytes], bool]:
+        if lease.payload is not None:
+            return lease.payload, False
+        if lease.state_bytes <= MAX_SENT_BYTES:
+            return await self._store.run_state(lease.run), False
+        first = (await self._store.run_payload(lease.run, "e:0"))[0]
+        return {"e:0": first or b"{}"}, True
+
+
+def error_answer(reason: str) -> Answer:
+    """A request that failed before the app was reached."""
+    return Answer(kind="error", error=orjson.dumps({"message": reason, "name": "Error"}), reason=reason)
+
+
+def _lost_too_often(lease: Lease, context: Context) -> Outcome:
+    """A request that seems to end executors has used up an attempt; it is not made this time."""
+    reason = f"the executor that made this request was lost {lease.expiries} times in a row"
+    if lease.kind != FETCH:
+        return error_answer(reason)
+    memo = context.canonical({"error": {"message": reason, "name": "Error"}})
+    return fetched(lease, None, memo, reason, attempts_of(lease, context), context)
