@@ -79,15 +79,19 @@ local function lease_item(id, executor, token, lease_ms, inline_bytes)
   set_timer('L' .. id, now + lease_ms)
   local skey = P .. 'st:' .. run
   local state = call('HGETALL', skey)
-  local size, events, started, waiting, fn
+  local size, events, started, waiting, fn, start_timeout, finish_timeout
   for i = 1, #state, 2 do
     if state[i] == 'sz' then size = tonumber(state[i + 1])
     elseif state[i] == 'ec' then events = tonumber(state[i + 1])
     elseif state[i] == 't1' then started = state[i + 1]
     elseif state[i] == 'fn' then fn = state[i + 1]
-    elseif state[i] == 'dq' then waiting = state[i + 1] end
+    elseif state[i] == 'dq' then waiting = state[i + 1]
+    elseif state[i] == 'ot' then start_timeout = true
+    elseif state[i] == 'ft' then finish_timeout = state[i + 1] end
   end
   if not started then
+    if start_timeout then call('ZREM', P .. 'timers', 'O' .. run) end
+    if finish_timeout then set_timer('F' .. run, now + finish_timeout) end
     started = digits(now)
     call('HSET', skey, 't1', started)
     call('HSET', P .. 'run:' .. run, 's', 'Running', 't', started)

@@ -21,12 +21,13 @@ end
 -- One more request that runs the function from the top; one that waits already will do.
 local function discover(run)
   local skey = P .. 'st:' .. run
-  local state = call('HMGET', skey, 'dq', 'sp', 'o', 'dn')
-  if state[1] or not state[2] then return end
+  local state = call('HMGET', skey, 'dq', 'sp', 'o', 'dn', 'b', 'od')
+  -- A run that is overdue begins nothing any more.
+  if state[1] or not state[2] or state[6] then return end
   local n = state[4] + 1
   local id = run .. '.' .. n
   call('HSET', skey, 'dq', id, 'dn', n)
-  new_item(id, run, 'd', 'step', state[2], state[3])
+  new_item(id, run, 'd', 'step', state[2], state[3], nil, nil, state[5])
 end
 
 -- A step is over: the last of a parallel group, or a step of its own, calls the function again.
