@@ -6,6 +6,7 @@ import msgspec
 
 from innkeeper_engine.compiled import FunctionEntry, Registry, app_uuid, function_uuid
 from innkeeper_engine.model.functions import App
+from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.store import Store
 
 MOST_KNOWN = 4_096
@@ -19,6 +20,7 @@ class Registries:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._environments = EnvironmentStore(store)
         self._known: dict[str, Registry] = {}
         self._reading = asyncio.Lock()
 
@@ -37,10 +39,11 @@ class Registries:
                 return known
             # The version first: what is read after it is at least as new.
             version = await self._store.registry_version()
-            blobs = await self._store.registrations(env)
-            registry = Registry(
-                env, version, (msgspec.json.decode(blob, type=App) for blob in blobs.values())
+            blobs, account = await asyncio.gather(
+                self._store.registrations(env), self._environments.account(env)
             )
+            apps = (msgspec.json.decode(blob, type=App) for blob in blobs.values())
+            registry = Registry(env, version, apps, account=account)
             self._known.pop(env, None)
             if len(self._known) >= MOST_KNOWN:
                 del self._known[next(iter(self._known))]

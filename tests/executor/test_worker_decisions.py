@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from innkeeper_engine.decide import route
+from innkeeper_engine.decide.respond import respond
 from innkeeper_executor import commits
 from tests.executor.house import House, function, ops, output, wait_for
 
@@ -14,7 +15,7 @@ async def test_an_answer_that_cannot_be_decided_on_costs_an_attempt(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The run goes on by the rules of a failed request; left to its lease, the app would be asked at once, for ever."""
-    real, failures = commits.respond, [RuntimeError("a bug")]
+    real, failures = respond, [RuntimeError("a bug")]
 
     def stumbling(*arguments: Any) -> Any:
         if failures:

@@ -1,7 +1,8 @@
 """Environments as they lie in the store, and registrations that wait there for the operator.
 
 `environs` is a hash, name -> JSON of an `Environment`; `environver` changes with every change of it, and each change
-is published on the channel `environs`, so that whoever keeps a copy knows when to read again.
+is published on the channel `environs`, so that whoever keeps a copy knows when to read again. An account is also part
+of how functions are compiled: a change of one makes another version of the registry.
 """
 
 import hashlib
@@ -31,6 +32,16 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,253}(?:~(?:[A-Za-z0-9._-]|%[0-9A-F]{2})+)?
 # By the time, not counted: a server that lost its data must not come to a version that somebody knows already.
 _WRITE = """#!lua flags=allow-oom
 local old = redis.call('HGET', KEYS[1], ARGV[1])
+local function later(key, now)
+  local version = string.format('%.0f', math.max(now, tonumber(redis.call('GET', key) or '0') + 1))
+  redis.call('SET', key, version)
+  return version
+end
+local function account_of(record)
+  if not record then return '' end
+  local readable, environment = pcall(cjson.decode, record)
+  return readable and type(environment) == 'table' and environment.account or ''
+end
 if ARGV[2] == '' then
   if not old then return 0 end
   redis.call('HDEL', KEYS[1], ARGV[1])
@@ -40,9 +51,8 @@ else
 end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local version = string.format('%.0f', math.max(now, tonumber(redis.call('GET', KEYS[2]) or '0') + 1))
-redis.call('SET', KEYS[2], version)
-redis.call('PUBLISH', ARGV[3], version)
+if account_of(old) ~= ARGV[4] then later(KEYS[3], now) end
+redis.call('PUBLISH', ARGV[3], later(KEYS[2], now))
 return 1
 """
 
@@ -102,11 +112,14 @@ class EnvironmentStore:
     async def write(self, environment: Environment) -> bool:
         """Make this the record of its name; whether that changed anything. Only then it is published.
 
+        Another account than before makes another version of the registry, so that executors count by it from then on;
+        what is queued already stays under the counters of the account before.
+
         Raises:
             ValueError: the name cannot be an environment's.
         """
         check_name(environment.name)
-        return await self._set(environment.name, msgspec.json.encode(environment))
+        return await self._set(environment.name, msgspec.json.encode(environment), environment.account)
 
     async def remove(self, name: str) -> bool:
         """Remove the record: its keys open nothing any more. Whether there was one."""
@@ -125,9 +138,19 @@ class EnvironmentStore:
             return None
         return Snapshot(int(reply[0]), tuple(sorted(_decoded(reply[1]), key=lambda each: each.name)))
 
-    async def _set(self, name: str, value: bytes) -> bool:
-        channel = self._store.key(CHANGED)
-        return bool(await self._store.command("EVAL", _WRITE, 2, *self._keys(), name, value, channel))
+    async def account(self, env: str) -> str:
+        """Whose counters limits of scope account are in this environment, by its record; of a branch by its parent's
+        where its own names none. Empty: nobody names any. Also where the record cannot be read, as `read` reports.
+        """
+        names = dict.fromkeys((env, parent_name(env)))
+        values = await self._store.command("HMGET", self._store.key("environs"), *names)
+        found = _decoded(value for value in values if value is not None)
+        return next((each.account for each in found if each.account), "")
+
+    async def _set(self, name: str, value: bytes, account: str = "") -> bool:
+        keys = (*self._keys(), self._store.key("regver"))
+        about = (name, value, self._store.key(CHANGED), account)
+        return bool(await self._store.command("EVAL", _WRITE, 3, *keys, *about))
 
     def _keys(self) -> tuple[str, str]:
         return self._store.key("environs"), self._store.key("environver")
