@@ -195,6 +195,16 @@ def test_what_was_declared_changes_the_checksum(changed: dict[str, Any]) -> None
     assert register(changed).checksum != register(body(function())).checksum
 
 
+def test_so_does_what_a_reader_makes_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that was taught an option takes it up when an app registers as it did before."""
+    limited = body(function(throttle={"limit": 1, "period": "1s"}))
+    known = register(limited)
+    monkeypatch.setattr("innkeeper_apps.wire.function_config.read_throttle", lambda *_: None)
+    unknown = register(limited)
+    assert unknown.functions[0].declared == known.functions[0].declared
+    assert unknown.checksum != known.checksum
+
+
 def test_keys_are_read_in_any_case_and_spelling_and_unknown_ones_ignored() -> None:
     content = {
         "APPNAME": "app",

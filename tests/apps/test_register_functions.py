@@ -471,6 +471,7 @@ def test_cancellations_are_read_with_their_time_in_milliseconds() -> None:
             "priority.run",
             "1800 counts as 600: -600 to 600 is the range",
         ),
+        ({"debounce": {"period": "1m", "timeout": "5s"}}, "debounce.timeout", "is shorter than period"),
         ({"priority": {"run": "-601"}}, "priority.run", "-601 counts as -600"),
         (
             {"idempotency": "event.data.id", "rateLimit": {"limit": 1, "period": "1h"}},

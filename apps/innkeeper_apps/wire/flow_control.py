@@ -177,6 +177,8 @@ def read_debounce(function: Fields, check: CheckExpression) -> Debounce | None:
         return None
     period_ms = option.required_duration("period", SECOND_MS, MAX_PERIOD_MS)
     timeout_ms = option.duration("timeout", SECOND_MS, MAX_PERIOD_MS)
+    if period_ms and timeout_ms and timeout_ms < period_ms:
+        option.warn("timeout", "is shorter than period, which then has no effect: a run starts after timeout")
     key = value_expression(option, "key", check)
     return Debounce(period_ms=period_ms, timeout_ms=timeout_ms, key=key) if period_ms else None
 

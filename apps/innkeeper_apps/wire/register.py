@@ -221,7 +221,8 @@ def _checksum(registration: Registration) -> str:
     """A hash of what was declared.
 
     Left out is what differs between two syncs of the same code: telemetry, the id of the deployment, the
-    name of the local host, the order of functions, nulls, and the kind of sync.
+    name of the local host, the order of functions, nulls, and the kind of sync. What was read of it counts too: a
+    version that makes more of the same declaration registers it anew.
     """
     content = {
         "app": registration.app_id,
@@ -230,7 +231,7 @@ def _checksum(registration: Registration) -> str:
         "version": registration.app_version,
         "capabilities": registration.capabilities,
         "functions": [
-            declared_content(function)
+            [declared_content(function), _read_content(function)]
             for function in sorted(registration.functions, key=lambda each: each.slug)
         ],
     }
@@ -245,6 +246,12 @@ def declared_content(function: FunctionConfig) -> dict[str, Any]:
         "retries": function.retries,
         "config": _without_nulls({key: value for key, value in declared.items() if fold(key) != "steps"}),
     }
+
+
+def _read_content(function: FunctionConfig) -> str:
+    """What was made of a declaration (JSON), without the parts that are in `declared_content`."""
+    made = msgspec.structs.replace(function, declared=msgspec.Raw(b"{}"), url="")
+    return msgspec.json.encode(made).decode()
 
 
 def _without_nulls(value: Any) -> Any:
