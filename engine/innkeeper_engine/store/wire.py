@@ -49,9 +49,10 @@ def read_lease(raw: list[Any]) -> Lease:
         state_bytes=int(state[b"sz"]),
         event_count=int(state[b"ec"]),
         queued_ms=int(state[b"q"]),
-        started_ms=int(state[b"t1"]),
+        started_ms=int(state.get(b"t1", state[b"q"])),
         retries=int(state[b"re"]),
         stack=tuple(step.decode() for step in stack),
+        rekey=b"rk" in item,
         payload=None
         if payload is None
         else {payload[i].decode(): payload[i + 1] for i in range(0, len(payload), 2)},

@@ -12,9 +12,9 @@ effects.plan = function(e)
   local run, step = e[2], e[3]
   local id = run .. ':' .. step
   if call('HEXISTS', P .. 'pl:' .. run, step) == 1 or call('EXISTS', P .. 'i:' .. id) == 1 then return end
-  local state = call('HMGET', P .. 'st:' .. run, 'sp', 'o')
+  local state = call('HMGET', P .. 'st:' .. run, 'sp', 'o', 'b')
   if not state[1] then return end
-  new_item(id, run, e[4], step, state[1], state[2], nil, e[5] ~= '' and e[5] or nil)
+  new_item(id, run, e[4], step, state[1], state[2], nil, e[5] ~= '' and e[5] or nil, state[3])
   call('HSET', P .. 'i:' .. id, 'sl', call('LLEN', P .. 'sk:' .. run))
 end
 

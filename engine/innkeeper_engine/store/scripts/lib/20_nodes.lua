@@ -2,11 +2,14 @@
 -- of its limits. A node, l<lane> or p<partition>, that is not idle has a hash n:<node> with its place `w` (r ready,
 -- h held, @<limit> parked) and, while it scouts for a limit that woke it, that limit in `k`.
 --
---   lane      = <fn> \1 s|t [\1 <limit>]*        s starts, t steps; the limits are those with constant keys
---   partition = <lane> [\2 <limit>]*             keyed limits
---   limit     = <def>|<value>                    def names the cap in the function's hash; t... is a throttle
+--   lane      = <fn> \1 s|t<signature> [\1 <limit>]*     s starts, t steps; the limits are those with constant keys
+--   partition = <lane> [\2 <limit>]*                     keyed limits
+--   limit     = <def>|<value>                            def names the cap in the function's hash; t... is a throttle
 --
 -- Every function has two limits of its own without being told: c|<fn> (concurrency) and, on starts, t|<fn>.
+-- The signature says which keys the function had when the lane was named, `sig` in its hash which it has now (nothing
+-- where none depends on an event). A lane with another one is stale: what comes out of it is keyed again, not called.
+-- It begins with p where the function's runs have priorities: there a partition's turn comes so much earlier.
 
 local function split(text, sep)
   local parts, from = {}, 1
@@ -25,6 +28,12 @@ end
 
 local function fn_of(lane) return string.sub(lane, 1, string.find(lane, '\1', 1, true) - 1) end
 
+local function sig_of(lane)
+  local at = string.find(lane, '\1', 1, true) + 2
+  local to = string.find(lane, '\1', at, true)
+  return string.sub(lane, at, to and to - 1)
+end
+
 -- `held`, in the function's hash, says which of its lanes are paused: s, t or st ('1' of an older version: both).
 local function is_held(held, lane)
   if not held then return false end
@@ -35,7 +44,8 @@ end
 local function lane_limits(lane)
   local parts = split(lane, '\1')
   local limits = {'c|' .. parts[1]}
-  if parts[2] == 's' then limits[2] = 't|' .. parts[1] end
+  if string.byte(parts[2]) == 115 then -- 's'
+    limits[2] = 't|' .. parts[1] end
   for i = 3, #parts do limits[#limits + 1] = parts[i] end
   return limits
 end
@@ -79,10 +89,22 @@ local function ready_lane(lane)
   call('ZADD', P .. 'ready', next_turn(), lane)
 end
 
+local function has_priority(lane)
+  return string.byte(lane, string.find(lane, '\1', 1, true) + 2) == 112 -- 'p'
+end
+
+-- When it is a partition's turn in its lane's ring: as if it joined earlier by the priority (ms) of its first item.
+local function turn_of(lane, partition)
+  local t = next_turn()
+  if not has_priority(lane) then return t end
+  local first = call('ZRANGE', P .. 'q:' .. partition, 0, 0)[1]
+  return t - (first and call('HGET', P .. 'i:' .. first, 'b') or 0)
+end
+
 local function enter(partition)
   local lane = lane_of(partition)
   set_place('p' .. partition, 'r')
-  call('ZADD', P .. 'lr:' .. lane, next_turn(), partition)
+  call('ZADD', P .. 'lr:' .. lane, turn_of(lane, partition), partition)
   if not place_of('l' .. lane) then ready_lane(lane) end
 end
 
@@ -207,7 +229,8 @@ local function free_slots(partition, item)
   settle_all(limits)
 end
 
--- The only thing that takes a node out of ready. Returns the item to lease, or nil.
+-- The only thing that takes a node out of ready. Returns the item to lease, or nil, and whether the lane is stale:
+-- its limits are not those of the function any more, so none is looked at and none counts.
 local function visit()
   local lane = call('ZPOPMIN', P .. 'ready')[1]
   local fn = fn_of(lane)
@@ -216,6 +239,7 @@ local function visit()
   local settled, leased = {unscout(lane, node)}, nil
   local ring = P .. 'lr:' .. lane
   local left_blocked = false
+  local stale = sig_of(lane) ~= (caps.sig or '')
   local partition = call('ZRANGE', ring, 0, 0)[1]
   if is_held(caps.held, lane) then
     set_place(node, 'h')
@@ -224,7 +248,7 @@ local function visit()
   elseif not partition then
     set_idle(node)
   else
-    local limit = blocked(caps, lane_limits(lane))
+    local limit = not stale and blocked(caps, lane_limits(lane))
     if limit then
       park(limit, lane, node)
       left_blocked = true
@@ -232,15 +256,15 @@ local function visit()
       call('ZREM', ring, partition)
       local inner, queue = 'p' .. partition, P .. 'q:' .. partition
       settled[#settled + 1] = unscout(lane, inner)
-      local keyed = partition_limits(partition)
-      limit = #keyed > 0 and call('EXISTS', queue) == 1 and blocked(caps, keyed)
+      local keyed = not stale and partition_limits(partition)
+      limit = keyed and #keyed > 0 and call('EXISTS', queue) == 1 and blocked(caps, keyed)
       if limit then
         park(limit, lane, inner)
       else
         leased = call('ZPOPMIN', queue)[1]
-        if leased then take_slots(caps, all_limits(partition), leased) end
+        if leased and not stale then take_slots(caps, all_limits(partition), leased) end
         if leased and call('EXISTS', queue) == 1 then
-          call('ZADD', ring, next_turn(), partition)
+          call('ZADD', ring, turn_of(lane, partition), partition)
         else
           set_idle(inner)
         end
@@ -257,5 +281,5 @@ local function visit()
     for _, limit in ipairs(members(P .. 'ws:' .. lane)) do settled[#settled + 1] = limit end
   end
   settle_all(settled)
-  return leased
+  return leased, stale
 end

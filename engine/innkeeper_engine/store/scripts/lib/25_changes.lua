@@ -1,13 +1,14 @@
--- A function's cap has changed or gone: who waits at limits of that name is looked at again. So many may wait that one
+-- A function's cap has changed or gone, or its keys have: who waits at limits of that name is looked at again. So many may wait that one
 -- script looks at request.nodes of them at most; the list `again` holds what is left, <fn> \2 <def> \2 <where in
 -- wd:<def>>, and every `due` goes on with it. Looking twice does no harm.
 local to_look_at = request.nodes
 local LIMITS_AT_ONCE = 100
 
--- Nobody will ever release what these nodes wait for. False where there are more of them.
-local function let_out(limit, fn)
+-- Nobody will ever release what these nodes wait for; with a signature, those that wait under another one have no need
+-- to wait. False where there are more of them.
+local function let_out(limit, fn, sig)
   for _, lane in ipairs(call('ZRANGE', P .. 'wl:' .. limit, 0, -1)) do
-    if fn_of(lane) == fn then
+    if fn_of(lane) == fn and not (sig and sig_of(lane) == sig) then
       while call('EXISTS', P .. 'wn:' .. limit .. '\3' .. lane) == 1 do
         if to_look_at <= 0 then return false end
         to_look_at = to_look_at - 1
@@ -18,9 +19,11 @@ local function let_out(limit, fn)
   return true
 end
 
--- Where in wd:<def> to go on, or nil at the end. The cap is as it is now, whatever it was when this began.
+-- Where in wd:<def> to go on, or nil at the end. Cap and signature are as they are now, whatever they were when this
+-- began.
 local function look_again(fn, def, cursor)
-  local has_cap = call('HEXISTS', P .. 'f:' .. fn, def) == 1
+  local now_is = call('HMGET', P .. 'f:' .. fn, def, 'sig')
+  local has_cap, sig = now_is[1], now_is[2] or ''
   repeat
     if to_look_at <= 0 then return cursor end
     local page
@@ -33,11 +36,8 @@ local function look_again(fn, def, cursor)
       table.sort(page[2])
     end
     for _, limit in ipairs(page[2]) do
-      if has_cap then
-        settle(limit)
-      elseif not let_out(limit, fn) then
-        return cursor
-      end
+      if not let_out(limit, fn, has_cap and sig) then return cursor end
+      if has_cap then settle(limit) end
     end
     to_look_at = to_look_at - #page[2]
     cursor = page[1]

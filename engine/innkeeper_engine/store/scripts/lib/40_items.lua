@@ -1,5 +1,6 @@
 -- Queue items, i:<item>: r run, k kind (s start, d discovery, p planned step, f fetch), s step id, p partition,
--- o order, a attempt, g generation, x expiries, v checkpoints seen, st state (q queued, t timer, l leased),
+-- o order (priority taken off), b priority in ms where it is not 0, a attempt, g generation, x expiries, v checkpoints
+-- seen, st state (q queued, t timer, l leased), rk leased only to be keyed again,
 -- sl completed steps when it was planned, tk token, ex executor, lm how long a lease lasts (ms), d sealed request of a
 -- fetch, c cancelled while leased.
 -- ri:<run> holds what goes with the run: i<item>, w<pause>.
@@ -7,22 +8,33 @@
 local function queue_up(id, partition, order, due)
   if due and due > now then return set_timer('i' .. id, due) end
   call('ZADD', P .. 'q:' .. partition, order, id)
-  if not place_of('p' .. partition) then enter(partition) end
+  local place = place_of('p' .. partition)
+  if not place then return enter(partition) end
+  local lane = lane_of(partition)
+  if place == 'r' and has_priority(lane) then
+    -- Where it is the first now, the partition's turn may come sooner, never later.
+    call('ZADD', P .. 'lr:' .. lane, 'LT', turn_of(lane, partition), partition)
+  end
 end
 
 local function state_of(due) return due and due > now and 't' or 'q' end
 
 local function enqueue(id, partition, order, due)
-  call('HSET', P .. 'i:' .. id, 'st', state_of(due), 'p', partition)
+  call('HSET', P .. 'i:' .. id, 'st', state_of(due), 'p', partition, 'o', order)
   queue_up(id, partition, order, due)
 end
 
-local function new_item(id, run, kind, step, partition, order, due, sealed)
+-- boost: the run's priority in ms, or nil.
+local function new_item(id, run, kind, step, partition, order, due, sealed, boost)
   local fields = {'r', run, 'k', kind, 's', step, 'o', order, 'a', 0, 'g', 0, 'x', 0, 'v', 0, 'st', state_of(due),
     'p', partition}
   if sealed then
     fields[#fields + 1] = 'd'
     fields[#fields + 1] = sealed
+  end
+  if boost and tonumber(boost) ~= 0 then
+    fields[#fields + 1] = 'b'
+    fields[#fields + 1] = boost
   end
   call('HSET', P .. 'i:' .. id, unpack(fields))
   call('SADD', P .. 'ri:' .. run, 'i' .. id)
@@ -33,7 +45,8 @@ end
 local function end_lease(id, item)
   call('ZREM', P .. 'timers', 'L' .. id)
   call('SREM', P .. 'x:' .. item.ex, id)
-  free_slots(item.p, id)
+  -- What was leased to be keyed again has none.
+  if not item.rk then free_slots(item.p, id) end
 end
 
 local function drop_item(id, run)
@@ -41,11 +54,20 @@ local function drop_item(id, run)
   call('SREM', P .. 'ri:' .. run, 'i' .. id)
 end
 
--- Back to the queue after a lease. What has been leased once waits among the steps: only starts are throttled.
+-- Out of an executor's hands, into a partition.
+local function put_back(id, partition, order, boost, due)
+  call('HDEL', P .. 'i:' .. id, 'tk', 'ex', 'rk', 'b')
+  if boost and tonumber(boost) ~= 0 then call('HSET', P .. 'i:' .. id, 'b', boost) end
+  enqueue(id, partition, order, due)
+end
+
+-- Back to the queue after a lease. What has been called once waits among the steps: only starts are throttled. What was
+-- leased to be keyed again, and was not, is where it was.
 local function requeue(id, item, due)
-  call('HDEL', P .. 'i:' .. id, 'tk', 'ex')
-  local partition = call('HGET', P .. 'st:' .. item.r, 'sp') or item.p
-  enqueue(id, partition, item.o, due)
+  if item.rk then return put_back(id, item.p, item.o, item.b, due) end
+  local state = call('HMGET', P .. 'st:' .. item.r, 'sp', 'o', 'b')
+  if not state[1] then return put_back(id, item.p, item.o, item.b, due) end
+  put_back(id, state[1], state[2], state[3], due)
 end
 
 -- The events and some of the results of a run, flat. A planned step is asked for with what there was when it was
@@ -64,8 +86,19 @@ local function payload_of(run, events, stack)
   return flat
 end
 
--- Leases one item that a visit gave, to an executor, under its token.
-local function lease_item(id, executor, token, lease_ms, inline_bytes)
+-- What is leased to be keyed again is not called: its run has not begun by this, who asked for it still waits for the
+-- call, and the first event is all that keys are made of.
+local function lease_to_key(id, token, generation, item, state, run, inline_bytes)
+  call('HSET', P .. 'i:' .. id, 'rk', 1)
+  item[#item + 1] = 'rk'
+  item[#item + 1] = '1'
+  local payload = false
+  if call('HSTRLEN', P .. 'pl:' .. run, 'e:0') <= inline_bytes then payload = payload_of(run, 1, {}) end
+  return {id, token, generation, item, state, {}, payload, call('LLEN', P .. 'sk:' .. run)}
+end
+
+-- Leases one item that a visit gave, to an executor, under its token; `stale`: only to be keyed again.
+local function lease_item(id, executor, token, lease_ms, inline_bytes, stale)
   local ikey = P .. 'i:' .. id
   local item = call('HGETALL', ikey)
   local run, generation, planned_at
@@ -79,6 +112,7 @@ local function lease_item(id, executor, token, lease_ms, inline_bytes)
   set_timer('L' .. id, now + lease_ms)
   local skey = P .. 'st:' .. run
   local state = call('HGETALL', skey)
+  if stale then return lease_to_key(id, token, generation, item, state, run, inline_bytes) end
   local size, events, started, waiting, fn, start_timeout, finish_timeout
   for i = 1, #state, 2 do
     if state[i] == 'sz' then size = tonumber(state[i + 1])
@@ -118,9 +152,9 @@ local function lease_some(want)
   local visits, at = 0, 1
   while at <= #tokens and visits < MAX_VISITS and call('EXISTS', P .. 'ready') == 1 do
     visits = visits + 1
-    local id = visit()
+    local id, stale = visit()
     if id then
-      leased[at] = lease_item(id, want[1], tokens[at], want[3], want[4])
+      leased[at] = lease_item(id, want[1], tokens[at], want[3], want[4], stale)
       at = at + 1
     end
   end

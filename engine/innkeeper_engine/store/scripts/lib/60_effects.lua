@@ -7,3 +7,5 @@ end
 local add_pause
 -- The item under whose lease the effects are applied, and when it is due again if one of them was a retry.
 local current_item, retry_at
+-- Where that item goes back to, if one of them keyed it again: {partition, order, boost}.
+local rekeyed

@@ -71,7 +71,9 @@ if status == 'ok' then
   each(request.effects)
   if kind == 'lease' then
     end_lease(guard[2], item)
-    if retry_at and call('EXISTS', P .. 'st:' .. item.r) == 1 then
+    if rekeyed and call('EXISTS', P .. 'st:' .. item.r) == 1 then
+      put_back(guard[2], unpack(rekeyed))
+    elseif retry_at and call('EXISTS', P .. 'st:' .. item.r) == 1 then
       requeue(guard[2], item, retry_at)
     else
       drop_item(guard[2], item.r)

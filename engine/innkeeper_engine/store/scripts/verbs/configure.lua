@@ -8,19 +8,18 @@ if request.expect and tonumber(call('GET', P .. 'regver') or '0') ~= request.exp
 local function set_caps(fn, caps)
   local key = P .. 'f:' .. fn
   local old, new = hash(key), {}
-  for i = 1, #caps, 2 do new[caps[i]] = caps[i + 1] end
-  for def, cap in pairs(new) do
-    call('HSET', key, def, cap)
-    if old[def] and old[def] ~= tostring(cap) then
-      cap_changed(fn, def)
-    end
+  old.held = nil
+  for i = 1, #caps, 2 do new[caps[i]] = tostring(caps[i + 1]) end
+  -- Who waits under other keys is to be keyed again at once, whatever it waits for.
+  local other_keys = new.sig ~= old.sig
+  for def, cap in pairs(new) do call('HSET', key, def, cap) end
+  local changed = {}
+  for def, cap in pairs(old) do
+    if not new[def] then call('HDEL', key, def) end
+    if def ~= 'sig' and (other_keys or new[def] ~= cap) then changed[#changed + 1] = def end
   end
-  for def, _ in pairs(old) do
-    if def ~= 'held' and not new[def] then
-      call('HDEL', key, def)
-      cap_changed(fn, def)
-    end
-  end
+  table.sort(changed)
+  for _, def in ipairs(changed) do cap_changed(fn, def) end
 end
 
 local function set_held(fn, held)

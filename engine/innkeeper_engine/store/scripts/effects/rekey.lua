@@ -1,0 +1,11 @@
+-- rekey: 2 item, 3 run, 4 start partition, 5 step partition, 6 order, 7 boost ms. Under the item's lease, which ends with
+-- the script: the item waits where it would have been put today, and so will what the run asks for from now on. Items
+-- of the run that wait under the old keys are keyed at visits of their own.
+effects.rekey = function(e)
+  local run = e[3]
+  if e[2] ~= current_item or not is_live(run) then return end
+  call('HSET', P .. 'st:' .. run, 'sp', e[5], 'o', e[6], 'b', e[7])
+  -- Only a first request is throttled.
+  local begins = call('HGET', P .. 'i:' .. e[2], 'k') == 's' and call('HEXISTS', P .. 'st:' .. run, 't1') == 0
+  rekeyed = {begins and e[4] or e[5], e[6], e[7]}
+end
