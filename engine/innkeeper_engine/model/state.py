@@ -153,6 +153,16 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     cron: str
 
 
+class RunHead(NamedTuple):
+    """What a run that has not ended is about."""
+
+    run: str
+    queued_ms: int
+    """When it was made."""
+    event: bytes
+    """Its first event; empty where it was not asked for."""
+
+
 class FunctionCounts(NamedTuple):
     """How much a function has to do and has done."""
 

@@ -3,10 +3,15 @@
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
+from innkeeper_engine.model.cancellations import Sweep
 from innkeeper_engine.model.state import RunSummary, StoredEvent
 from innkeeper_engine.store.connection import Argument, Reply
-from innkeeper_engine.store.wire import read_event, read_summary
+from innkeeper_engine.store.wire import read_event, read_summary, read_sweep
+
+LIVE_RUNS = {"queued": "rq", "begun": "rb"}
+"""Indexes of a function's runs that go on, by phase of a sweep."""
 
 
 class Reader(ABC):
@@ -94,13 +99,34 @@ class Reader(ABC):
     async def some_live_runs(self, env: str, slug: str, most: int) -> list[str]:
         """Up to `most` runs of a function that have not ended, in no order: those that have begun first."""
         found: list[str] = []
-        for kind in ("rb", "rq"):
+        for kind in reversed(LIVE_RUNS.values()):
             if len(found) < most:
                 ids = await self.command("SRANDMEMBER", self.key(f"{kind}:{env}/{slug}"), most - len(found))
                 found += [run_id.decode() for run_id in ids]
         return found
 
+    async def scan_live_runs(
+        self, env: str, slug: str, phase: Literal["queued", "begun"], cursor: str, count: int
+    ) -> tuple[str, list[str]]:
+        """A page of a function's runs that have not begun, or have and not ended, and the cursor of the next.
+
+        It begins and ends with cursor 0. A run that is there all the while is met once at least. `count` is about as
+        many as come; a set of up to about a hundred comes as a whole.
+        """
+        key = self.key(f"{LIVE_RUNS[phase]}:{env}/{slug}")
+        next_cursor, runs = await self.command("SSCAN", key, cursor, "COUNT", count)
+        return next_cursor.decode(), [run.decode() for run in runs]
+
+    async def cancellations(self, env: str) -> dict[str, bytes]:
+        """Cancellations of many runs of an environment, as written, by id."""
+        flat = await self.command("HGETALL", self.key(f"cx:{env}"))
+        return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+
+    async def sweep(self, env: str, cancellation_id: str) -> Sweep:
+        """How far a cancellation has been carried out; of one that is not known, as at the beginning."""
+        return read_sweep(await self.command("HGETALL", self.key(f"swp:{env}/{cancellation_id}")))
+
     async def forget_live_runs(self, env: str, slug: str, runs: Sequence[str]) -> None:
         """Take runs that have ended off a function's index: an older version ends runs without doing so."""
-        for kind in ("rb", "rq"):
+        for kind in LIVE_RUNS.values():
             await self.command("SREM", self.key(f"{kind}:{env}/{slug}"), *runs)

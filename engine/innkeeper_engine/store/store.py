@@ -14,13 +14,21 @@ from innkeeper_engine.model.state import (
     FunctionCounts,
     Peeked,
     QueuedEvent,
+    RunHead,
     Waiter,
     WaiterQuery,
 )
 from innkeeper_engine.store import scripts
 from innkeeper_engine.store.connection import Address, Argument, Connection, Reply, StoreError
 from innkeeper_engine.store.reading import Reader
-from innkeeper_engine.store.wire import encode_effect, read_counts, read_event, read_lease
+from innkeeper_engine.store.wire import (
+    encode_effect,
+    read_counts,
+    read_event,
+    read_gathered,
+    read_head,
+    read_lease,
+)
 
 NewEvent = tuple[str, str, bytes]
 """(internal id, name, body)."""
@@ -121,9 +129,12 @@ class Store(Reader):
         executor: str = "",
         tokens: Sequence[str] = (),
         most: tuple[int, int] | None = None,
+        registry: int | None = None,
     ) -> Applied:
         """Check the guard, apply the effects in order, then lease up to one item per token. All or nothing.
 
+        `registry`: the version on which was decided; where it is another one now, nothing is done (`moved`), so that
+        what was configured before a run starts always counts.
         `most`: steps and bytes of state that the run of a kept lease may have; beyond that nothing is done.
 
         Raises:
@@ -139,6 +150,8 @@ class Store(Reader):
             request["want"] = self._want(executor, tokens)
         if most is not None:
             request["most"] = most
+        if registry is not None:
+            request["registry"] = registry
         status, registry, detail, leased = await self._script(self._connection, "apply", request)
         *checkpoints, steps, state_bytes = detail or (0, 0)
         seen, attempt = checkpoints or (0, 0)
@@ -146,11 +159,15 @@ class Store(Reader):
         return Applied(status.decode(), int(registry), seen, attempt, leases, steps, state_bytes)
 
     async def due(self, *, n: int = 256, executor: str = "", tokens: Sequence[str] = ()) -> Due:
-        """Move what is due (items, expired leases, deadlines, throttles, crons), at most `n`, then lease."""
+        """Move what is due (items, expired leases, deadlines, timeouts, throttles), at most `n`, then lease.
+
+        Crons, gatherings (32 at most) and sweeps that are due are told; where nobody decides on one, it is told again
+        five seconds later.
+        """
         request: dict[str, Any] = {"n": n, "nodes": self.settings.nodes}
         if tokens:
             request["want"] = self._want(executor, tokens)
-        registry, first, leased, crons, expired, clock_ms = await self._script(
+        registry, first, leased, crons, expired, clock_ms, gathered, sweeps = await self._script(
             self._connection, "due", request
         )
         return Due(
@@ -160,6 +177,8 @@ class Store(Reader):
             [(name.decode(), int(float(slot))) for name, slot in crons],
             expired,
             int(clock_ms),
+            [read_gathered(raw) for raw in gathered],
+            [(env.decode(), cancellation.decode()) for env, cancellation in sweeps],
         )
 
     async def peek(self, n: int) -> Peeked | None:
@@ -215,12 +234,13 @@ class Store(Reader):
         crons: Sequence[tuple[str, int, int]] = (),
         crons_gone: Sequence[str] = (),
         heard: Sequence[str] | None = None,
+        cancellations: Sequence[tuple[str, bytes, int]] = (),
         expect: int | None = None,
     ) -> int:
         """Write one app's registration and tell the scheduler of its functions; returns the registry's version.
 
         `functions`: (fn, paused lanes, [def, cap, ...]); `crons`: (id, first slot, when it is due), armed ones keep
-        theirs.
+        theirs. `cancellations`: (id, `Cancellation` as JSON, when its sweep begins); an empty body forgets it.
         Of those who wait at limits that have changed, `StoreSettings.nodes` are looked at again here, the others by
         `due`, as many each time. Where the registry is not at version `expect` any more, nothing is done and 0 returned.
         """
@@ -232,6 +252,7 @@ class Store(Reader):
             "gone": gone,
             "crons": crons,
             "crons_gone": crons_gone,
+            "cancellations": cancellations,
             "nodes": self.settings.nodes,
         }
         if heard is not None:
@@ -256,6 +277,16 @@ class Store(Reader):
         )
         counted = (read_counts(raw) for reply in replies for raw in reply)
         return dict(zip(wanted, counted, strict=True))
+
+    async def run_heads(self, runs: Sequence[str], *, events: bool = True) -> list[RunHead | None]:
+        """The first of these runs, as many as 4 MiB hold, one at least: None for one that has ended.
+
+        Without `events` all of them, for no event comes along. Whoever gets fewer asks for the others again.
+        """
+        if not runs:
+            return []
+        heads = await self._script(self._connection, "heads", {"runs": runs, "bodies": events})
+        return [read_head(run, raw) for run, raw in zip(runs, heads, strict=False)]
 
     async def live_runs(self, env: str, slugs: Iterable[str]) -> dict[str, int]:
         """How many runs of each of these functions have not ended. One round trip."""

@@ -2,8 +2,21 @@
 
 from typing import Any
 
-from innkeeper_engine.model.effects import TAGS, Effect, Wait
-from innkeeper_engine.model.state import FunctionCounts, Lease, RunStatus, RunSummary, StoredEvent
+import msgspec
+
+from innkeeper_engine.model.cancellations import Sweep
+from innkeeper_engine.model.effects import RIGHT_TAGS, TAGS, Effect, Gather, Start, Wait
+from innkeeper_engine.model.state import (
+    FunctionCounts,
+    Gathered,
+    Lease,
+    RunHead,
+    RunStatus,
+    RunSummary,
+    StoredEvent,
+)
+
+_RIGHTS = Start._fields.index("rights")
 
 
 def encode_effect(effect: Effect) -> tuple[Any, ...]:
@@ -12,6 +25,11 @@ def encode_effect(effect: Effect) -> tuple[Any, ...]:
         conflict = None if effect.conflict is None else [encode_effect(inner) for inner in effect.conflict]
         then = [encode_effect(inner) for inner in effect.then]
         return (TAGS[Wait], *effect[:-2], conflict, then)
+    if isinstance(effect, Start) and effect.rights:
+        rights = [(RIGHT_TAGS[type(right)], *right) for right in effect.rights]
+        return (TAGS[Start], *effect[:_RIGHTS], rights, *effect[_RIGHTS + 1 :])
+    if isinstance(effect, Gather):
+        return (TAGS[Gather], *effect[:-1], [encode_effect(inner) for inner in effect.refused])
     return (TAGS[type(effect)], *effect)
 
 
@@ -81,3 +99,23 @@ def read_counts(raw: list[Any]) -> FunctionCounts:
     """A function's counters from the script's reply."""
     queued, running, completed, failed, last = raw
     return FunctionCounts(queued, running, completed, failed, int(last) if last else None)
+
+
+def read_gathered(raw: list[Any]) -> Gathered:
+    """A closed debounce or batch from the scripts' reply."""
+    gathered_id, kind, env, fn, events = raw
+    slug = fn.decode()[len(env.decode()) + 1 :]
+    return Gathered(
+        gathered_id.decode(), kind.decode(), env.decode(), slug, tuple(e.decode() for e in events)
+    )
+
+
+def read_sweep(flat: list[bytes]) -> Sweep:
+    """How far a sweep is, from its hash; empty before its first page."""
+    fields = {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+    return msgspec.convert(fields, Sweep, strict=False)
+
+
+def read_head(run: str, raw: list[bytes]) -> RunHead | None:
+    """When a run was made and its first event; None where it has ended."""
+    return RunHead(run, int(raw[0]), raw[1]) if raw else None

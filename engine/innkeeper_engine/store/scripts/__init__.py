@@ -6,7 +6,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
-WRITING_AT_FULL_MEMORY = frozenset({"apply", "due", "peek", "waiters", "beat", "hello", "configure", "count"})
+WRITING_AT_FULL_MEMORY = frozenset({"apply", "due", "peek", "waiters", "beat", "hello", "configure", "count", "heads"})
 """Finishing runs is what frees memory, so these go on when the server is full; `append` does not."""
 
 
@@ -40,4 +40,4 @@ def _read(path: Traversable) -> str:
     return path.read_text("utf-8")
 
 
-VERBS = ("append", "apply", "due", "peek", "waiters", "beat", "hello", "configure", "count")
+VERBS = ("append", "apply", "due", "peek", "waiters", "beat", "hello", "configure", "count", "heads")

@@ -1,52 +1,9 @@
--- A run begins: once per run id, and once in 24 h per function where the sender chose the event's id.
--- e: 2 run, 3 env, 4 fn, 5 slug as JSON, 6 app, 7 events {id, body or ''}, 8 start partition, 9 step partition,
---    10 order, 11 due ms or 0, 12 cancels {pause, event, path, value, after, deadline, condition}, 13 parent pause or '',
---    14 idempotency key or '', 15 announces its end, 16 cron line or '', 17 retries
-effects.start = function(e)
-  local run, env = e[2], e[3]
-  if call('EXISTS', P .. 'run:' .. run) == 1 then return end
-  local bodies = {}
-  for n, event in ipairs(e[7]) do
-    bodies[n] = event[2] ~= '' and event[2] or event_of(env, event[1])
-    -- It expired before it was routed: there is nothing to run with.
-    if not bodies[n] then return end
-  end
-  if e[14] ~= '' and not call('SET', P .. 'idem:' .. e[14], run, 'NX', 'EX', 86400) then return end
-  local ids, size, payload = {}, 0, {}
-  for n, event in ipairs(e[7]) do
-    local body = bodies[n]
-    ids[n] = event[1]
-    size = size + #body
-    payload[#payload + 1] = 'e:' .. (n - 1)
-    payload[#payload + 1] = body
-    local list = P .. 'er:' .. env .. ':' .. event[1]
-    if call('RPUSH', list, run) > 1 then call('PERSIST', list) end
-    call('INCR', P .. 'el:' .. env .. ':' .. event[1])
-  end
-  call('HSET', P .. 'pl:' .. run, unpack(payload))
-  call('HSET', P .. 'run:' .. run, 'e', env, 'f', string.sub(e[4], #env + 2), 'a', e[6], 's', 'Scheduled', 'q', digits(now),
-    'ev', table.concat(ids, ' '), 'cr', e[16])
-  call('HSET', P .. 'st:' .. run, 'e', env, 'fn', e[4], 'fj', e[5], 'ver', -1, 'fp', 0, 'sz', size, 'ec', #ids,
-    'sp', e[9], 'o', e[10], 'dn', 0, 'q', digits(now), 'ne', e[15] and 0 or 1, 're', e[17])
-  if e[13] ~= '' then call('HSET', P .. 'st:' .. run, 'parent', e[13]) end
-  call('ZADD', P .. 'runs:' .. env, now, run)
-  run_made(e[4], run)
-  for _, c in ipairs(e[12]) do
-    add_pause(c[1], {r = run, s = '', k = 'cancel', e = env, n = c[2]}, c[3], c[4], c[5], c[6], c[7], '')
-  end
-  new_item(run .. '.0', run, 's', 'step', e[8], e[10], e[11])
-end
-
--- A run that would have begun is only recorded. e: 2 run, 3 env, 4 fn, 5 app, 6 event ids, 7 idempotency key or '',
--- 8 cron line or '', 9 note, 10 parent pause or '', 11 its result.
-effects.skip = function(e)
-  local run, env = e[2], e[3]
-  if call('EXISTS', P .. 'run:' .. run) == 1 then return end
-  if e[7] ~= '' and call('EXISTS', P .. 'idem:' .. e[7]) == 1 then return end
-  call('HSET', P .. 'run:' .. run, 'e', env, 'f', string.sub(e[4], #env + 2), 'a', e[5], 's', 'Skipped', 'q', digits(now),
-    'z', digits(now), 'ev', table.concat(e[6], ' '), 'cr', e[8])
+-- A run that would have begun is only recorded.
+local function record_skipped(run, env, fn, app, ids, cron, why, parent, reply)
+  call('HSET', P .. 'run:' .. run, 'e', env, 'f', string.sub(fn, #env + 2), 'a', app, 's', 'Skipped', 'q', digits(now),
+    'z', digits(now), 'ev', table.concat(ids, ' '), 'cr', cron)
   call('EXPIRE', P .. 'run:' .. run, request.keep)
-  for _, id in ipairs(e[6]) do
+  for _, id in ipairs(ids) do
     local list = P .. 'er:' .. env .. ':' .. id
     call('RPUSH', list, run)
     -- Otherwise the end of those of its runs that go on will do so.
@@ -55,6 +12,79 @@ effects.skip = function(e)
   call('ZADD', P .. 'runs:' .. env, now, run)
   call('ZADD', P .. 'ended:' .. env, now, run)
   forget_runs(env)
-  note(run, e[9])
-  if e[10] ~= '' then resolve(e[10], e[11]) end
+  note(run, why)
+  if parent ~= '' then resolve(parent, reply) end
+end
+
+-- What start goes by beyond the plain run: timeouts and priority, as fields of its state.
+local function start_options(e, run, fields)
+  local function add(name, value)
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  if e[13] ~= '' then add('parent', e[13]) end
+  if e[19] > 0 or e[20] > 0 then add('ti', e[21][1] .. ' ' .. e[21][2]) end
+  if e[19] > 0 then
+    add('ot', 1)
+    set_timer('O' .. run, math.max(now, e[11]) + e[19])
+  end
+  if e[20] > 0 then add('ft', e[20]) end
+  if e[22] ~= 0 then add('b', e[22]) end
+end
+
+-- A run begins: once per run id, and once in 24 h per function where the sender chose the event's id; if all of its
+-- rights are granted, else it is recorded as skipped.
+-- e: 2 run, 3 env, 4 fn, 5 slug as JSON, 6 app, 7 events {id, body or ''}, 8 start partition, 9 step partition,
+--    10 order, 11 due ms or 0, 12 cancels {pause, event, path, value, after, deadline, condition}, 13 parent pause or '',
+--    14 idempotency key or '', 15 announces its end, 16 cron line or '', 17 retries, 18 rights, 19 timeouts.start in ms
+--    or 0, 20 timeouts.finish in ms or 0, 21 two ids for the end by a timeout, 22 priority in ms or 0
+effects.start = function(e)
+  local run, env = e[2], e[3]
+  if call('EXISTS', P .. 'run:' .. run) == 1 then return end
+  local bodies, ids = {}, {}
+  for n, event in ipairs(e[7]) do
+    ids[n] = event[1]
+    bodies[n] = event[2] ~= '' and event[2] or event_of(env, event[1])
+    -- It expired before it was routed: there is nothing to run with.
+    if not bodies[n] then return end
+  end
+  if e[14] ~= '' and call('EXISTS', P .. 'idem:' .. e[14]) == 1 then return end
+  for _, r in ipairs(e[18]) do
+    local kind = rights[r[1]]
+    if kind.refused(r) then
+      return record_skipped(run, env, e[4], e[6], ids, e[16], r[kind.note], e[13], r[kind.reply])
+    end
+  end
+  local fields = {}
+  if e[14] ~= '' then call('SET', P .. 'idem:' .. e[14], run, 'EX', 86400) end
+  for _, r in ipairs(e[18]) do rights[r[1]].take(r, run, fields) end
+  local size, payload = 0, {}
+  for n, body in ipairs(bodies) do
+    size = size + #body
+    payload[#payload + 1] = 'e:' .. (n - 1)
+    payload[#payload + 1] = body
+    local list = P .. 'er:' .. env .. ':' .. ids[n]
+    if call('RPUSH', list, run) > 1 then call('PERSIST', list) end
+    call('INCR', P .. 'el:' .. env .. ':' .. ids[n])
+  end
+  call('HSET', P .. 'pl:' .. run, unpack(payload))
+  call('HSET', P .. 'run:' .. run, 'e', env, 'f', string.sub(e[4], #env + 2), 'a', e[6], 's', 'Scheduled', 'q', digits(now),
+    'ev', table.concat(ids, ' '), 'cr', e[16])
+  start_options(e, run, fields)
+  call('HSET', P .. 'st:' .. run, 'e', env, 'fn', e[4], 'fj', e[5], 'ver', -1, 'fp', 0, 'sz', size, 'ec', #ids,
+    'sp', e[9], 'o', e[10], 'dn', 0, 'q', digits(now), 'ne', e[15] and 0 or 1, 're', e[17], unpack(fields))
+  call('ZADD', P .. 'runs:' .. env, now, run)
+  run_made(e[4], run)
+  for _, c in ipairs(e[12]) do
+    add_pause(c[1], {r = run, s = '', k = 'cancel', e = env, n = c[2]}, c[3], c[4], c[5], c[6], c[7], '')
+  end
+  new_item(run .. '.0', run, 's', 'step', e[8], e[10], e[11], nil, e[22])
+end
+
+-- skip: 2 run, 3 env, 4 fn, 5 app, 6 event ids, 7 idempotency key or '', 8 cron line or '', 9 note, 10 parent pause or '',
+-- 11 its result.
+effects.skip = function(e)
+  if call('EXISTS', P .. 'run:' .. e[2]) == 1 then return end
+  if e[7] ~= '' and call('EXISTS', P .. 'idem:' .. e[7]) == 1 then return end
+  record_skipped(e[2], e[3], e[4], e[5], e[6], e[8], e[9], e[10], e[11])
 end

@@ -1,6 +1,6 @@
 -- Runs. run:<run> summary (kept for the retention), pl:<run> payloads (events e:<n>, results by step id, output o,
 -- error x; kept for the retention), st:<run> engine state, sk:<run> step ids as they completed, pd:<run> the steps
--- that a parallel group waits for. The last three go when the run ends.
+-- that a parallel group waits for. The last three go when the run ends. sg:<key> is the run that holds a singleton.
 -- Pauses, w:<pause>: r run, s step, k kind (sleep, event, invoke, signal, cancel), e env, n what is waited for,
 -- i index key, to the result when its time is over.
 
@@ -143,28 +143,43 @@ local function run_over(fn, run, begun, status)
   call('EXPIRE', key, COUNTS_KEPT_S)
 end
 
+-- Takes away what the run waits for and what waits to be asked for. Returns the items in flight other than `current`.
+-- With `cancellable`, events that would cancel the run still do.
+local function stop_run(run, current, cancellable)
+  local in_flight = {}
+  for _, member in ipairs(call('SMEMBERS', P .. 'ri:' .. run)) do
+    local tag, id = string.sub(member, 1, 1), string.sub(member, 2)
+    if tag == 'w' then
+      local pause = hash(P .. 'w:' .. id)
+      if not cancellable or pause.k ~= 'cancel' then remove_pause(id, pause) end
+    elseif id ~= current then
+      local item = call('HMGET', P .. 'i:' .. id, 'st', 'p')
+      if item[1] == 'l' then
+        in_flight[#in_flight + 1] = id
+      else
+        call('ZREM', P .. 'q:' .. item[2], id)
+        call('ZREM', P .. 'timers', 'i' .. id)
+        drop_item(id, run)
+      end
+    end
+  end
+  return in_flight
+end
+
 -- Ends a run. `current` is the item under whose lease this happens; a: output, error, result, reply, ids.
 -- Other leases of the run stay until their executors have stopped; they are told at once.
 local function end_run(run, status, a, current)
   local state = hash(P .. 'st:' .. run)
   if not state.e then return false end
-  for _, member in ipairs(call('SMEMBERS', P .. 'ri:' .. run)) do
-    local tag, id = string.sub(member, 1, 1), string.sub(member, 2)
-    if tag == 'w' then
-      remove_pause(id, hash(P .. 'w:' .. id))
-    elseif id ~= current then
-      local item = call('HMGET', P .. 'i:' .. id, 'st', 'p', 'ex', 'tk')
-      if item[1] == 'l' then
-        call('HSET', P .. 'i:' .. id, 'c', 1)
-        call('RPUSH', P .. 'inbox:' .. item[3], item[4])
-        call('EXPIRE', P .. 'inbox:' .. item[3], 60)
-      else
-        call('ZREM', P .. 'q:' .. item[2], id)
-        call('ZREM', P .. 'timers', 'i' .. id)
-        call('DEL', P .. 'i:' .. id)
-      end
-    end
+  for _, id in ipairs(stop_run(run, current)) do
+    local executor = call('HMGET', P .. 'i:' .. id, 'ex', 'tk')
+    call('HSET', P .. 'i:' .. id, 'c', 1)
+    call('RPUSH', P .. 'inbox:' .. executor[1], executor[2])
+    call('EXPIRE', P .. 'inbox:' .. executor[1], 60)
   end
+  if state.ot and not state.t1 then call('ZREM', P .. 'timers', 'O' .. run) end
+  if state.ft and state.t1 then call('ZREM', P .. 'timers', 'F' .. run) end
+  if state.sg and call('GET', P .. 'sg:' .. state.sg) == run then call('DEL', P .. 'sg:' .. state.sg) end
   if status == 'Cancelled' then
     a.error = CANCELLED_ERROR
     a.reply = CANCELLED_REPLY

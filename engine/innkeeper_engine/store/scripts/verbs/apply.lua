@@ -1,7 +1,7 @@
--- apply(guard, effects, want): the one place where decisions come true.
+-- apply(guard, effects, want, registry): the one place where decisions come true.
 -- Reply: {status, registry version, detail, leased}. status: ok, or why nothing was done: lost (the lease is another's),
 -- ended (the run has), stale (checkpoints came meanwhile: detail is {v, attempt, steps, bytes of state}), moved (the
--- cursor has), full (the results would take the run beyond `most` {steps, bytes of state}: detail is {steps, bytes}).
+-- cursor has, or the registry, where a version is given), full (the results would take the run beyond `most` {steps, bytes of state}: detail is {steps, bytes}).
 local guard = request.guard
 local kind = guard[1]
 local status, detail = 'ok', {}
@@ -36,7 +36,9 @@ local function cursor_moves()
   if call('EXISTS', P .. 'rw:' .. env) == 1 then call('PUBLISH', P .. 'routed', env) end
 end
 
-if kind == 'lease' or kind == 'keep' then
+if request.registry and registry_version() ~= request.registry then
+  status = 'moved'
+elseif kind == 'lease' or kind == 'keep' then
   item = hash(P .. 'i:' .. guard[2])
   if item.tk ~= guard[3] then
     status = 'lost'
@@ -64,11 +66,25 @@ elseif kind == 'cron' then
   if tonumber(call('HGET', P .. 'cron:' .. guard[2], 'slot')) ~= guard[3] then status = 'moved' end
 elseif kind == 'history' then
   if (call('GET', P .. 'histcur') or '0-0') ~= guard[2] then status = 'moved' end
+elseif kind == 'gather' then
+  if call('HEXISTS', P .. 'gh:' .. guard[2], 'c') == 0 then status = 'moved' end
+elseif kind == 'sweep' then
+  local id = guard[2] .. '/' .. guard[3]
+  local revision = tonumber(call('HGET', P .. 'swp:' .. id, 'revision') or '0')
+  if call('HEXISTS', P .. 'cx:' .. guard[2], guard[3]) == 0 or revision ~= guard[4] then
+    status = 'moved'
+  else
+    call('HSET', P .. 'swp:' .. id, 'revision', revision + 1)
+  end
 end
 
 if status == 'ok' then
   current_item = item and guard[2]
   each(request.effects)
+  -- The run had to end by this. What only asks for more time leaves it be.
+  if item and item.od and (kind == 'lease' or #request.effects > 0) then
+    time_out(item.r, 'finish', kind == 'lease' and guard[2] or nil)
+  end
   if kind == 'lease' then
     end_lease(guard[2], item)
     if rekeyed and call('EXISTS', P .. 'st:' .. item.r) == 1 then
@@ -87,6 +103,8 @@ if status == 'ok' then
     call('SET', P .. 'histcur', guard[3])
     call('XTRIM', P .. 'hist', 'MINID', '~', guard[3])
     if call('EXISTS', P .. 'hw') == 1 then call('PUBLISH', P .. 'folded', guard[3]) end
+  elseif kind == 'gather' then
+    drop_gathering(guard[2])
   end
 end
 

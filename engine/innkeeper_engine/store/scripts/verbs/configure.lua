@@ -1,9 +1,10 @@
 -- configure: one app's registration and what the scheduler must know of its functions.
--- app, blob (or '' to remove the app), functions {fn, paused lanes, {def, cap, ...}}, gone {fn}, crons {id, slot, due},
--- crons_gone {id}, heard {internal event names}, expect: the version that this was decided on. Reply: the registry's new
--- version; 0 where it is another one than expected, and nothing was done.
+-- app, blob (or '' to remove the app), functions {fn, paused lanes, {def, cap, ...}} (among the caps `sig`, the signature
+-- of its keys), gone {fn}, crons {id, slot, due}, crons_gone {id}, heard {internal event names}, cancellations {id, body
+-- or '' to forget it, due ms}, expect: the version that this was decided on. Reply: the registry's new version; 0 where
+-- it is another one than expected, and nothing was done.
 local env = request.env
-if request.expect and tonumber(call('GET', P .. 'regver') or '0') ~= request.expect then return 0 end
+if request.expect and registry_version() ~= request.expect then return 0 end
 
 local function set_caps(fn, caps)
   local key = P .. 'f:' .. fn
@@ -63,10 +64,9 @@ if request.heard then
   call('DEL', P .. 'lis:' .. env)
   for _, name in ipairs(request.heard) do call('SADD', P .. 'lis:' .. env, name) end
 end
--- By the time, not counted: whoever knows a version of a server that has lost its data must not take it for a later one.
-local version = math.max(now, tonumber(call('GET', P .. 'regver') or '0') + 1)
-call('SET', P .. 'regver', digits(version))
-wake_router()
-wake_wanted = true
+for _, c in ipairs(request.cancellations) do
+  if c[2] == '' then forget_cancellation(env, c[1]) else set_cancellation(env, c[1], c[2], c[3]) end
+end
+local version = new_registry_version()
 close_shard()
 return version

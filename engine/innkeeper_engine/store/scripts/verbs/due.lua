@@ -1,20 +1,40 @@
 -- due(n, want): move what is due, look again at some of those who wait at limits that have changed, then lease.
--- Reply: {registry version, next timer ms or '', leased, crons {id, slot}, expired leases, the server's clock ms}.
-local crons, expired = {}, 0
+-- Reply: {registry version, next timer ms or '', leased, crons {id, slot}, expired leases, the server's clock ms,
+-- gatherings {id, kind, env, fn, {event ids}}, sweeps {env, cancellation}}.
+local crons, gathered, sweeps, expired = {}, {}, {}, 0
 local due = call('ZRANGEBYSCORE', P .. 'timers', '-inf', now, 'LIMIT', 0, request.n)
-local CRON_RETRY_MS = 5000
+-- Whoever decides on a cron, a gathering or a sweep takes its timer on; if nobody lives to do so, it comes up again.
+local RETRY_MS = 5000
+-- Each may bring 100 ids; whoever gets them reads the events.
+local GATHERED_AT_ONCE = 32
 
 local function expire_lease(id)
   local item = hash(P .. 'i:' .. id)
   if not item.tk then return end
   expired = expired + 1
   end_lease(id, item)
-  if item.c or call('EXISTS', P .. 'st:' .. item.r) == 0 then
-    drop_item(id, item.r)
-  else
-    call('HINCRBY', P .. 'i:' .. id, 'x', 1)
-    requeue(id, item)
+  give_back(id, item, true)
+end
+
+local function let_go(id, member)
+  local about = call('HMGET', P .. 'gh:' .. id, 'k', 'e', 'fn', 'g')
+  if not about[1] then return end
+  if #gathered == GATHERED_AT_ONCE then
+    -- Behind all that is due now.
+    call('ZADD', P .. 'timers', now, member)
+    wake_wanted = true
+    return
   end
+  close_gathering(id, about[4])
+  gathered[#gathered + 1] = {id, about[1], about[2], about[3], call('LRANGE', P .. 'ge:' .. id, 0, -1)}
+  call('ZADD', P .. 'timers', now + RETRY_MS, member)
+end
+
+local function go_on_sweeping(id, member)
+  local env, cancellation = string.match(id, '^(.*)/([^/]*)$')
+  if call('HEXISTS', P .. 'cx:' .. env, cancellation) == 0 then return end
+  sweeps[#sweeps + 1] = {env, cancellation}
+  call('ZADD', P .. 'timers', now + RETRY_MS, member)
 end
 
 for _, member in ipairs(due) do
@@ -34,9 +54,16 @@ for _, member in ipairs(due) do
     local slot = call('HGET', P .. 'cron:' .. id, 'slot')
     if slot then
       crons[#crons + 1] = {id, slot}
-      -- Whoever decides on it arms the next slot; if nobody lives to do so, it comes up again.
-      call('ZADD', P .. 'timers', now + CRON_RETRY_MS, member)
+      call('ZADD', P .. 'timers', now + RETRY_MS, member)
     end
+  elseif tag == 'O' then
+    start_is_late(id)
+  elseif tag == 'F' then
+    finish_is_late(id)
+  elseif tag == 'G' then
+    let_go(id, member)
+  elseif tag == 'J' then
+    go_on_sweeping(id, member)
   end
 end
 if #due == request.n then wake_wanted = true end
@@ -47,4 +74,5 @@ local leased = {}
 if request.want then leased = lease_some(request.want) end
 close_shard()
 local first = call('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')
-return {call('GET', P .. 'regver') or '0', first[2] or '', leased, crons, expired, digits(clock_now)}
+return {call('GET', P .. 'regver') or '0', first[2] or '', leased, crons, expired, digits(clock_now),
+  gathered, sweeps}

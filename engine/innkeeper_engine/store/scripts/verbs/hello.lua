@@ -8,11 +8,7 @@ for _, id in ipairs(call('SMEMBERS', P .. 'x:' .. request.executor)) do
     call('SREM', P .. 'x:' .. request.executor, id)
   elseif not known[item.tk] then
     end_lease(id, item)
-    if item.c or call('EXISTS', P .. 'st:' .. item.r) == 0 then
-      drop_item(id, item.r)
-    else
-      requeue(id, item)
-    end
+    give_back(id, item)
     back = back + 1
   end
 end
