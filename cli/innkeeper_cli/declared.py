@@ -141,8 +141,8 @@ def complaints(plan: AppPlan) -> list[str]:
     for action in plan.actions:
         if isinstance(action, SetStatus) and action.kind == FUNCTION_KIND:
             for condition in action.status.get("conditions", ()):
-                wrong = condition["status"] == "False" or condition["reason"] == "NotEnforced"
-                if wrong and condition["type"] == "Accepted":
+                # What is accepted has a message only where something is odd about it, or has no effect.
+                if condition["type"] == "Accepted" and condition["message"]:
                     found.append(f"Function {action.name}: {condition['reason']}: {condition['message']}")
                 elif condition["reason"] == "NotRegistered" and condition["type"] == "Ready":
                     found.append(f"Function {action.name}: {condition['message']}")

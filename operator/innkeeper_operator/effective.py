@@ -6,56 +6,69 @@ from typing import Any, Final
 import msgspec
 
 from innkeeper_apps.wire.canonical import NotJsonError, parse, plain
-from innkeeper_apps.wire.fields import Fields, Findings
 from innkeeper_engine.durations import HOUR_MS, MINUTE_MS, SECOND_MS
-from innkeeper_engine.model.functions import Cancel, FunctionConfig, Trigger
+from innkeeper_engine.model.functions import (
+    Batch,
+    Cancel,
+    Concurrency,
+    Debounce,
+    FunctionConfig,
+    RateLimit,
+    Singleton,
+    Throttle,
+    Timeouts,
+    Trigger,
+)
 
 Json = dict[str, Any]
 
 MAX_SHOWN_BYTES: Final = 16 * 1024
 """An object has room for about 1.5 MB in all, and every reader of a list of Functions gets all of it."""
 
-_ANY_MS: Final = 2**53 - 1
-_DURATIONS: Final = frozenset({"period", "timeout", "start", "finish"})
-_NESTED: Final = {
-    "throttle": ("limit", "period", "burst", "key"),
-    "rateLimit": ("limit", "period", "key"),
-    "debounce": ("period", "timeout", "key"),
-    "batchEvents": ("maxSize", "timeout", "key", "if"),
-    "priority": ("run",),
-    "singleton": ("mode", "key"),
-    "timeouts": ("start", "finish"),
+_ATTRIBUTES: Final = {
+    "triggers": ("triggers",),
+    "concurrency": ("concurrency",),
+    "throttle": ("throttle",),
+    "rateLimit": ("rate_limit",),
+    "debounce": ("debounce",),
+    "batchEvents": ("batch",),
+    "priority": ("priority",),
+    "singleton": ("singleton",),
+    "idempotency": ("idempotency",),
+    "cancelOn": ("cancel",),
+    "timeouts": ("timeouts",),
+    "retries": ("retries",),
+    "paused": ("paused",),
+    "pausePolicy": ("new_runs", "running"),
 }
-"""Options that are objects, and their fields: the same names on the wire and in a spec."""
+"""What a field of the spec is in a function's configuration."""
 _LARGEST: Final = 2**63 - 1
 
 
-def effective(config: FunctionConfig, wire: Json | None) -> Json:
-    """What runs, in the form of a Function's spec.
-
-    `wire` is the declaration that `config` was read from, the spec included: it holds the options that are not enforced
-    yet. Without it these are left out.
-    """
+def effective(config: FunctionConfig) -> Json:
+    """What runs, in the form of a Function's spec."""
     found: Json = {
         "triggers": [_trigger(trigger) for trigger in config.triggers],
         "retries": config.retries,
         "paused": config.paused,
     }
     if config.concurrency:
-        found["concurrency"] = [
-            _present({"limit": limit.limit, "key": limit.key, "scope": limit.scope})
-            for limit in config.concurrency
-        ]
+        found["concurrency"] = [_concurrency(limit) for limit in config.concurrency]
     if config.cancel:
         found["cancelOn"] = [_cancel(cancel) for cancel in config.cancel]
     if (config.new_runs, config.running) != ("Skip", "Continue"):
         found["pausePolicy"] = {"newRuns": config.new_runs, "running": config.running}
-    return found | (_options(wire) if wire is not None else {})
-
-
-def not_enforced(config: FunctionConfig) -> list[str]:
-    """The names of the settings that are valid but do nothing yet, sorted."""
-    return sorted(set(config.not_enforced))
+    options = {
+        "throttle": config.throttle and _throttle(config.throttle),
+        "rateLimit": config.rate_limit and _rate_limit(config.rate_limit),
+        "debounce": config.debounce and _debounce(config.debounce),
+        "batchEvents": config.batch and _batch(config.batch),
+        "priority": config.priority and {"run": config.priority},
+        "singleton": config.singleton and _singleton(config.singleton),
+        "idempotency": config.idempotency,
+        "timeouts": config.timeouts and _timeouts(config.timeouts),
+    }
+    return found | _present(options)
 
 
 def show_declared(declared: bytes) -> Json:
@@ -91,23 +104,14 @@ def duration_text(ms: int) -> str:
 def differences(one: FunctionConfig, other: FunctionConfig) -> tuple[str, ...]:
     """The names of the spec's fields in which two functions differ, sorted.
 
-    Of an option that is not enforced only its presence counts.
+    A setting that one of them was registered with by a version that did nothing about it is no difference.
     """
     found = {
         name
-        for name, attribute in (
-            ("triggers", "triggers"),
-            ("retries", "retries"),
-            ("cancelOn", "cancel"),
-            ("concurrency", "concurrency"),
-            ("paused", "paused"),
-        )
-        if getattr(one, attribute) != getattr(other, attribute)
+        for name, attributes in _ATTRIBUTES.items()
+        if any(getattr(one, each) != getattr(other, each) for each in attributes)
     }
-    if (one.new_runs, one.running) != (other.new_runs, other.running):
-        found.add("pausePolicy")
-    found |= {name.partition(".")[0] for name in set(one.not_enforced) ^ set(other.not_enforced)}
-    return tuple(sorted(found))
+    return tuple(sorted(found.difference(one.not_enforced, other.not_enforced)))
 
 
 # ---- inside
@@ -116,35 +120,47 @@ def differences(one: FunctionConfig, other: FunctionConfig) -> tuple[str, ...]:
 def _trigger(trigger: Trigger) -> Json:
     if trigger.cron is None:
         return _present({"event": trigger.event, "if": trigger.expression})
-    jitter = duration_text(trigger.jitter_ms) if trigger.jitter_ms else None
+    jitter = _duration(trigger.jitter_ms or None)
     return _present({"cron": trigger.cron, "jitter": jitter, "catchUp": trigger.catch_up})
 
 
 def _cancel(cancel: Cancel) -> Json:
-    timeout = duration_text(cancel.timeout_ms) if cancel.timeout_ms is not None else None
-    return _present({"event": cancel.event, "if": cancel.expression, "timeout": timeout})
+    return _present({"event": cancel.event, "if": cancel.expression, "timeout": _duration(cancel.timeout_ms)})
 
 
-def _options(wire: Json) -> Json:
-    fields = Fields(wire, Findings())
-    found: Json = {}
-    for option, names in _NESTED.items():
-        nested = fields.nested(option)
-        if nested is not None:
-            found[option] = _present({name: _value(nested, name) for name in names})
-    idempotency = fields.text("idempotency")
-    if idempotency is not None:
-        found["idempotency"] = idempotency
-        found.pop("rateLimit", None)  # idempotency takes its place
-    return {option: value for option, value in found.items() if value}
+def _concurrency(limit: Concurrency) -> Json:
+    return _present({"limit": limit.limit, "key": limit.key, "scope": limit.scope})
 
 
-def _value(fields: Fields, name: str) -> Any:
-    if name in _DURATIONS:
-        length_ms = fields.duration(name, 0, _ANY_MS)
-        return None if length_ms is None else duration_text(length_ms)
-    value = fields.get(name)
-    return None if value == "" else value
+def _throttle(throttle: Throttle) -> Json:
+    period = duration_text(throttle.period_ms)
+    return _present({"limit": throttle.limit, "period": period, "burst": throttle.burst, "key": throttle.key})
+
+
+def _rate_limit(limit: RateLimit) -> Json:
+    return _present({"limit": limit.limit, "period": duration_text(limit.period_ms), "key": limit.key})
+
+
+def _debounce(debounce: Debounce) -> Json:
+    period, timeout = duration_text(debounce.period_ms), _duration(debounce.timeout_ms)
+    return _present({"period": period, "timeout": timeout, "key": debounce.key})
+
+
+def _batch(batch: Batch) -> Json:
+    timeout = duration_text(batch.timeout_ms)
+    return _present({"maxSize": batch.max_size, "timeout": timeout, "key": batch.key, "if": batch.expression})
+
+
+def _singleton(singleton: Singleton) -> Json:
+    return _present({"mode": singleton.mode, "key": singleton.key})
+
+
+def _timeouts(timeouts: Timeouts) -> Json:
+    return _present({"start": _duration(timeouts.start_ms), "finish": _duration(timeouts.finish_ms)})
+
+
+def _duration(ms: int | None) -> str | None:
+    return None if ms is None else duration_text(ms)
 
 
 def _present(fields: Json) -> Json:

@@ -12,7 +12,7 @@ import msgspec
 from innkeeper_apps.wire.fields import Problem
 from innkeeper_engine.model.functions import FunctionConfig
 from innkeeper_operator.conditions import ACCEPTED, READY, Said, conditions, find
-from innkeeper_operator.effective import differences, effective, listed, not_enforced, show_declared, shown
+from innkeeper_operator.effective import differences, effective, listed, show_declared, shown
 from innkeeper_operator.objects import FunctionObject, Unreadable
 from innkeeper_operator.overlay import Merged, SpecProblem, at_endpoint, check_spec, merge, with_pause
 from innkeeper_operator.ownership import owned_by_operator
@@ -25,8 +25,6 @@ NOT_REGISTERED: Final = "NotRegistered"
 WAITING: Final = "WaitingForApp"
 PAUSED: Final = "Paused"
 
-_KEPT: Final = ("effective", "overridden", "notEnforced")
-"""What of a status describes settings that go on."""
 _PAUSE: Final = ("paused", "pausePolicy")
 
 
@@ -223,17 +221,17 @@ def _not_declared(scene: Scene, case: Case) -> Judged:
 
 def _taken(case: Case, merged: Merged) -> Judged:
     config = merged.config
-    idle = not_enforced(config)
+    idle = config.not_enforced
     notes = list(merged.warnings)
     if idle:
-        notes.insert(0, f"accepted, but this version does not act on it yet: {listed(idle, 32)}")
+        notes.insert(0, f"accepted, but this server does not act on it: {listed(idle, 32)}")
     accepted = Said("True", "NotEnforced" if idle else "Accepted", "; ".join(notes))
     return Judged(
         case=case,
         config=config,
         accepted=accepted,
         ready=_running(config),
-        shown=_shown(effective(config, merged.wire), merged.overridden, idle),
+        shown=_shown(config, merged.overridden),
     )
 
 
@@ -244,14 +242,14 @@ def _as_before(scene: Scene, case: Case, declared: bytes, problems: tuple[SpecPr
     """
     in_code = merge(declared, None, endpoint=scene.endpoint)
     registered = case.registered
+    overridden: tuple[str, ...] = ()
     if isinstance(in_code, Merged) and (registered is None or _is_as_in_code(registered)):
         config, consequence = in_code.config, "what is in code goes on"
-        told = _shown(effective(config, in_code.wire), (), not_enforced(config))
     elif registered is not None:
         config = at_endpoint(registered, scene.endpoint) if scene.endpoint else registered
         config = msgspec.structs.replace(config, declared=msgspec.Raw(declared))
         consequence = "the last good settings go on"
-        told = _shown_before(case, config)
+        overridden = _overridden_before(case)
     else:
         assert not isinstance(in_code, Merged)
         said = _not_accepted(in_code)
@@ -268,7 +266,7 @@ def _as_before(scene: Scene, case: Case, declared: bytes, problems: tuple[SpecPr
         config=config,
         accepted=accepted,
         ready=accepted if problems else _running(config),
-        shown=_with_pause(told, config),
+        shown=_shown(config, overridden),
     )
 
 
@@ -278,23 +276,10 @@ def _is_as_in_code(registered: FunctionConfig) -> bool:
     return isinstance(in_code, Merged) and not set(differences(in_code.config, registered)) - set(_PAUSE)
 
 
-def _shown_before(case: Case, config: FunctionConfig) -> Json:
-    """What a status says of settings that go on although they can no longer be made anew."""
-    before = case.object.status if case.object else {}
-    if not isinstance(before.get("effective"), dict):
-        return _shown(effective(config, None), (), not_enforced(config))
-    # The options that are not enforced are in no registration: what was said of these settings still holds.
-    return {name: before[name] for name in _KEPT if name in before}
-
-
-def _with_pause(shown: Json, config: FunctionConfig) -> Json:
-    """The same with the pause as it is now."""
-    runs = shown["effective"]
-    if "truncated" in runs:
-        return shown
-    pause = {name: value for name, value in effective(config, None).items() if name in _PAUSE}
-    rest = {name: value for name, value in runs.items() if name not in _PAUSE}
-    return shown | {"effective": rest | pause}
+def _overridden_before(case: Case) -> tuple[str, ...]:
+    """What a status says of where settings come from that go on although they can no longer be made anew."""
+    before = case.object.status.get("overridden") if case.object else None
+    return tuple(str(name) for name in before) if isinstance(before, list) else ()
 
 
 def _running(config: FunctionConfig) -> Said:
@@ -312,10 +297,10 @@ def _not_accepted(problems: tuple[SpecProblem, ...], consequence: str = "") -> S
     )
 
 
-def _shown(what_runs: Json, overridden: tuple[str, ...], idle: list[str]) -> Json:
-    found: Json = {"effective": shown(what_runs)}
+def _shown(config: FunctionConfig, overridden: tuple[str, ...]) -> Json:
+    found: Json = {"effective": shown(effective(config))}
     if overridden:
         found["overridden"] = list(overridden)
-    if idle:
-        found["notEnforced"] = idle
+    if config.not_enforced:
+        found["notEnforced"] = list(config.not_enforced)
     return found

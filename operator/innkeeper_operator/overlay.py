@@ -38,7 +38,6 @@ _EXCLUSIONS: Final[tuple[tuple[Option, Option], ...]] = (
 _EXPRESSIONS: Final = ("if", "expression", "match", "key", "run", "idempotency")
 _DURATIONS: Final = ("period", "timeout", "start", "finish", "jitter")
 _FIELD = re.compile(r"(?P<option>\w+)(?P<index>\[\d+\])?(?P<rest>.*)", re.DOTALL)
-_NOT_ENFORCED: Final = "is accepted but not enforced yet"
 
 
 class SpecProblem(msgspec.Struct, frozen=True):
@@ -61,8 +60,6 @@ class Merged(msgspec.Struct, frozen=True, kw_only=True):
 
     config: FunctionConfig
     """Its `declared` is what the SDK sent, without the spec."""
-    wire: Json
-    """The same in the form of the wire, the spec included."""
     overridden: tuple[str, ...] = ()
     """Names of the spec's fields that stand over, or take away, something; sorted."""
     warnings: tuple[str, ...] = ()
@@ -119,12 +116,11 @@ def _merge(
         return tuple(dict.fromkeys(problems))
     return Merged(
         config=_finished(config, declared, spec, endpoint),
-        wire=wire,
         overridden=_overridden(value, given, spec),
         warnings=tuple(
             _told(warning, given, spec).message
             for warning in findings.warnings
-            if _option(warning.field) in given and warning.message != _NOT_ENFORCED
+            if _option(warning.field) in given
         ),
     )
 

@@ -241,7 +241,7 @@ def test_a_status_as_the_operator_writes_it_is_valid() -> None:
         "slug": "shop-process-order",
         "source": "SDK",
         "overridden": ["concurrency"],
-        "notEnforced": ["throttle"],
+        "notEnforced": ["concurrency.fn"],
         "conditions": [condition],
         "observedGeneration": 1,
         "runs": {

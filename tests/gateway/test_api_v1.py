@@ -296,11 +296,12 @@ async def test_what_is_no_signal_is_refused(world: World, body: bytes) -> None:
 
 
 async def test_functions_of_an_app_are_a_bare_list(world: World) -> None:
-    await world.register(function("app-a"), function("app-b", throttle={"limit": 1, "period": "1s"}))
+    limits = {"fn": [{"limit": 1}], "step": [{"limit": 2}]}
+    await world.register(function("app-a"), function("app-b", concurrency=limits))
     functions = await get(world, "/v1/apps/app/functions")
     assert [f["id"] for f in functions] == ["app-a", "app-b"]
-    assert functions[1]["config"]["throttle"] == {"limit": 1, "period": "1s"}
-    assert functions[1]["not_enforced"] != []
+    assert functions[1]["config"]["concurrency"] == limits
+    assert [each["not_enforced"] for each in functions] == [[], ["concurrency.fn"]]
     assert await get(world, "/v1/apps/nope/functions") == []
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
+from innkeeper_engine.model.functions import Throttle
 from innkeeper_gateway.settings import GatewaySettings
 from tests.gateway.conftest import SIGNING_KEY, MakeWorld
 from tests.gateway.world import APP_URL, World, function, registration
@@ -42,11 +43,18 @@ async def test_the_python_sdks_spelling_is_read(world: World) -> None:
 
 
 async def test_what_is_declared_and_not_enforced_is_told(world: World) -> None:
-    reply = await world.register(function("app-fn", throttle={"limit": 1, "period": "1s"}))
+    reply = await world.register(function("app-fn", concurrency={"fn": [{"limit": 1}]}))
     (warning,) = reply.json()["warnings"]
     assert warning["function"] == "app-fn"
-    assert warning["field"] == "throttle"
-    assert "throttle" in (await world.http.get("/dev")).text
+    assert warning["field"] == "concurrency.fn"
+    assert "concurrency.fn" in (await world.http.get("/dev")).text
+
+
+async def test_an_option_is_registered_without_a_word(world: World) -> None:
+    reply = await world.register(function("app-fn", throttle={"limit": 1, "period": "1s"}))
+    assert "warnings" not in reply.json()
+    throttle = (await world.registries.current("default")).functions["app-fn"].config.throttle
+    assert throttle == Throttle(limit=1, period_ms=1000)
 
 
 async def test_a_bad_registration_is_refused_with_every_problem(world: World) -> None:

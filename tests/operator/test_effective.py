@@ -15,7 +15,6 @@ from innkeeper_operator.effective import (
     duration_text,
     effective,
     listed,
-    not_enforced,
     show_declared,
     shown,
 )
@@ -36,6 +35,7 @@ def test_everything_is_shown_as_a_spec_would_say_it() -> None:
     sdk = {
         "concurrency": {"limit": 5, "key": "event.data.a"},
         "rate_limit": {"limit": 2, "period": "90 seconds"},
+        "throttle": {"limit": 3, "period": "1 min", "key": "event.data.t"},
         "debounce": {"period": "1d", "timeout": "1w", "key": ""},
         "cancel": [{"event": "c", "if": "event.data.id == async.data.id", "timeout": "1.5h"}],
         "timeouts": {"start": "10s", "finish": None},
@@ -44,42 +44,45 @@ def test_everything_is_shown_as_a_spec_would_say_it() -> None:
     }
     found = merged(sdk, triggers=[{"event": "a"}, {"cron": "0 * * * *", "jitter": "1m 30s"}], paused=True,
                    pausePolicy={"running": "Hold"})  # fmt: skip
-    assert effective(found.config, found.wire) == {
+    assert effective(found.config) == {
         "triggers": [{"event": "a"}, {"cron": "0 * * * *", "jitter": "1m30s", "catchUp": "Latest"}],
         "retries": 4,
         "paused": True,
         "pausePolicy": {"newRuns": "Skip", "running": "Hold"},
         "concurrency": [{"limit": 5, "key": "event.data.a", "scope": "fn"}],
         "cancelOn": [{"event": "c", "if": "event.data.id == async.data.id", "timeout": "1h30m"}],
+        "throttle": {"limit": 3, "period": "1m", "burst": 1, "key": "event.data.t"},
         "rateLimit": {"limit": 2, "period": "1m30s"},
         "debounce": {"period": "24h", "timeout": "168h"},
         "timeouts": {"start": "10s"},
         "priority": {"run": "120"},
         "singleton": {"key": "event.data.b", "mode": "skip"},
     }
-    names = ["concurrency.key", "debounce", "priority", "rateLimit", "singleton", "timeouts"]
-    assert not_enforced(found.config) == names
 
 
-def test_what_is_shown_could_be_applied_as_a_spec() -> None:
-    found = merged(
-        {
-            "batchEvents": {"maxSize": 10, "timeout": "5s", "if": "event.data.x"},
-            "idempotency": "event.data.id",
-        },
-        triggers=[{"cron": "0 * * * *", "catchUp": "All"}],
-    )
-    spec = effective(found.config, found.wire) | {"appRef": {"name": "shop"}, "id": "orders"}
+@pytest.mark.parametrize(
+    "sdk",
+    [
+        {"batchEvents": {"maxSize": 10, "timeout": "5s", "if": "event.data.x", "key": "event.data.y"},
+         "idempotency": "event.data.id", "concurrency": [{"limit": 1}, {"limit": 2, "key": "'q'", "scope": "env"}]},
+        {"throttle": {"limit": 0, "period": "2.5d"}, "debounce": {"period": "1s", "timeout": "90s", "key": "event.id"},
+         "priority": {"run": "event.data.p"}, "singleton": {"mode": "cancel"}, "timeouts": {"finish": "1w"},
+         "rateLimit": {"limit": 2, "period": "1h", "key": "event.data.z"}, "cancel": [{"event": "c", "timeout": "1h"}]},
+    ],
+)  # fmt: skip
+def test_what_is_shown_could_be_applied_as_a_spec(sdk: dict[str, Any]) -> None:
+    found = merged(sdk, triggers=[{"cron": "0 * * * *", "catchUp": "All"}])
+    spec = effective(found.config) | {"appRef": {"name": "shop"}, "id": "orders"}
     schema = schema_of(load_crds()["Function"])["properties"]["spec"]
     assert structural_errors(schema, spec) == []
-    again = merge(bytes(found.config.declared), msgspec.convert(spec, FunctionSpec))
+    again = merge(json.dumps(declared("orders")).encode(), msgspec.convert(spec, FunctionSpec))
     assert isinstance(again, Merged)
-    assert again.config == found.config
+    assert msgspec.structs.replace(again.config, declared=found.config.declared) == found.config
 
 
 def test_idempotency_takes_the_place_of_a_rate_limit() -> None:
     found = merged({"idempotency": "event.data.id", "rateLimit": {"limit": 1, "period": "1m"}})
-    shown_ = effective(found.config, found.wire)
+    shown_ = effective(found.config)
     assert shown_["idempotency"] == "event.data.id"
     assert "rateLimit" not in shown_
 
@@ -146,6 +149,40 @@ def test_differences_name_the_fields_of_the_spec() -> None:
         "throttle",
         "triggers",
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "one", "other"),
+    [
+        ("concurrency", [{"limit": 1}], [{"limit": 2}]),
+        ("throttle", {"limit": 1, "period": "1m"}, {"limit": 1, "period": "1m", "burst": 2}),
+        ("rateLimit", {"limit": 1, "period": "1m"}, {"limit": 1, "period": "2m"}),
+        ("debounce", {"period": "1m"}, {"period": "1m", "key": "event.data.a"}),
+        ("batchEvents", {"maxSize": 2, "timeout": "1s"}, {"maxSize": 3, "timeout": "1s"}),
+        ("priority", {"run": "1"}, {"run": "2"}),
+        ("singleton", {"mode": "skip"}, {"mode": "cancel"}),
+        ("idempotency", "event.data.a", "event.data.b"),
+        ("cancelOn", [{"event": "a"}], [{"event": "b"}]),
+        ("timeouts", {"start": "1m"}, {"start": "1m", "finish": "1h"}),
+        ("retries", 1, 2),
+    ],
+)
+def test_an_option_differs_by_its_value(option: str, one: Any, other: Any) -> None:
+    first, second = merged({}, **{option: one}).config, merged({}, **{option: other}).config
+    assert differences(first, second) == (option,)
+    assert differences(first, first) == ()
+
+
+def test_a_setting_says_the_same_however_it_is_written() -> None:
+    one = merged({"throttle": {"limit": 0, "period": "60s"}}).config
+    other = merged({"throttle": {"limit": 1, "period": "1min", "burst": 1, "key": ""}}).config
+    assert differences(one, other) == ()
+
+
+def test_what_an_older_version_did_nothing_about_is_no_difference() -> None:
+    now = merged({"throttle": {"limit": 1, "period": "1m"}, "retries": 1}).config
+    then = msgspec.structs.replace(now, throttle=None, retries=2, not_enforced=("throttle",))
+    assert differences(then, now) == ("retries",)
 
 
 def test_lists_in_sentences_end() -> None:

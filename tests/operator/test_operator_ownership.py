@@ -33,8 +33,8 @@ def test_gitops_may_apply_the_operators_object_without_conflict_and_then_owns_it
     )
     found = house.until("Function", namespace, "shop-charge", let_go)
     assert found["spec"]["throttle"] == {"limit": 3, "period": "1m"}
-    found = house.until_function(namespace, "shop-charge", "Accepted", "True", "NotEnforced")
-    assert "throttle" in condition(found, "Accepted")["message"]
+    found = house.until_function(namespace, "shop-charge", "Accepted", "True", "Accepted")
+    assert found["status"]["effective"]["throttle"] == {"limit": 3, "period": "1m", "burst": 1}
     assert {e["manager"] for e in found["metadata"]["managedFields"] if not e.get("subresource")} == {"flux"}
 
 

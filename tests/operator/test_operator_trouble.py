@@ -199,7 +199,7 @@ def test_looking_again_writes_nothing(house: House, start: Start, module_emulato
     namespace, app = synced(house, "charge")
     house.declare_function(namespace, "mine", "charge", throttle={"limit": 1, "period": "1m"})
     house.until_ready(namespace)
-    house.until_function(namespace, "mine", "Accepted", "True", "NotEnforced")
+    house.until_function(namespace, "mine", "Accepted", "True", "Accepted")
     operator.idle()
     module_emulator.reset()
     for _ in range(3):

@@ -9,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from innkeeper_apps.wire.register import parse_in_band
-from innkeeper_engine.model.functions import App, Cancel, Concurrency, Trigger
+from innkeeper_engine.model.functions import (
+    App,
+    Batch,
+    Cancel,
+    Concurrency,
+    Debounce,
+    RateLimit,
+    Singleton,
+    Throttle,
+    Timeouts,
+    Trigger,
+)
+from innkeeper_operator.effective import differences
 from innkeeper_operator.overlay import OPTIONS, Merged, SpecProblem, check_spec, merge
 from innkeeper_operator.specs import FunctionSpec
 from tests.operator.plan_kit import SDK_URL, declared, registration
@@ -83,8 +95,20 @@ def test_what_the_sdk_declared_is_kept_without_the_spec() -> None:
          (Cancel(event="c", expression="async.data.id == event.data.id", timeout_ms=3_600_000),)),
         ({"cancelOn": [{"event": "c", "match": "data.id"}]}, "cancel",
          (Cancel(event="c", expression="event.data.id == async.data.id"),)),
-        ({"throttle": {"limit": 3, "period": "1min"}}, "not_enforced", ("throttle",)),
-        ({"batchEvents": {"maxSize": 2, "timeout": "5s", "if": "event.data.x"}}, "not_enforced", ("batchEvents",)),
+        ({"throttle": {"limit": 3, "period": "1min", "burst": 4, "key": "event.data.a"}}, "throttle",
+         Throttle(limit=3, period_ms=60_000, burst=4, key="event.data.a")),
+        ({"rateLimit": {"limit": 3, "period": "4h", "key": "event.data.a"}}, "rate_limit",
+         RateLimit(limit=3, period_ms=14_400_000, key="event.data.a")),
+        ({"debounce": {"period": "30s", "timeout": "10m", "key": "event.data.a"}}, "debounce",
+         Debounce(period_ms=30_000, timeout_ms=600_000, key="event.data.a")),
+        ({"batchEvents": {"maxSize": 2, "timeout": "5s", "if": "event.data.x", "key": "event.data.a"}}, "batch",
+         Batch(max_size=2, timeout_ms=5_000, expression="event.data.x", key="event.data.a")),
+        ({"priority": {"run": "event.data.p"}}, "priority", "event.data.p"),
+        ({"singleton": {"mode": "cancel", "key": "event.data.a"}}, "singleton",
+         Singleton(mode="cancel", key="event.data.a")),
+        ({"idempotency": "event.data.a"}, "idempotency", "event.data.a"),
+        ({"timeouts": {"start": "10min", "finish": "1d12h"}}, "timeouts",
+         Timeouts(start_ms=600_000, finish_ms=129_600_000)),
         ({"paused": True}, "paused", True),
         ({"pausePolicy": {"newRuns": "Queue"}}, "new_runs", "Queue"),
         ({"pausePolicy": {"running": "Hold"}}, "running", "Hold"),
@@ -100,12 +124,62 @@ def test_fields_are_never_merged_inside() -> None:
         {"throttle": {"limit": 5, "period": "1m", "key": "event.data.a"}},
         throttle={"limit": 1, "period": "2m"},
     )
-    assert found.wire["throttle"] == {"limit": 1, "period": "2m"}
+    assert found.config.throttle == Throttle(limit=1, period_ms=120_000)
+
+
+_SDK: dict[str, Any] = {
+    "concurrency": [{"limit": 9, "key": "event.data.sdk"}],
+    "throttle": {"limit": 9, "period": "9m", "burst": 9, "key": "event.data.sdk"},
+    "rateLimit": {"limit": 9, "period": "9m", "key": "event.data.sdk"},
+    "debounce": {"period": "9m", "timeout": "9h", "key": "event.data.sdk"},
+    "batchEvents": {"maxSize": 9, "timeout": "9m", "key": "event.data.sdk", "if": "event.data.sdk"},
+    "priority": {"run": "event.data.sdk"},
+    "singleton": {"mode": "skip", "key": "event.data.sdk"},
+    "idempotency": "event.data.sdk",
+    "cancel": [{"event": "sdk"}],
+    "timeouts": {"start": "9m", "finish": "9h"},
+}
+_SPEC: dict[str, Any] = {
+    "concurrency": [{"limit": 1}],
+    "throttle": {"limit": 1, "period": "1m"},
+    "rateLimit": {"limit": 1, "period": "1m"},
+    "debounce": {"period": "1m"},
+    "batchEvents": {"maxSize": 2, "timeout": "1m"},
+    "priority": {"run": "1"},
+    "singleton": {"mode": "cancel"},
+    "idempotency": "event.data.spec",
+    "cancelOn": [{"event": "spec"}],
+    "timeouts": {"start": "1m"},
+}
+
+
+@pytest.mark.parametrize("option", _SPEC)
+def test_of_a_field_that_wins_nothing_of_the_sdks_is_left(option: str) -> None:
+    name = "cancel" if option == "cancelOn" else option
+    found, alone = merged({name: _SDK[name]}, **{option: _SPEC[option]}), merged(**{option: _SPEC[option]})
+    assert msgspec.structs.replace(found.config, declared=alone.config.declared) == alone.config
+    assert found.overridden == (option,)
+
+
+@pytest.mark.parametrize("option", _SPEC)
+def test_every_option_can_be_unset(option: str) -> None:
+    name = "cancel" if option == "cancelOn" else option
+    found, plain = merged({name: _SDK[name]}, unset=[option]), merged()
+    assert differences(merged({name: _SDK[name]}).config, plain.config) == (option,)
+    assert msgspec.structs.replace(found.config, declared=plain.config.declared) == plain.config
+    assert found.overridden == (option,)
 
 
 def test_a_limit_in_any_form_and_spelling_is_replaced() -> None:
     for sdk in ({"concurrency": 7}, {"Concurrency": {"limit": 7}}, {"con_currency": [{"limit": 7}]}):
         assert merged(sdk, concurrency=[{"limit": 1}]).config.concurrency == (Concurrency(limit=1),)
+
+
+def test_a_limit_of_whole_runs_goes_with_the_others() -> None:
+    sdk = {"concurrency": {"fn": [{"limit": 1}], "step": [{"limit": 7}]}}
+    assert merged(sdk).config.not_enforced == ("concurrency.fn",)
+    assert merged(sdk, concurrency=[{"limit": 1}]).config.not_enforced == ()
+    assert merged(sdk, unset=["concurrency"]).config.not_enforced == ()
 
 
 def test_retries_stand_over_those_that_sdks_write_beside_the_url() -> None:
@@ -120,7 +194,7 @@ def test_unset_takes_a_setting_away_and_tells_only_of_what_was_there() -> None:
         {"debounce": {"period": "30s"}, "cancel": [{"event": "c"}]},
         unset=["debounce", "cancelOn", "throttle"],
     )
-    assert found.config.not_enforced == ()
+    assert found.config.debounce is None
     assert found.config.cancel == ()
     assert found.overridden == ("cancelOn", "debounce")
 
@@ -173,6 +247,9 @@ def test_whatever_is_unset_is_as_if_it_was_never_declared(unset: set[str]) -> No
         ({"debounce": {"period": "soon"}}, "InvalidDuration", "spec.debounce.period", "no duration"),
         ({"batchEvents": {"maxSize": 1, "timeout": "5s"}}, "InvalidValue", "spec.batchEvents.maxSize", "too small"),
         ({"priority": {"run": "1 +"}}, "InvalidExpression", "spec.priority.run", "no valid expression"),
+        ({"priority": {"run": "'high'"}}, "InvalidExpression", "spec.priority.run", "never gives a number"),
+        ({"concurrency": [{"limit": 1, "scope": "account", "key": "openai"}]},
+         "InvalidExpression", "spec.concurrency[0].key", 'it needs quotes: "openai"'),
         ({"idempotency": "event.data."}, "InvalidExpression", "spec.idempotency", "no valid expression"),
         ({"cancelOn": [{"event": "c", "if": "async.data.x ="}]}, "InvalidExpression", "spec.cancelOn[0].if", "column 14"),
         ({"cancelOn": [{"event": "c", "match": "data.("}]}, "InvalidExpression", "spec.cancelOn[0].match", "no valid"),
@@ -250,6 +327,9 @@ def test_what_is_probably_not_meant_is_a_warning() -> None:
     assert len(found.warnings) == 1
     assert found.warnings[0].startswith("spec.concurrency[0].key: ")
     assert "text in quotes" in found.warnings[0]
+    assert merged(priority={"run": "event.data.p ? 0 : 1800"}).warnings == (
+        "spec.priority.run: 1800 counts as 600: -600 to 600 is the range",
+    )
 
 
 def test_a_registry_can_be_read_whatever_an_sdk_declares() -> None:

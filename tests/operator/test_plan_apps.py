@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from innkeeper_engine.model.functions import Debounce, Throttle
 from innkeeper_operator.actions import Apply
 from innkeeper_operator.objects import FINALIZER, MANAGED_BY
 from innkeeper_operator.plan import GONE_MS, config_hash, plan_waiting
@@ -233,17 +234,64 @@ def test_a_paused_app_is_registered_as_paused_and_ready() -> None:
     assert house.condition("Ready", "orders")[:2] == ("True", "Registered")
 
 
-def test_settings_that_do_nothing_yet_are_accepted_and_named() -> None:
+def test_a_setting_that_does_nothing_is_accepted_and_named() -> None:
     house = House()
-    house.person("orders", throttle={"limit": 1, "period": "90s"})
-    house.settle(house.answered("orders"))
+    house.settle(house.answered(declared("orders", concurrency={"fn": [{"limit": 1}]})))
 
     status, reason, message = house.condition("Accepted", "orders")
     assert (status, reason) == ("True", "NotEnforced")
-    assert "throttle" in message
-    assert house.by_id("orders")["status"]["notEnforced"] == ["throttle"]
-    assert house.by_id("orders")["status"]["effective"]["throttle"] == {"limit": 1, "period": "1m30s"}
+    assert "concurrency.fn" in message
+    assert house.by_id("orders")["status"]["notEnforced"] == ["concurrency.fn"]
     assert house.condition("Ready", "orders")[0] == "True"
+
+    house.patch("shop-orders", concurrency=[{"limit": 1}])
+    house.settle()
+    assert house.condition("Accepted", "orders") == ("True", "Accepted", "")
+    assert "notEnforced" not in house.by_id("orders")["status"]
+
+
+def test_an_option_of_a_spec_runs_and_shows_and_goes_with_it() -> None:
+    house = House()
+    house.settle(house.answered(declared("orders", throttle={"limit": 9, "period": "1h"})))
+    house.patch("shop-orders", throttle={"limit": 1, "period": "90s", "key": "event.data.id"})
+    house.settle()
+
+    assert house.registered()["shop-orders"].throttle == Throttle(
+        limit=1, period_ms=90_000, key="event.data.id"
+    )
+    status = house.by_id("orders")["status"]
+    assert status["effective"]["throttle"] == {
+        "limit": 1,
+        "period": "1m30s",
+        "burst": 1,
+        "key": "event.data.id",
+    }
+    assert status["overridden"] == ["throttle"]
+    assert house.condition("Accepted", "orders") == ("True", "Accepted", "")
+
+    house.patch("shop-orders", throttle=None)
+    house.settle()
+    assert house.registered()["shop-orders"].throttle == Throttle(limit=9, period_ms=3_600_000)
+
+    house.patch("shop-orders", unset=["throttle"])
+    house.settle()
+    assert house.registered()["shop-orders"].throttle is None
+    assert "throttle" not in house.by_id("orders")["status"]["effective"]
+
+
+def test_the_last_good_options_go_on_and_say_where_they_come_from() -> None:
+    house = House()
+    house.person("orders", debounce={"period": "30s"}, retries=1)
+    house.settle(house.answered("orders"))
+    house.patch(house.by_id("orders")["metadata"]["name"], debounce={"period": "9d"}, paused=True)
+    house.settle()
+
+    assert house.condition("Accepted", "orders")[:2] == ("False", "InvalidDuration")
+    assert house.registered()["shop-orders"].debounce == Debounce(period_ms=30_000)
+    status = house.by_id("orders")["status"]
+    assert status["overridden"] == ["debounce", "retries"]
+    assert status["effective"]["debounce"] == {"period": "30s"}
+    assert status["effective"]["paused"] is True
 
 
 # ---- a wrong spec
@@ -292,7 +340,8 @@ def test_a_wrong_spec_from_the_start_leaves_what_is_in_code() -> None:
     assert house.registered()["shop-orders"].retries == 7
     assert house.condition("Accepted", "orders")[:2] == ("False", "InvalidCron")
     effective = house.by_id("orders")["status"]["effective"]
-    assert (effective["retries"], effective["throttle"]) == (7, {"limit": 1, "period": "1m"})
+    assert effective["retries"] == 7
+    assert effective["throttle"] == {"limit": 1, "period": "1m", "burst": 1}
 
 
 def test_a_pause_is_obeyed_although_the_rest_of_the_spec_is_wrong() -> None:

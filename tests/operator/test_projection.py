@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from innkeeper_engine.model.functions import App, Concurrency
+from innkeeper_engine.model.functions import App, Concurrency, Throttle
 from innkeeper_operator.projection import changed, keys_mark, with_checksum
 from tests.operator.plan_kit import SDK_URL, House, declared
 
@@ -51,7 +51,8 @@ def test_whatever_matters_is_in_the_checksum(change: dict[str, Any]) -> None:
         {"concurrency": (Concurrency(limit=1),)},
         {"name": "other"},
         {"url": "http://shop.prod.svc:3000/api/inngest?fnId=other"},
-        {"not_enforced": ("throttle",)},
+        {"throttle": Throttle(limit=1, period_ms=1000)},
+        {"not_enforced": ("concurrency.fn",)},
     ],
 )
 def test_so_is_whatever_matters_of_a_function(change: dict[str, Any]) -> None:
@@ -83,11 +84,40 @@ def test_functions_are_in_one_order_whatever_the_sdk_sends() -> None:
     assert one.checksum == other.checksum
 
 
-def test_settings_that_do_nothing_yet_are_written_once_they_are_named() -> None:
+@pytest.mark.parametrize(
+    ("option", "one", "other"),
+    [
+        ("concurrency", [{"limit": 1, "key": "event.data.a"}], [{"limit": 1, "key": "event.data.b"}]),
+        ("throttle", {"limit": 1, "period": "1m"}, {"limit": 2, "period": "1m"}),
+        ("rateLimit", {"limit": 1, "period": "1m"}, {"limit": 1, "period": "2m"}),
+        ("debounce", {"period": "1m"}, {"period": "1m", "timeout": "1h"}),
+        (
+            "batchEvents",
+            {"maxSize": 2, "timeout": "1s"},
+            {"maxSize": 2, "timeout": "1s", "if": "event.data.a"},
+        ),
+        ("priority", {"run": "1"}, {"run": "event.data.p"}),
+        ("singleton", {"mode": "skip"}, {"mode": "cancel"}),
+        ("idempotency", "event.data.a", "event.data.b"),
+        ("cancelOn", [{"event": "a"}], [{"event": "a", "timeout": "1h"}]),
+        ("timeouts", {"start": "1m"}, {"finish": "1m"}),
+        ("retries", 1, 2),
+    ],
+)
+def test_an_option_is_written_when_its_value_changes(option: str, one: Any, other: Any) -> None:
     house, _ = registered()
-    house.patch("shop-orders", throttle={"limit": 1, "period": "1m"})
-    assert house.plan().write is not None
-    house.patch("shop-orders", throttle={"limit": 2, "period": "1m"})
+    for value in (one, other, None):
+        house.patch("shop-orders", **{option: value})
+        assert house.plan().write is not None
+        house.settle()
+        assert house.plan().write is None
+
+
+def test_an_option_that_says_the_same_in_other_words_is_not_written() -> None:
+    house, _ = registered()
+    house.patch("shop-orders", throttle={"limit": 1, "period": "60s"})
+    house.settle()
+    house.patch("shop-orders", throttle={"limit": 1, "period": "1min", "burst": 1})
     assert house.plan().write is None
 
 
