@@ -136,6 +136,18 @@ def parse_time_or_duration_ms(text: str, now_ms: int) -> int:
         raise DurationError(f"{error}; or an RFC 3339 date, for example 2024-01-31T16:30:00Z") from None
 
 
+def parse_instant_ms(text: str) -> int:
+    """The instant of a date as `parse_time_or_duration_ms` reads one, in ms since the epoch; also one in the past.
+
+    Raises:
+        DurationError: the text is no date.
+    """
+    match = _DATE.fullmatch(text.strip())
+    if match is None:
+        raise DurationError(f"{text[:_MAX_TEXT]!r} is no date; write it as 2024-01-31T16:30:00Z")
+    return _instant_ms(match, text)
+
+
 def parse_retry_after_ms(text: str, now_ms: int) -> int | None:
     """The instant that a Retry-After header asks for, in ms since the epoch, between 1 s and 24 h from now.
 

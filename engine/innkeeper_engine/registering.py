@@ -1,15 +1,24 @@
-"""A checked registration becomes the app's current one, and the scheduler learns of its functions."""
+"""A checked registration becomes the app's current one, and the scheduler learns of its functions.
 
+A function that is not registered any more starts nothing. What it has begun is kept for a while and not called, since a
+deployment that was rolled back brings the function back; then its runs are cancelled, by a `Cancellation` that is
+written together with the registration.
+"""
+
+import asyncio
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
 from innkeeper_engine.compiled import FunctionEntry, Registry, app_uuid, compile_function, function_uuid
 from innkeeper_engine.decide.crons import first_slot
 from innkeeper_engine.decide.notes import cancel_note
-from innkeeper_engine.model.clock import Ids
+from innkeeper_engine.model.cancellations import Cancellation
+from innkeeper_engine.model.clock import Ids, derived_ulid
 from innkeeper_engine.model.effects import Cancel, NoGuard
 from innkeeper_engine.model.functions import App, FunctionConfig
+from innkeeper_engine.registry import read_apps, read_cancellations
 from innkeeper_engine.store.store import Held, Store
 
 __all__ = [
@@ -23,6 +32,9 @@ __all__ = [
     "register_app",
     "remove_app",
 ]
+
+KEPT_MS = 600_000
+"""How long the runs of a function that is gone wait for it to come back."""
 
 CANCELLED_AT_ONCE = 64
 """Runs that one script cancels at most: each ends its requests and waits, and tells of its end."""
@@ -55,22 +67,23 @@ async def register_app(store: Store, env: str, app: App, *, now_ms: int) -> Regi
     So the checksum must be of all that the caller can change, not only of what the SDK declared: pauses, limits and
     triggers of a manifest, keys, `draining`, `orphaned`.
 
-    Functions that are not in it any more are gone: nothing starts them, their runs in flight end as failed when
-    they are next called. Two round trips, one more to write; again where another registration came in between.
+    Functions that are not in it any more are gone: nothing starts them, and what they have begun waits. If they come
+    back within `KEPT_MS`, in whatever app, their runs go on; otherwise these are cancelled. A few round trips; again
+    where another registration came in between.
 
     Raises:
         FunctionTakenError: a function's slug is that of another app's. Nothing is written.
     """
     while True:
-        version, apps = await _read(store, env)
-        known = apps.get(app.id)
+        before = await _read(store, env)
+        known = before.apps.get(app.id)
         if known is not None and known.checksum == app.checksum:
-            return Registered(False, known.version, version)
-        _check_slugs(app, apps)
+            return Registered(False, known.version, before.version)
+        _check_slugs(app, before.apps)
         registered = msgspec.structs.replace(
             app, version=known.version + 1 if known else 1, synced_at_ms=now_ms
         )
-        written = await _write(store, env, version, known, registered, apps, now_ms)
+        written = await _write(store, env, before, app.id, registered, now_ms)
         if written:
             return Registered(True, registered.version, written)
 
@@ -78,15 +91,15 @@ async def register_app(store: Store, env: str, app: App, *, now_ms: int) -> Regi
 async def remove_app(store: Store, env: str, app_id: str, *, now_ms: int) -> Registered:
     """Take an app out of the registry, with its functions and crons; one that is not there changes nothing.
 
-    Its runs in flight end as failed when they are next called: where they should end otherwise, register the app as
-    `draining` first, wait for them or cancel them (`cancel_app_runs`), then remove it. Round trips as `register_app`.
+    Its functions are gone as those that a registration drops. Where their runs should end otherwise, or at once, register
+    the app as `draining` first, wait for them or cancel them (`cancel_app_runs`), then remove it: then nothing waits.
+    Round trips as `register_app`.
     """
     while True:
-        version, apps = await _read(store, env)
-        known = apps.pop(app_id, None)
-        if known is None:
-            return Registered(False, 0, version)
-        written = await _write(store, env, version, known, None, apps, now_ms)
+        before = await _read(store, env)
+        if app_id not in before.apps:
+            return Registered(False, 0, before.version)
+        written = await _write(store, env, before, app_id, None, now_ms)
         if written:
             return Registered(True, 0, written)
 
@@ -107,8 +120,7 @@ async def cancel_app_runs(
     that the app has now, such as those of an app that has been removed. What may still start runs does so meanwhile:
     register the app as `draining` first. A few round trips, in scripts of 64 runs each.
     """
-    _, apps = await _read(store, env)
-    known = apps.get(app_id)
+    known = (await read_apps(store, env)).get(app_id)
     wanted = dict.fromkeys([*(f.slug for f in (known.functions if known else ())), *slugs])
     left = {slug: count for slug, count in (await store.live_runs(env, wanted)).items() if count}
     cancelled = 0
@@ -127,11 +139,19 @@ async def cancel_app_runs(
     return sum((await store.live_runs(env, left)).values())
 
 
-async def _read(store: Store, env: str) -> tuple[int, dict[str, App]]:
+class _Before(NamedTuple):
+    """What a registration is decided on."""
+
+    version: int
+    apps: dict[str, App]
+    cancellations: dict[str, Cancellation]
+
+
+async def _read(store: Store, env: str) -> _Before:
     # The version first: what is read after it is at least as new.
     version = await store.registry_version()
-    blobs = await store.registrations(env)
-    return version, {app_id: msgspec.json.decode(blob, type=App) for app_id, blob in blobs.items()}
+    apps, cancellations = await asyncio.gather(read_apps(store, env), read_cancellations(store, env))
+    return _Before(version, apps, cancellations)
 
 
 def _check_slugs(app: App, apps: Mapping[str, App]) -> None:
@@ -141,18 +161,11 @@ def _check_slugs(app: App, apps: Mapping[str, App]) -> None:
             raise FunctionTakenError(function.slug, app.id, owners[function.slug])
 
 
-async def _write(
-    store: Store,
-    env: str,
-    version: int,
-    before: App | None,
-    after: App | None,
-    others: Mapping[str, App],
-    now_ms: int,
-) -> int:
-    """Write what was decided on the registry of `version`; the new version, 0 where it is another one by now."""
-    apps = [app for app in others.values() if before is None or app.id != before.id]
-    registry = Registry(env, version, [*apps, after] if after else apps)
+async def _write(store: Store, env: str, before: _Before, app_id: str, after: App | None, now_ms: int) -> int:
+    """Write what was decided on `before`; the new version of the registry, 0 where it is another one by now."""
+    known = before.apps.get(app_id)
+    others = [app for app in before.apps.values() if app.id != app_id]
+    registry = Registry(env, before.version, [*others, after] if after else others)
     functions = after.functions if after else ()
     kept = {f.slug for f in functions}
     crons = [
@@ -161,19 +174,52 @@ async def _write(
         if entry.config.slug in kept
     ]
     armed = {cron_id for cron_id, _, _ in crons}
-    known = [compile_function(env, before, config) for config in before.functions] if before else []
+    entries = [compile_function(env, known, config) for config in known.functions] if known else []
+    gone = [entry for entry in entries if entry.config.slug not in kept]
+    waiting = await _still_wanted(store, env, gone)
+    scheduled: list[tuple[str, Held, list[str | int]]] = [
+        (f"{env}/{f.slug}", held(after, f), caps(registry.functions[f.slug])) for f in functions if after
+    ]
+    # What a function that is gone has begun is not called; its keys and limits stay as they were.
+    scheduled += [(entry.key, "st", caps(entry)) for entry in waiting]
+    waits = {entry.key for entry in waiting}
+    ends = [_end_of(entry, now_ms) for entry in waiting]
+    void = [each.id for each in before.cancellations.values() if each.why == "function" and each.slug in kept]
     return await store.configure(
         env,
-        app=after.id if after else before.id if before else "",
+        app=app_id,
         blob=msgspec.json.encode(after) if after else b"",
-        functions=[(f"{env}/{f.slug}", held(after, f), caps(registry.functions[f.slug])) for f in functions]
-        if after
-        else [],
-        gone=[entry.key for entry in known if entry.config.slug not in kept],
+        functions=scheduled,
+        gone=[entry.key for entry in gone if entry.key not in waits],
         crons=crons,
-        crons_gone=[cron.id for entry in known for cron in entry.crons if cron.id not in armed],
+        crons_gone=[cron.id for entry in entries for cron in entry.crons if cron.id not in armed],
         heard=registry.heard(),
-        expect=version,
+        cancellations=[
+            *((each.id, msgspec.json.encode(each), each.before_ms) for each in ends),
+            *((each, b"", 0) for each in void),
+        ],
+        expect=before.version,
+    )
+
+
+async def _still_wanted(store: Store, env: str, gone: list[FunctionEntry]) -> list[FunctionEntry]:
+    """Those that may have runs: all but the functions of an app that starts none and has ended what it began."""
+    ended = [entry.config.slug for entry in gone if entry.app.draining]
+    live = await store.live_runs(env, ended) if ended else {}
+    return [entry for entry in gone if not entry.app.draining or live[entry.config.slug]]
+
+
+def _end_of(entry: FunctionEntry, now_ms: int) -> Cancellation:
+    """The end of what a function that is gone has begun, unless it comes back."""
+    slug, app_id = entry.config.slug, entry.app.id
+    return Cancellation(
+        id=derived_ulid(now_ms, "gone", entry.key),
+        slug=slug,
+        app_id=app_id,
+        function_id=slug.removeprefix(f"{app_id}-"),
+        before_ms=now_ms + KEPT_MS,
+        created_ms=now_ms,
+        why="function",
     )
 
 

@@ -1,10 +1,13 @@
 """The registry as the store has it: read when it changes, compiled once."""
 
 import asyncio
+from collections.abc import Mapping
 
 import msgspec
+import structlog
 
 from innkeeper_engine.compiled import FunctionEntry, Registry, app_uuid, function_uuid
+from innkeeper_engine.model.cancellations import Cancellation
 from innkeeper_engine.model.functions import App
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.store import Store
@@ -12,7 +15,17 @@ from innkeeper_engine.store.store import Store
 MOST_KNOWN = 4_096
 """Environments whose registry is kept compiled: names of branches come from outside."""
 
-__all__ = ["FunctionEntry", "Registries", "Registry", "app_uuid", "function_uuid"]
+__all__ = [
+    "FunctionEntry",
+    "Registries",
+    "Registry",
+    "app_uuid",
+    "function_uuid",
+    "read_apps",
+    "read_cancellations",
+]
+
+_log = structlog.get_logger(__name__)
 
 
 class Registries:
@@ -39,11 +52,14 @@ class Registries:
                 return known
             # The version first: what is read after it is at least as new.
             version = await self._store.registry_version()
-            blobs, account = await asyncio.gather(
-                self._store.registrations(env), self._environments.account(env)
+            apps, cancellations, account = await asyncio.gather(
+                read_apps(self._store, env),
+                read_cancellations(self._store, env),
+                self._environments.account(env),
             )
-            apps = (msgspec.json.decode(blob, type=App) for blob in blobs.values())
-            registry = Registry(env, version, apps, account=account)
+            registry = Registry(
+                env, version, apps.values(), account=account, cancellations=cancellations.values()
+            )
             self._known.pop(env, None)
             if len(self._known) >= MOST_KNOWN:
                 del self._known[next(iter(self._known))]
@@ -53,3 +69,25 @@ class Registries:
     def known(self, env: str) -> Registry | None:
         """The registry as it was last read."""
         return self._known.get(env)
+
+
+async def read_apps(store: Store, env: str) -> dict[str, App]:
+    """The apps of an environment, by id."""
+    blobs = await store.registrations(env)
+    return {app_id: msgspec.json.decode(blob, type=App) for app_id, blob in blobs.items()}
+
+
+async def read_cancellations(store: Store, env: str) -> dict[str, Cancellation]:
+    """The cancellations of many runs in an environment, by id, without those that cannot be read here."""
+    return _decoded(await store.cancellations(env))
+
+
+def _decoded(blobs: Mapping[str, bytes]) -> dict[str, Cancellation]:
+    found = {}
+    for cancellation_id, blob in blobs.items():
+        try:
+            found[cancellation_id] = msgspec.json.decode(blob, type=Cancellation)
+        except msgspec.MsgspecError as error:
+            # Of a later version, perhaps, whose executors see to it. Those that can be read must still count.
+            _log.error("a cancellation cannot be read", cancellation=cancellation_id, why=str(error))
+    return found

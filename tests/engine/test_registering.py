@@ -1,14 +1,18 @@
 """Apps that register at the same time: no registration is decided on a picture that another one has changed."""
 
 import asyncio
+import logging
 from typing import Any
 
 import msgspec
 import pytest
 
+from innkeeper_engine.model.cancellations import Cancellation
+from innkeeper_engine.model.clock import RandomIds
+from innkeeper_engine.model.effects import NoGuard, Start
 from innkeeper_engine.model.functions import App, FunctionConfig, Trigger
-from innkeeper_engine.registering import Registered, register_app, remove_app
-from innkeeper_engine.registry import Registries
+from innkeeper_engine.registering import Registered, cancel_app_runs, register_app, remove_app
+from innkeeper_engine.registry import Registries, read_cancellations
 from innkeeper_engine.store.store import Store
 from tests.conftest import OpenStore
 
@@ -16,6 +20,11 @@ from tests.conftest import OpenStore
 def app(app_id: str, function: str, *triggers: Trigger) -> App:
     config = FunctionConfig(slug=f"{app_id}-{function}", name=function, url="http://app/", triggers=triggers)
     return App(id=app_id, url="http://app/", functions=(config,), checksum=function)
+
+
+async def timers(store: Store) -> list[str]:
+    """What will be due, soonest first."""
+    return [each.decode() for each in await store.command("ZRANGE", store.key("timers"), 0, -1)]
 
 
 async def test_two_apps_at_once_both_hear_what_they_listen_to(store: Store) -> None:
@@ -35,7 +44,7 @@ async def test_two_versions_of_an_app_at_once_leave_one_set_of_crons(store: Stor
     )
     assert sorted(each.app_version for each in done) == [1, 2]
     assert len(await store.command("KEYS", store.key("cron:*"))) == 1
-    assert await store.command("ZCARD", store.key("timers")) == 1
+    assert len([each for each in await timers(store) if each.startswith("C")]) == 1
 
 
 async def test_a_server_that_lost_its_data_is_read_anew(open_store: OpenStore) -> None:
@@ -86,7 +95,7 @@ async def test_a_removed_app_leaves_nothing_that_starts_runs(store: Store) -> No
     assert await store.command("KEYS", store.key("cron:*")) == [
         store.key("cron:default/b-g#* * * * *").encode()
     ]
-    assert await store.command("ZRANGE", store.key("timers"), 0, -1) == [b"Cdefault/b-g#* * * * *"]
+    assert [each for each in await timers(store) if each.startswith("C")] == ["Cdefault/b-g#* * * * *"]
     assert await store.command("EXISTS", store.key("lis:default")) == 0
     assert await remove_app(store, "default", "a", now_ms=3) == Registered(False, 0, removed.registry)
 
@@ -149,3 +158,122 @@ async def test_an_equal_checksum_changes_nothing_whatever_else_differs(store: St
     assert (
         await register_app(store, "default", msgspec.structs.replace(paused, checksum="2"), now_ms=1)
     ).modified
+
+
+# ---- functions that are gone
+
+
+def with_functions(*functions: str, app_id: str = "a", **fields: Any) -> App:
+    """An app with these functions."""
+    configs = tuple(FunctionConfig(slug=f"{app_id}-{f}", name=f, url="http://app/") for f in functions)
+    return App(id=app_id, url="http://app/", functions=configs, checksum=repr((functions, fields)), **fields)
+
+
+async def make_run(store: Store, fn: str) -> str:
+    """A run of a function that nobody has called."""
+    run = RandomIds().ulid(1)
+    effect = Start(
+        run=run,
+        env="default",
+        fn=f"default/{fn}",
+        slug_json=b'"f"',
+        app="a",
+        events=((run, b"{}"),),
+        start_partition=f"default/{fn}\x01s",
+        step_partition=f"default/{fn}\x01t",
+        order=1,
+        due_ms=0,
+    )
+    assert (await store.apply(NoGuard(), [effect])).status == "ok"
+    return run
+
+
+async def held_lanes(store: Store, slug: str) -> str:
+    """Which lanes of a function wait."""
+    return (await store.command("HGET", store.key(f"f:default/{slug}"), "held") or b"").decode()
+
+
+async def ends(store: Store) -> dict[str, Cancellation]:
+    """Cancellations of runs of functions that are gone, by slug."""
+    found = (await read_cancellations(store, "default")).values()
+    assert {each.why for each in found} <= {"function"}
+    return {each.slug: each for each in found}
+
+
+async def test_what_a_dropped_function_has_begun_waits_for_it_and_is_cancelled_in_the_end(
+    store: Store,
+) -> None:
+    """Ten minutes later; the functions that stay are not touched."""
+    await register_app(store, "default", with_functions("f", "g"), now_ms=1_000)
+    await register_app(store, "default", with_functions("g"), now_ms=2_000)
+    assert (await held_lanes(store, "a-f"), await held_lanes(store, "a-g")) == ("st", "")
+    (end,) = (await ends(store)).values()
+    assert (end.slug, end.app_id, end.function_id) == ("a-f", "a", "f")
+    assert (end.after_ms, end.before_ms, end.created_ms) == (0, 602_000, 2_000)
+    assert await store.command("ZSCORE", store.key("timers"), f"Jdefault/{end.id}") == b"602000"
+
+
+async def test_a_function_that_comes_back_goes_on(store: Store) -> None:
+    """As if it had not been away, and also with another app."""
+    await register_app(store, "default", with_functions("f", "g"), now_ms=1_000)
+    await register_app(store, "default", with_functions("f"), now_ms=2_000)
+    assert list(await ends(store)) == ["a-g"]
+    await register_app(store, "default", with_functions("f", "g"), now_ms=3_000)
+    assert await ends(store) == {}
+    assert await held_lanes(store, "a-g") == ""
+    assert not [each for each in await timers(store) if each.startswith("J")]
+    await register_app(store, "default", with_functions("f"), now_ms=4_000)
+    moved = FunctionConfig(slug="a-g", name="g", url="http://other/")
+    other = App(id="b", url="http://other/", functions=(moved,), checksum="b")
+    await register_app(store, "default", other, now_ms=5_000)
+    assert await ends(store) == {}
+
+
+async def test_the_end_of_one_function_is_not_void_when_another_comes_back(store: Store) -> None:
+    """Nor what somebody has asked for."""
+    await register_app(store, "default", with_functions("f", "g"), now_ms=1_000)
+    asked = Cancellation(id="01J", slug="a-f", before_ms=9_000, created_ms=1_000)
+    await store.configure("default", cancellations=[(asked.id, msgspec.json.encode(asked), 9_000)])
+    await register_app(store, "default", with_functions(), now_ms=2_000)
+    await register_app(store, "default", with_functions("f"), now_ms=3_000)
+    found = (await read_cancellations(store, "default")).values()
+    assert {(each.slug, each.why) for each in found} == {("a-g", "function"), ("a-f", "bulk")}
+
+
+async def test_the_runs_of_an_app_that_is_removed_wait_for_it_as_well(store: Store) -> None:
+    """All of them."""
+    await register_app(store, "default", with_functions("f", "g"), now_ms=1_000)
+    await remove_app(store, "default", "a", now_ms=2_000)
+    assert sorted(await ends(store)) == ["a-f", "a-g"]
+    await register_app(store, "default", with_functions("g"), now_ms=3_000)
+    assert sorted(await ends(store)) == ["a-f"]
+
+
+async def test_nothing_waits_of_an_app_that_was_drained(store: Store) -> None:
+    """Only of those of its functions that have runs all the same."""
+    for slug in ("f", "g"):
+        await register_app(store, "default", with_functions("f", "g", draining=True), now_ms=1_000)
+        run = await make_run(store, f"a-{slug}")
+        await remove_app(store, "default", "a", now_ms=2_000)
+        assert sorted(await ends(store)) == [f"a-{slug}"]
+        assert await held_lanes(store, f"a-{'g' if slug == 'f' else 'f'}") == ""
+        await register_app(store, "default", with_functions("f", "g", draining=True), now_ms=3_000)
+        assert await cancel_app_runs(store, "default", "a", RandomIds(), now_ms=3_000) == 0
+        assert not await store.is_live(run)
+        await remove_app(store, "default", "a", now_ms=4_000)
+        assert await ends(store) == {}
+        assert await store.command("KEYS", store.key("f:*")) == []
+
+
+async def test_a_cancellation_of_a_later_version_keeps_nobody_from_the_others(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told, and left alone."""
+    await register_app(store, "default", with_functions("f"), now_ms=1_000)
+    await store.configure("default", cancellations=[("01X", b'{"id":"01X"}', 9_000)])
+    with caplog.at_level(logging.CRITICAL):
+        await register_app(store, "default", with_functions(), now_ms=2_000)
+        assert list((await Registries(store).current("default")).cancellations.values()) == [
+            (await ends(store))["a-f"]
+        ]
+    assert "01X" in await store.cancellations("default")
