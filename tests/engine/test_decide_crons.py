@@ -14,7 +14,7 @@ from innkeeper_engine.decide.crons import MISSED_MS, MOST_AT_ONCE, fire, first_s
 from innkeeper_engine.model.clock import derived_ulid, ulid_ms
 from innkeeper_engine.model.effects import MAX_EFFECTS, Arm, Keep, Skip, Start
 from innkeeper_engine.model.functions import App, CatchUp, FunctionConfig, Trigger
-from tests.engine.model_decide import NOW_MS, function, registry
+from tests.engine.model_decide import NOW_MS, context, function, registry
 
 MINUTE_MS = 60_000
 LINE = "* * * * *"
@@ -33,7 +33,7 @@ def cron(line: str = LINE, *, jitter_ms: int = 0, catch_up: CatchUp = "Latest", 
 
 def fired(which: Cron, slot_ms: int, now_ms: int) -> tuple[list[int], Arm]:
     """The slots whose runs a cron starts, and what it arms."""
-    *runs, arm = fire(*which, slot_ms, now_ms)
+    *runs, arm = fire(*which, slot_ms, context(now_ms=now_ms))
     assert isinstance(arm, Arm)
     assert len(runs) < MAX_EFFECTS
     slots = []
@@ -63,7 +63,7 @@ def lived(which: Cron, slot_ms: int, wakes: list[int]) -> list[tuple[int, int]]:
 def test_a_cron_starts_a_run_with_its_event_and_arms_the_next_slot(catch_up: CatchUp) -> None:
     """The event can be looked up; the same slot is always the same run."""
     entry, line = cron(catch_up=catch_up)
-    keep, run, arm = fire(entry, line, SLOT, SLOT + 5)
+    keep, run, arm = fire(entry, line, SLOT, context(now_ms=SLOT + 5))
     assert isinstance(keep, Keep)
     assert isinstance(run, Start)
     event = orjson.loads(keep.body)
@@ -73,7 +73,7 @@ def test_a_cron_starts_a_run_with_its_event_and_arms_the_next_slot(catch_up: Cat
     assert (run.run, run.cron) == (derived_ulid(SLOT, "cron", "env/app-fn", LINE), LINE)
     assert run.events == ((keep.id, keep.body),)
     assert arm == Arm("env/app-fn#* * * * *", SLOT + MINUTE_MS, SLOT + MINUTE_MS)
-    assert fire(entry, line, SLOT, SLOT + 9)[1].run == run.run  # type: ignore[union-attr]
+    assert fire(entry, line, SLOT, context(now_ms=SLOT + 9))[1].run == run.run  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_cron_begins_with_the_next_slot() -> None:
 
 def test_the_slots_of_a_paused_function_are_skipped() -> None:
     """Recorded, with the event that they would have had; the cron goes on."""
-    keep, skip, arm = fire(*cron(paused=True), SLOT, SLOT)
+    keep, skip, arm = fire(*cron(paused=True), SLOT, context(now_ms=SLOT))
     assert isinstance(keep, Keep)
     assert isinstance(skip, Skip)
     assert isinstance(arm, Arm)

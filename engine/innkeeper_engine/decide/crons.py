@@ -4,9 +4,10 @@ import orjson
 
 from innkeeper_engine.compiled import CompiledCron, FunctionEntry
 from innkeeper_engine.cron import jitter_ms
-from innkeeper_engine.decide.runs import start_effect, unless_paused
+from innkeeper_engine.decide.context import Context
+from innkeeper_engine.decide.flow import Occasion, decide
 from innkeeper_engine.model.clock import derived_ulid
-from innkeeper_engine.model.effects import Arm, Effect, Keep
+from innkeeper_engine.model.effects import MAX_EFFECTS, Arm, Effect, Keep
 from innkeeper_engine.model.times import rfc3339
 
 TIMER_EVENT = "inngest/scheduled.timer"
@@ -23,15 +24,17 @@ def first_slot(entry: FunctionEntry, cron: CompiledCron, now_ms: int) -> tuple[i
     return _due(entry, cron, cron.line.next_after_ms(now_ms))
 
 
-def fire(entry: FunctionEntry, cron: CompiledCron, slot_ms: int, now_ms: int) -> list[Effect]:
+def fire(entry: FunctionEntry, cron: CompiledCron, slot_ms: int, context: Context) -> list[Effect]:
     """The effects of a cron that is due: the runs of its slots, 100 at most, and its next slot.
+
+    Fewer where they would be more than one script does: what is left is due at once.
 
     What was missed while nothing ran, `catch_up` decides: Latest makes up for it by the latest slot alone, All by the
     last 100, None not at all (a slot that comes less than a minute late was not missed). A run's id comes from
     function and slot, so a slot that is decided twice starts one run.
     """
     # The store says that it is due, whatever the clock here says.
-    now_ms = max(now_ms, _due(entry, cron, slot_ms)[1])
+    now_ms = max(context.now_ms, _due(entry, cron, slot_ms)[1])
     # The latest time of a slot is its own plus all of the jitter; before that it is late by its jitter alone.
     late = cron.line.slots_between(slot_ms - 1, now_ms - cron.jitter_ms, MOST_AT_ONCE)
     slots = _made_up(cron, late, now_ms)
@@ -39,7 +42,13 @@ def fire(entry: FunctionEntry, cron: CompiledCron, slot_ms: int, now_ms: int) ->
     while len(slots) < MOST_AT_ONCE and _due(entry, cron, at_ms)[1] <= now_ms:
         slots.append(at_ms)
         at_ms = cron.line.next_after_ms(at_ms)
-    effects = [effect for slot in slots for effect in _run(entry, cron, slot, now_ms)]
+    effects: list[Effect] = []
+    for slot in slots:
+        found = _run(entry, cron, slot, now_ms, context)
+        if effects and len(effects) + len(found) >= MAX_EFFECTS:
+            at_ms = slot
+            break
+        effects += found
     return [*effects, Arm(cron.id, *_due(entry, cron, at_ms))]
 
 
@@ -52,7 +61,9 @@ def _made_up(cron: CompiledCron, late: tuple[int, ...], now_ms: int) -> list[int
     return list(late[-1:])
 
 
-def _run(entry: FunctionEntry, cron: CompiledCron, slot_ms: int, now_ms: int) -> list[Effect]:
+def _run(
+    entry: FunctionEntry, cron: CompiledCron, slot_ms: int, now_ms: int, context: Context
+) -> list[Effect]:
     event_id = derived_ulid(slot_ms, "cron event", entry.key, cron.text)
     body = orjson.dumps(
         {
@@ -64,16 +75,16 @@ def _run(entry: FunctionEntry, cron: CompiledCron, slot_ms: int, now_ms: int) ->
         },
         option=orjson.OPT_SORT_KEYS,
     )
-    start = start_effect(
-        entry,
-        run_id=derived_ulid(slot_ms, "cron", entry.key, cron.text),
+    occasion = Occasion(
+        origin="cron",
+        run=derived_ulid(slot_ms, "cron", entry.key, cron.text),
         event=orjson.loads(body),
         events=((event_id, body),),
-        event_seq=0,
-        order_ms=slot_ms,
+        seq=0,
+        at_ms=slot_ms,
         cron=cron.text,
     )
-    return [Keep(entry.env, event_id, body), unless_paused(start, entry, now_ms)]
+    return [Keep(entry.env, event_id, body), *decide(entry, occasion, context)]
 
 
 def _due(entry: FunctionEntry, cron: CompiledCron, slot_ms: int) -> tuple[int, int]:

@@ -1,7 +1,6 @@
 """What an event does: it cancels, then resumes, then starts. Pure; the router carries it out under its cursor."""
 
 import functools
-import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,11 +9,11 @@ import msgspec
 from innkeeper_engine.cel import Bound, index_value
 from innkeeper_engine.compiled import FunctionEntry, Registry
 from innkeeper_engine.decide.context import Context
+from innkeeper_engine.decide.events import event_object, future_ms, sender_key
+from innkeeper_engine.decide.flow import Occasion, Origin, decide
 from innkeeper_engine.decide.notes import cancel_note
-from innkeeper_engine.decide.runs import start_effect, unless_paused
 from innkeeper_engine.decide.steps import find_function
 from innkeeper_engine.model.clock import derived_ulid
-from innkeeper_engine.model.decoding import decoded
 from innkeeper_engine.model.effects import Cancel, Effect, Resolve, Resume
 from innkeeper_engine.model.state import QueuedEvent, Waiter, WaiterQuery
 
@@ -32,11 +31,7 @@ class Arrival:
     def data(self) -> dict[str, Any]:
         """The event as decoded JSON; empty where it is none, so that no event can stop the cursor."""
         if self._decoded is None:
-            try:
-                event = decoded(self.queued.body)
-            except ValueError:
-                event = {}
-            self._decoded = event if isinstance(event, dict) else {}
+            self._decoded = event_object(self.queued.body)
         return self._decoded
 
     @property
@@ -109,7 +104,10 @@ def waiter_effects(
 
 
 def start_effects(arrival: Arrival, context: Context, skipped: list[Skipped] | None = None) -> list[Effect]:
-    """The runs that the event starts, or would start if it were not paused: one per function, as declared."""
+    """What becomes of the event in each function that it meets, in the order in which they were declared.
+
+    For each exactly one Skip, Gather or Start; a Start may be followed by a Cancel and by notes of its run.
+    """
     if not arrival.is_there:
         return []
     effects: list[Effect] = []
@@ -124,7 +122,7 @@ def start_effects(arrival: Arrival, context: Context, skipped: list[Skipped] | N
             continue
         try:
             if trigger.condition is None or trigger.condition.matches({"event": arrival.data}):
-                effects.append(_start(arrival, entry, context))
+                effects += _start(arrival, entry, context)
                 seen.add(entry.config.slug)
         except Exception as error:
             _skip(skipped, f"function {entry.config.slug}", error)
@@ -145,35 +143,30 @@ def _invoked(arrival: Arrival, context: Context) -> list[Effect]:
     wanted, correlation = str(own.get("fn_id") or ""), str(own.get("correlation_id") or "")
     entry = find_function(wanted, context)
     if entry is not None:
-        return [_start(arrival, entry, context, parent=correlation)]
+        return _start(arrival, entry, context, "invoke", correlation)
     if not correlation:
         return []
     error = {"message": f"could not find function with ID: {wanted}", "name": "Error"}
     return [Resolve(correlation, b'{"error":%b}' % context.canonical(error))]
 
 
-def _start(arrival: Arrival, entry: FunctionEntry, context: Context, parent: str = "") -> Effect:
+def _start(
+    arrival: Arrival, entry: FunctionEntry, context: Context, origin: Origin = "event", parent: str = ""
+) -> list[Effect]:
     queued, event = arrival.queued, arrival.data
-    at_ms = event.get("ts")
-    due_ms = int(at_ms) if isinstance(at_ms, int | float) and at_ms > context.now_ms else 0
-    user_id = event.get("id")
-    idempotency = ""
-    if isinstance(user_id, str) and user_id != queued.id and not parent:
-        idempotency = (
-            f"{entry.key}:{hashlib.sha256(user_id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
-        )
-    start = start_effect(
-        entry,
-        run_id=derived_ulid(queued.received_ms, "event", queued.id, entry.key),
-        event=event,
-        events=((queued.id, b""),),
-        event_seq=queued.seq,
-        order_ms=queued.received_ms,
-        due_ms=due_ms,
-        parent=parent,
-        idempotency=idempotency,
+    fn = entry.key
+    occasion = Occasion(
+        origin,
+        derived_ulid(queued.received_ms, "event", queued.id, fn),
+        event,
+        ((queued.id, b""),),
+        queued.seq,
+        queued.received_ms,
+        future_ms(event, context.now_ms),
+        parent,
+        "" if parent else sender_key(fn, event, queued.id),
     )
-    return unless_paused(start, entry, context.now_ms)
+    return decide(entry, occasion, context)
 
 
 @functools.lru_cache(maxsize=4_096)

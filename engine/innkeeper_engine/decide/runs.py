@@ -8,8 +8,8 @@ import orjson
 
 from innkeeper_engine.cel import bind
 from innkeeper_engine.compiled import FunctionEntry
-from innkeeper_engine.decide.notes import skip_note
-from innkeeper_engine.model.effects import CancelOn, Skip, Start
+from innkeeper_engine.limits import Queued, queued
+from innkeeper_engine.model.effects import CancelOn, Ids2, Right, Start
 
 CANCEL_TIMEOUT_MS = 365 * 86_400_000
 """How long a cancellation rule without a timeout holds."""
@@ -18,20 +18,6 @@ SILENT_TRIGGERS = frozenset(
     {"inngest/function.finished", "inngest/function.failed", "inngest/function.cancelled"}
 )
 """Runs that such an event starts do not announce their own end, or a failing failure handler would go on for ever."""
-
-
-PAUSED_REPLY = b'{"error":{"message":"invoked function is paused","name":"Error"}}'
-"""The result of a step that invoked a paused function: an error that the function may catch."""
-
-
-def start_partition(fn: str) -> str:
-    """Where first requests of a function's runs queue."""
-    return f"{fn}\x01s"
-
-
-def step_partition(fn: str) -> str:
-    """Where all further requests of a function's runs queue."""
-    return f"{fn}\x01t"
 
 
 def start_effect(
@@ -46,12 +32,20 @@ def start_effect(
     parent: str = "",
     idempotency: str = "",
     cron: str = "",
+    place: Queued | None = None,
+    rights: tuple[Right, ...] = (),
+    ids: Ids2 = ("", ""),
 ) -> Start:
-    """A run of this function.
+    """A run of this function, without asking whether it may start: `decide.flow` does.
 
     `event` is the decoded first of `events` (id, canonical body or empty for a stored one); `event_seq` its number in
-    the environment: only later events cancel. `due_ms` in the future puts the first request off.
+    the environment: only later events cancel. `order_ms`: since when the run is wanted; `due_ms` in the future puts the
+    first request off. `place`: where it queues, if that is known already. `ids` are for its end by a timeout.
     """
+    if place is None:
+        place = queued(entry.queueing, event)
+    wanted_ms = max(order_ms, due_ms)
+    timeouts = entry.config.timeouts
     return Start(
         run=run_id,
         env=entry.env,
@@ -59,37 +53,21 @@ def start_effect(
         slug_json=orjson.dumps(entry.config.slug),
         app=entry.app.id,
         events=events,
-        start_partition=start_partition(entry.key),
-        step_partition=step_partition(entry.key),
-        order=order_ms,
+        start_partition=place.start_partition,
+        step_partition=place.step_partition,
+        order=wanted_ms - place.boost_ms,
         due_ms=due_ms,
-        cancels=_cancels(entry, run_id, event, event_seq, max(order_ms, due_ms)),
+        cancels=_cancels(entry, run_id, event, event_seq, wanted_ms),
         parent=parent,
         idempotency=idempotency,
         announces=event.get("name") not in SILENT_TRIGGERS,
         cron=cron,
         retries=entry.config.retries,
-    )
-
-
-def unless_paused(start: Start, entry: FunctionEntry, now_ms: int) -> Start | Skip:
-    """The run, or that it is skipped: its function is paused, and what it would start meanwhile is not wanted later.
-
-    With `new_runs` Queue, and in a paused app, the run begins and waits in its queue.
-    """
-    if entry.app.paused or not entry.config.paused or entry.config.new_runs == "Queue":
-        return start
-    return Skip(
-        run=start.run,
-        env=start.env,
-        fn=start.fn,
-        app=start.app,
-        events=tuple(event_id for event_id, _ in start.events),
-        idempotency=start.idempotency,
-        cron=start.cron,
-        note=skip_note("paused", now_ms),
-        parent=start.parent,
-        reply=PAUSED_REPLY,
+        rights=rights,
+        start_timeout_ms=timeouts.start_ms or 0 if timeouts else 0,
+        finish_timeout_ms=timeouts.finish_ms or 0 if timeouts else 0,
+        ids=ids,
+        boost_ms=place.boost_ms,
     )
 
 
