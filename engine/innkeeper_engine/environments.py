@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from innkeeper_engine.model.environments import Environment, EventKey, key_digest
+from innkeeper_engine.model.environments import BRANCH_MARK, Environment, EventKey, key_digest
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_engine.store.environments import CHANGED, EnvironmentStore
 from innkeeper_engine.store.notices import Notices
@@ -92,6 +92,10 @@ class Environments:
     def by_name(self, name: str) -> Environment | None:
         """The record of this name, as it was last read."""
         return self._index.names.get(name)
+
+    def by_namespace(self, namespace: str) -> Environment | None:
+        """The environment that a Kubernetes namespace is in, as it was last read."""
+        return self._index.namespaces.get(namespace)
 
     async def refresh(self) -> None:
         """Return when the copy is one that was read after this call.
@@ -189,8 +193,11 @@ class _Index:
         self.names: dict[str, Environment] = {}
         self.event_keys: dict[str, tuple[Environment, EventKey]] = {}
         self.signing_keys: dict[str, Environment] = {}
+        self.namespaces: dict[str, Environment] = {}
         for environment in (*fixed, *read):
             self.names[environment.name] = environment
+            if BRANCH_MARK not in environment.name:
+                self.namespaces |= dict.fromkeys(environment.namespaces, environment)
             for event_key in environment.event_keys:
                 known, _ = self.event_keys.setdefault(event_key.digest, (environment, event_key))
                 _check_owner(known, environment, event_key.name)

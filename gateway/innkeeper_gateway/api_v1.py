@@ -12,37 +12,59 @@ from innkeeper_engine.compiled import Registry
 from innkeeper_engine.decide.notes import cancel_note
 from innkeeper_engine.model.effects import Cancel, Effect, LiveGuard, Note, Resolve
 from innkeeper_engine.model.state import RunSummary
+from innkeeper_gateway.access.callers import Caller, audit
+from innkeeper_gateway.access.permissions import (
+    CANCEL,
+    SEE_EVENTS,
+    SEE_FUNCTIONS,
+    SEE_PAYLOADS,
+    SEE_RUN,
+    SEE_RUNS,
+    SEND_EVENTS,
+    Permission,
+)
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, json_response
-from innkeeper_gateway.places import Place
 from innkeeper_gateway.reading import folded_so_far, history_end, position
-from innkeeper_gateway.requests import AUTHENTICATED, CoreOf, PlaceOf, checked_ulid, json_of
+from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, checked_ulid, json_of, needs
 from innkeeper_gateway.steps import fold_steps, run_notes, step_views
-from innkeeper_gateway.views import ENDED, envelope, event_view, function_view, output_of, run_view
+from innkeeper_gateway.views import (
+    ENDED,
+    envelope,
+    event_view,
+    function_view,
+    object_name,
+    output_of,
+    run_view,
+    withhold_payloads,
+)
 
-router = APIRouter(prefix="/v1", dependencies=AUTHENTICATED)
+router = APIRouter(prefix="/v1", dependencies=KNOWN_CALLER)
 
 
-@router.get("/events/{event_id}")
-async def get_event(event_id: str, core: CoreOf, place: PlaceOf) -> Response:
-    """One accepted event, by the id that `POST /e` gave."""
+@router.get("/events/{event_id}", dependencies=[needs(SEE_EVENTS)])
+async def get_event(event_id: str, core: CoreOf, caller: CallerOf) -> Response:
+    """One accepted event, by the id that `POST /e` gave; `data` is null for who may not see payloads."""
     event_id = checked_ulid(event_id, "event")
     async with core.in_time():
-        event = await core.store.event(place.env, event_id)
+        event = await core.store.event(caller.place.env, event_id)
     if event is None:
         raise ApiError(404, "Event not found")
-    return json_response(envelope(event_view(event, place.env), core.clock.now_ms()))
+    view = event_view(event, caller.place.env)
+    if not await core.access.may(caller, SEE_PAYLOADS):
+        view["data"] = None
+    return json_response(envelope(view, core.clock.now_ms()))
 
 
-@router.get("/events/{event_id}/runs")
-async def get_event_runs(event_id: str, core: CoreOf, place: PlaceOf) -> Response:
+@router.get("/events/{event_id}/runs", dependencies=[needs(SEE_RUNS)])
+async def get_event_runs(event_id: str, core: CoreOf, caller: CallerOf) -> Response:
     """The runs that an event started, oldest first; `[]` for an event that started none, or is not known.
 
     Waits until the event is routed, so that a client that asks right after sending never sees a list that is only
     empty because nobody has looked at the event yet.
     """
     event_id = checked_ulid(event_id, "event")
-    env = place.env
+    env = caller.place.env
     async with core.in_time():
         event = await core.store.event(env, event_id)
     if event is not None:
@@ -51,19 +73,20 @@ async def get_event_runs(event_id: str, core: CoreOf, place: PlaceOf) -> Respons
             return await core.store.is_routed(env, event.seq)
 
         await core.notices.wait(f"rw:{env}", routed, core.settings.routed_wait_s)
+    payloads = await core.access.may(caller, SEE_PAYLOADS)
     async with core.in_time():
         runs = await core.store.event_runs(env, event_id)
         registry = await core.registries.current(env)
-        views = await asyncio.gather(*(_view(core, registry, run) for run in runs))
+        views = await asyncio.gather(*(_view(core, registry, run, payloads) for run in runs))
     return json_response(envelope(views, core.clock.now_ms()))
 
 
-@router.get("/runs")
+@router.get("/runs", dependencies=[needs(SEE_RUNS)])
 async def list_runs(
-    core: CoreOf, place: PlaceOf, limit: Annotated[int, Query(ge=1, le=200)] = 20
+    core: CoreOf, caller: CallerOf, limit: Annotated[int, Query(ge=1, le=200)] = 20
 ) -> Response:
     """The newest runs of the environment, newest first, without their outputs."""
-    env = place.env
+    env = caller.place.env
     async with core.in_time():
         ids = await core.store.recent_runs(env, limit)
         registry = await core.registries.current(env)
@@ -73,14 +96,15 @@ async def list_runs(
 
 
 @router.get("/runs/{run_id}")
-async def get_run(run_id: str, core: CoreOf, place: PlaceOf) -> Response:
+async def get_run(run_id: str, core: CoreOf, caller: CallerOf) -> Response:
     """A run with its `steps`: `[{id, name, op, status, attempts, started_at, ended_at, output?, error?}]`.
 
     A step's status is Waiting, Retrying, Completed, Failed, or Cancelled where its run ended before it. `notes` say what
     concerns the run itself: why it was skipped or cancelled, keys that its event had no value for, requests that failed.
     What had happened when the request came is in the answer: the recorder is waited for, for a second at most.
+    Outputs and errors are left out for who may not see payloads.
     """
-    run = await _known_run(core, place, run_id)
+    run = await _known_run(core, caller, run_id, SEE_RUN)
     async with core.in_time():
         end = await history_end(core.store)
     if end is not None:
@@ -95,25 +119,29 @@ async def get_run(run_id: str, core: CoreOf, place: PlaceOf) -> Response:
         ids = [step.id for step in steps]
         output, error, *results = await core.store.run_payload(run.id, "o", "x", *ids)
         registry = await core.registries.current(run.env)
-    view = run_view(run, registry, output_of(run.status, output, error))
+    payloads = await core.access.may(caller, SEE_PAYLOADS, object_name(registry, run.slug))
+    view = run_view(run, registry, output_of(run.status, output, error) if payloads else None)
     by_id = dict(zip(ids, results, strict=True))
     view["steps"] = step_views(steps, by_id, run_ended=run.status in ENDED)
     view["notes"] = run_notes(history)
+    if not payloads:
+        withhold_payloads(view)
     return json_response(envelope(view, core.clock.now_ms()))
 
 
 @router.delete("/runs/{run_id}")
-async def cancel_run(run_id: str, core: CoreOf, place: PlaceOf) -> Response:
+async def cancel_run(run_id: str, core: CoreOf, caller: CallerOf) -> Response:
     """Cancel a run: 200 with an empty body, also where it has ended already."""
-    run = await _known_run(core, place, run_id)
+    run = await _known_run(core, caller, run_id, CANCEL)
     note = cancel_note("api", core.clock.now_ms())
     async with core.in_time():
         await core.store.apply(LiveGuard(run.id), [Cancel(run.id, core.end_ids(), note)])
+    audit(caller, "cancel run", run_id=run.id, function=run.slug)
     return Response(media_type="application/json")
 
 
-@router.post("/signals")
-async def send_signal(request: Request, core: CoreOf, place: PlaceOf) -> Response:
+@router.post("/signals", dependencies=[needs(SEND_EVENTS)])
+async def send_signal(request: Request, core: CoreOf, caller: CallerOf) -> Response:
     """Give `{"signal": name, "data": any}` to the run that waits for it; replies `{"data": {"run_id"}}`.
 
     404 where none waits: SDKs take that for "nobody was there". A signal is never kept for later.
@@ -126,7 +154,7 @@ async def send_signal(request: Request, core: CoreOf, place: PlaceOf) -> Respons
         raise ApiError(400, "Invalid signal data: `signal` holds half a character (a lone surrogate)")
     result = canonical_parsed({"data": {"data": body.get("data"), "signal": signal}})
     async with core.in_time():
-        run_id = await _resolve(core, place.env, signal, result)
+        run_id = await _resolve(core, caller.place.env, signal, result)
     if run_id is None:
         raise ApiError(404, "No signal found")
     return json_response(envelope({"run_id": run_id}, core.clock.now_ms()))
@@ -151,24 +179,28 @@ async def _resolve(core: Core, env: str, signal: str, result: bytes) -> str | No
     return run_id if stored == result else None
 
 
-@router.get("/apps/{app_id:path}/functions")
-async def get_app_functions(app_id: str, core: CoreOf, place: PlaceOf) -> Response:
+@router.get("/apps/{app_id:path}/functions", dependencies=[needs(SEE_FUNCTIONS)])
+async def get_app_functions(app_id: str, core: CoreOf, caller: CallerOf) -> Response:
     """The functions of an app, as a bare array; `[]` for an app that is not known."""
-    registry = await core.registry(place.env)
+    registry = await core.registry(caller.place.env)
     return json_response([function_view(f) for f in registry.functions.values() if f.app.id == app_id])
 
 
-async def _known_run(core: Core, place: Place, run_id: str) -> RunSummary:
+async def _known_run(core: Core, caller: Caller, run_id: str, permission: Permission) -> RunSummary:
+    """A run that the caller may do this to. Who may not look at any run learns of none."""
     run_id = checked_ulid(run_id, "run")
     async with core.in_time():
         run = await core.store.run(run_id)
-    if run is None or not place.covers(run.env):
+    known = run is not None and caller.place.covers(run.env)
+    name = object_name(await core.registry(run.env), run.slug) if run is not None and known else ""
+    await core.access.require(caller, permission, name)
+    if run is None or not known:
         raise ApiError(404, f"Run not found: {run_id}")
     return run
 
 
-async def _view(core: Core, registry: Registry, run: RunSummary) -> dict[str, Any]:
-    if run.status not in ENDED:
+async def _view(core: Core, registry: Registry, run: RunSummary, payloads: bool) -> dict[str, Any]:
+    if run.status not in ENDED or not payloads:
         return run_view(run, registry, None)
     output, error = await core.store.run_payload(run.id, "o", "x")
     return run_view(run, registry, output_of(run.status, output, error))

@@ -14,6 +14,7 @@ from innkeeper_engine.model.clock import Clock, Ids
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import Store
 from innkeeper_gateway import api_v0, api_v1, health, invoke, register
+from innkeeper_gateway.access.reviews import Reviews
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Receive
 from innkeeper_gateway.checkpoint import CheckpointRoute, run_of
 from innkeeper_gateway.core import Core, RegistrySource
@@ -84,6 +85,7 @@ class GatewayApp:
         self.core.draining = True
         await self.core.notices.close()
         await self.core.environments.close()
+        await self.core.access.close()
 
     def _tell(self, method: str, path: str, status: int, started: float, *, quiet: bool) -> None:
         level = _log.debug if quiet and status < 500 else _log.info
@@ -104,13 +106,14 @@ def create_app(
     ids: Ids,
     *,
     registrar: Registrar | None = None,
+    reviews: Reviews | None = None,
 ) -> GatewayApp:
     """The gateway's ASGI app. `store` must be open, and stays its owner's.
 
     `registrar`: what becomes of registrations; None: a managed gateway leaves them for the operator, any other one
-    writes them.
+    writes them. `reviews`: asks the API server about people with Kubernetes tokens; None: there are none.
     """
-    return GatewayApp(Core(settings, store, registries, clock, ids, registrar))
+    return GatewayApp(Core(settings, store, registries, clock, ids, registrar, reviews))
 
 
 def make_api(core: Core) -> FastAPI:

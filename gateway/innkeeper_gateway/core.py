@@ -15,6 +15,8 @@ from innkeeper_engine.model.environments import Environment
 from innkeeper_engine.store.environments import EnvironmentStore, RegistrationInbox
 from innkeeper_engine.store.notices import Notices
 from innkeeper_engine.store.store import Store
+from innkeeper_gateway.access.callers import NAMESPACE_HEADER, Access, Caller
+from innkeeper_gateway.access.reviews import Reviews
 from innkeeper_gateway.bodies import Header
 from innkeeper_gateway.errors import ApiError
 from innkeeper_gateway.ingest import Seed
@@ -42,8 +44,10 @@ class Core:
         clock: Clock,
         ids: Ids,
         registrar: Registrar | None = None,
+        reviews: Reviews | None = None,
     ) -> None:
         self.settings = settings
+        self.access = Access(reviews)
         self.store = store
         self.registries = registries
         self.clock = clock
@@ -83,11 +87,55 @@ class Core:
         """
         if self.settings.dev:
             return Place(self.settings.env)
-        shown = next((value.decode("latin-1") for name, value in headers if name == b"authorization"), None)
-        digest = bearer_digest(shown)
-        environment = None if digest is None else await self.environments.by_signing_key(digest)
+        environment = await self._by_signing_key(_shown(headers))
         if environment is None:
-            raise ApiError(401, "Authentication failed", headers={"WWW-Authenticate": "Bearer"})
+            raise _unknown()
+        return self._checked_place(environment, headers, query)
+
+    async def caller(self, headers: list[Header], query: bytes) -> Caller:
+        """Who sends a request, by a signing key, the admin token or a token of the Kubernetes cluster.
+
+        Raises:
+            ApiError: 401, it shows none of these; 400, it does not say where it wants to work; 404, there is no such
+                place; 503, the API server could not be asked.
+            StoreError, StoreUnavailableError, TimeoutError: as `admit`.
+        """
+        if self.settings.dev:
+            return Caller(kind="dev", name="dev", place=Place(self.settings.env))
+        shown = _shown(headers)
+        namespace = _header(headers, NAMESPACE_HEADER)
+        if self.settings.is_admin_token(_token(shown)):
+            environment = self.own if not self.settings.managed else await self._of_namespace(namespace)
+            place = self._checked_place(environment, headers, query)
+            return Caller(kind="admin", name="admin token", place=place, namespace=namespace)
+        known = await self._by_signing_key(shown)
+        if known is not None:
+            place = self._checked_place(known, headers, query)
+            return Caller(kind="signing-key", name=f"signing key of {known.name}", place=place)
+        person = await self.access.who(_token(shown)) if _token(shown) else None
+        if person is None:
+            raise _unknown()
+        place = self._checked_place(await self._of_namespace(namespace), headers, query)
+        return Caller(kind="person", name=person.name, place=place, namespace=namespace, person=person)
+
+    async def _by_signing_key(self, shown: str) -> Environment | None:
+        digest = bearer_digest(shown)
+        return None if digest is None else await self.environments.by_signing_key(digest)
+
+    async def _of_namespace(self, namespace: str) -> Environment:
+        if not namespace:
+            raise ApiError(
+                400, f"the header {NAMESPACE_HEADER} is missing: name the namespace that the request is about"
+            )
+        environment = self.environments.by_namespace(namespace)
+        if environment is None:
+            await self.environments.refresh()
+            environment = self.environments.by_namespace(namespace)
+        if environment is None:
+            raise ApiError(404, f"no environment has the namespace {namespace[:100]!r}")
+        return environment
+
+    def _checked_place(self, environment: Environment, headers: list[Header], query: bytes) -> Place:
         try:
             return self.place(environment, headers, query)
         except BranchError as error:
@@ -115,3 +163,22 @@ class Core:
         of two requests apart.
         """
         return Seed(now_ms, hashlib.sha256(self.ids.ulid(now_ms).encode()).digest()[:10])
+
+
+def _unknown() -> ApiError:
+    return ApiError(401, "Authentication failed", headers={"WWW-Authenticate": "Bearer"})
+
+
+def _header(headers: list[Header], wanted: str) -> str:
+    name = wanted.encode()
+    return next((value.decode("latin-1").strip() for each, value in headers if each == name), "")
+
+
+def _shown(headers: list[Header]) -> str:
+    return _header(headers, "authorization")
+
+
+def _token(shown: str) -> str:
+    """What stands behind `Bearer`; empty for anything else."""
+    scheme, _, token = shown.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""

@@ -4,17 +4,19 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from innkeeper_apps.wire.canonical import NotJsonError, canonical_parsed
+from innkeeper_gateway.access.callers import audit
+from innkeeper_gateway.access.permissions import INVOKE
 from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.ingest import IngestError, normalise
-from innkeeper_gateway.requests import AUTHENTICATED, CoreOf, PlaceOf, json_of
+from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, json_of
 
 INVOKED = "inngest/function.invoked"
 
-router = APIRouter(dependencies=AUTHENTICATED)
+router = APIRouter(dependencies=KNOWN_CALLER)
 
 
 @router.post("/invoke/{slug:path}")
-async def invoke(slug: str, request: Request, core: CoreOf, place: PlaceOf) -> Response:
+async def invoke(slug: str, request: Request, core: CoreOf, caller: CallerOf) -> Response:
     """Emit the event that starts one run of the function `slug` (`{app id}-{function id}`, also with `/`).
 
     The body is an event without a name: `{"data": {...}, "user"?, "id"?, "ts"?, "v"?}`, or empty. Replies
@@ -24,12 +26,13 @@ async def invoke(slug: str, request: Request, core: CoreOf, place: PlaceOf) -> R
     answers 404: nobody can have relied on an event that starts nothing.
     """
     limits = core.settings.limits
+    entry = (await core.registry(caller.place.env)).invocable(slug)
+    await core.access.require(caller, INVOKE, entry.config.object_name if entry is not None else "")
     raw = await json_of(request, limits.request_bytes, "Unable to read post data request")
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):
         raise ApiError(400, 'Unable to read post data request: write an object, {"data": {...}}')
-    entry = (await core.registry(place.env)).invocable(slug)
     if entry is None:
         raise ApiError(
             404, f"no function {slug!r} is registered; its slug is the app id, a dash, the function id"
@@ -47,5 +50,6 @@ async def invoke(slug: str, request: Request, core: CoreOf, place: PlaceOf) -> R
             413, f"Event is over the max size: Max {limits.event_bytes} bytes / Size {len(body)} bytes"
         )
     async with core.in_time():
-        await core.store.append(place.env, [(event_id, INVOKED, body)])
+        await core.store.append(caller.place.env, [(event_id, INVOKED, body)])
+    audit(caller, "invoke", function=slug, event_id=event_id)
     return json_response({"id": event_id, "status": 200})

@@ -2,10 +2,12 @@
 
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, params
 
 from innkeeper_apps.wire.canonical import NotJsonError, parse
 from innkeeper_engine.model.clock import is_ulid
+from innkeeper_gateway.access.callers import Caller
+from innkeeper_gateway.access.permissions import Permission
 from innkeeper_gateway.bodies import read_body
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError
@@ -29,6 +31,26 @@ AUTHENTICATED = [Depends(admitted)]
 """For routers: also what a route does not ask for is checked, and before anything else of the request."""
 
 PlaceOf = Annotated[Place, Depends(admitted)]
+
+
+async def caller_of(request: Request, core: CoreOf) -> Caller:
+    """Who sends the request; refuses who shows nothing that opens anything (see `Core.caller`)."""
+    return await core.caller(request.scope["headers"], request.scope["query_string"])
+
+
+KNOWN_CALLER = [Depends(caller_of)]
+"""As `AUTHENTICATED`, for routers that are not for SDKs alone."""
+
+CallerOf = Annotated[Caller, Depends(caller_of)]
+
+
+def needs(permission: Permission) -> params.Depends:
+    """For a route that takes the same permission whatever it is about."""
+
+    async def check(core: CoreOf, caller: CallerOf) -> None:
+        await core.access.require(caller, permission)
+
+    return cast(params.Depends, Depends(check))
 
 
 async def body_of(request: Request, limit: int) -> bytes:

@@ -1,5 +1,6 @@
 """What the gateway is told: its mode, its keys, its limits."""
 
+import hmac
 from typing import Any, Literal
 
 import msgspec
@@ -53,6 +54,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     signing_key: str | None = None
     """Outside dev mode callers of the API show it, or the fallback; with neither set nobody is let in."""
     signing_key_fallback: str | None = None
+    admin_token: str | None = None
+    """Who shows it may do everything everywhere: for small installations and for emergencies."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks (CIDR) of proxies whose `X-Forwarded-For` says where a request comes from."""
     limits: Limits = Limits()
@@ -76,6 +79,12 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     def signing_keys(self) -> tuple[str, ...]:
         """The keys that a bearer may show, the current one first."""
         return tuple(key for key in (self.signing_key, self.signing_key_fallback) if key)
+
+    def is_admin_token(self, shown: str) -> bool:
+        """Whether this is the admin token; compared in constant time."""
+        if not self.admin_token or not shown:
+            return False
+        return hmac.compare_digest(key_digest(shown), key_digest(self.admin_token))
 
     @property
     def own_environment(self) -> Environment:

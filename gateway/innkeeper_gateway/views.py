@@ -74,6 +74,20 @@ def run_view(run: RunSummary, registry: Registry, output: bytes | None) -> dict[
     return view
 
 
+def withhold_payloads(view: dict[str, Any]) -> None:
+    """Take everything that an app returned or raised out of a run with its steps and notes."""
+    for part in (view, *view["steps"], *view["notes"]):
+        part.pop("output", None)
+        part.pop("error", None)
+        part.pop("reason", None)
+
+
+def object_name(registry: Registry, slug: str) -> str:
+    """What the object of a function is called in Kubernetes; empty where it has none, or is not known."""
+    entry = registry.functions.get(slug)
+    return entry.config.object_name if entry is not None else ""
+
+
 def output_of(status: str, output: bytes | None, error: bytes | None) -> bytes | None:
     """Which of a run's two payloads it shows as its output."""
     if status not in ENDED:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from innkeeper_engine.store.store import Store
+from innkeeper_gateway.access.reviews import Reviews
 from innkeeper_gateway.settings import GatewaySettings
 from tests.gateway.world import World
 
@@ -20,12 +21,14 @@ PRODUCTION = GatewaySettings(
 
 @pytest.fixture
 async def make_world(store: Store) -> AsyncIterator[MakeWorld]:
-    """`await make_world(settings, store=...)`: a gateway, ended after the test."""
+    """`await make_world(settings, store=..., reviews=...)`: a gateway, ended after the test."""
     worlds: list[World] = []
     own = store
 
-    async def make(settings: GatewaySettings | None = None, *, store: Store | None = None) -> World:
-        worlds.append(World(store or own, settings or GatewaySettings(dev=True)))
+    async def make(
+        settings: GatewaySettings | None = None, *, store: Store | None = None, reviews: Reviews | None = None
+    ) -> World:
+        worlds.append(World(store or own, settings or GatewaySettings(dev=True), reviews))
         return worlds[-1]
 
     try:

@@ -14,6 +14,7 @@ from innkeeper_engine.model.state import Lease
 from innkeeper_engine.registry import Registries
 from innkeeper_engine.store.environments import RegistrationInbox
 from innkeeper_engine.store.store import Store
+from innkeeper_gateway.access.reviews import Reviews
 from innkeeper_gateway.app import GatewayApp, create_app
 from innkeeper_gateway.settings import GatewaySettings
 
@@ -52,13 +53,15 @@ def registration(*functions: dict[str, Any], **fields: Any) -> dict[str, Any]:
 class World:
     """One gateway, its HTTP client and its store."""
 
-    def __init__(self, store: Store, settings: GatewaySettings) -> None:
+    def __init__(self, store: Store, settings: GatewaySettings, reviews: Reviews | None = None) -> None:
         self.store = store
         self.inbox = RegistrationInbox(store)
         self.registries = Registries(store)
         self.clock = SystemClock()
         self.ids = RandomIds()
-        self.app: GatewayApp = create_app(settings, store, self.registries, self.clock, self.ids)
+        self.app: GatewayApp = create_app(
+            settings, store, self.registries, self.clock, self.ids, reviews=reviews
+        )
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(app=self.app), base_url="http://gateway", timeout=20
         )

@@ -124,6 +124,8 @@ class FunctionConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     """While paused: a run that would start is recorded as Skipped, or waits in the queue."""
     running: RunningRuns = "Continue"
     """While paused: runs that have begun go on, or their steps wait in the queue."""
+    object_name: str = ""
+    """What the function's object in Kubernetes is called: grants may name it."""
     not_enforced: tuple[str, ...] = ()
     """Options that were declared and are valid, but that this version does not act on."""
     declared: msgspec.Raw = msgspec.Raw(b"{}")

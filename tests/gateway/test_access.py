@@ -1,0 +1,274 @@
+"""Who may do what over the API: signing keys, the admin token, and people with tokens of the Kubernetes cluster."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from innkeeper_engine.store.environments import EnvironmentStore
+from innkeeper_engine.store.store import Store
+from innkeeper_gateway.access.permissions import ALL, CANCEL, SEE_RUNS, how_to_ask
+from innkeeper_gateway.access.reviews import KEPT_S, ApiServer, Person, ReviewError, Reviews
+from innkeeper_gateway.settings import GatewaySettings
+from tests.gateway.conftest import MakeWorld
+from tests.gateway.tenants import Tenant, environment
+from tests.gateway.world import World
+from tests.kube.access import Rule
+from tests.kube.emulator import KubeEmulator
+
+ADMIN = "admin-token-of-a-test"
+EVERYTHING = tuple((each.resource, each.subresource, each.verb) for each in ALL)
+VIEW = (
+    ("functions", "", "list"),
+    ("functions", "runs", "get"),
+    ("functions", "runs", "list"),
+    ("inngestapps", "events", "list"),
+)
+
+
+def rules(
+    *granted: tuple[str, str, str], namespace: str = "prod", names: tuple[str, ...] = ()
+) -> tuple[Rule, ...]:
+    """Rules of a Role in a namespace."""
+    return tuple(
+        Rule(
+            api_groups=("innkeeper.dev",),
+            resources=(f"{resource}/{subresource}" if subresource else resource,),
+            verbs=(verb,),
+            resource_names=names,
+            namespace=namespace,
+        )
+        for resource, subresource, verb in granted
+    )
+
+
+PEOPLE = {
+    "gateway": (
+        Rule(api_groups=("authentication.k8s.io",), resources=("tokenreviews",), verbs=("create",)),
+        Rule(api_groups=("authorization.k8s.io",), resources=("subjectaccessreviews",), verbs=("create",)),
+    ),
+    "ann": rules(*EVERYTHING),
+    "vic": rules(*VIEW),
+    "one": rules(("functions", "cancel", "create"), names=("shop-fn",)),
+    "eve": (),
+}
+
+Tokens = dict[str, str]
+
+
+@pytest.fixture
+def emulator() -> Iterator[KubeEmulator]:
+    """An API server."""
+    with KubeEmulator() as running:
+        yield running
+
+
+@pytest.fixture
+def tokens(emulator: KubeEmulator) -> Tokens:
+    """Some people's tokens."""
+    return {name: emulator.add_token(name, granted) for name, granted in PEOPLE.items()}
+
+
+@pytest.fixture
+async def reviews(emulator: KubeEmulator, tokens: Tokens, tmp_path: Path) -> AsyncIterator[Reviews]:
+    """The gateway's questions to it."""
+    token = tmp_path / "token"
+    token.write_text(f"{tokens['gateway']}\n")
+    asked = Reviews(ApiServer(url=emulator.url, token_file=token))
+    yield asked
+    await asked.close()
+
+
+@pytest.fixture
+async def managed(make_world: MakeWorld, reviews: Reviews, store: Store) -> World:
+    """A managed gateway that asks the API server; the namespace prod is the environment prod."""
+    await EnvironmentStore(store).write(environment("prod", namespaces=("prod",)))
+    await EnvironmentStore(store).write(environment("other", namespaces=("other",)))
+    return await make_world(GatewaySettings(managed=True, admin_token=ADMIN), reviews=reviews)
+
+
+class Caller:
+    """Somebody with a token."""
+
+    def __init__(self, world: World, token: str, namespace: str | None = "prod") -> None:
+        headers = {"authorization": f"Bearer {token}"}
+        if namespace is not None:
+            headers["x-innkeeper-namespace"] = namespace
+        self._http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=world.app), base_url="http://gateway", headers=headers
+        )
+
+    async def __call__(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return await self._http.request(method, path, **options)
+
+
+RUN = "01JB8AAAAAAAAAAAAAAAAAAAAA"
+REQUESTS = [
+    ("GET", "/v1/runs", 200),
+    ("GET", f"/v1/runs/{RUN}", 404),
+    ("DELETE", f"/v1/runs/{RUN}", 404),
+    ("GET", f"/v1/events/{RUN}", 404),
+    ("GET", f"/v1/events/{RUN}/runs", 200),
+    ("GET", "/v1/apps/shop/functions", 200),
+    ("POST", "/v1/signals", 400),
+    ("POST", "/invoke/shop-fn", 404),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "status"), REQUESTS)
+async def test_who_has_every_permission_may_do_everything(
+    managed: World, method: str, path: str, status: int, tokens: Tokens
+) -> None:
+    """Somebody with all permissions and the admin token get the answers that a signing key gets."""
+    for token in (tokens["ann"], ADMIN):
+        assert (await Caller(managed, token)(method, path)).status_code == status
+    tenant = Tenant(managed, "prod")
+    assert await tenant.status(method, path) == status
+    await tenant.close()
+
+
+@pytest.mark.parametrize(("method", "path", "status"), REQUESTS)
+async def test_who_has_no_permission_may_do_nothing(
+    managed: World, method: str, path: str, status: int, tokens: Tokens
+) -> None:
+    """The refusal names the permission and the command that checks it, in the namespace that was asked about."""
+    assert status < 500
+    reply = await Caller(managed, tokens["eve"])(method, path)
+    assert reply.status_code == 403
+    assert "eve may not" in reply.json()["error"]
+    assert "kubectl auth can-i" in reply.json()["error"]
+    elsewhere = await Caller(managed, tokens["ann"], "other")(method, path)
+    assert elsewhere.status_code == 403
+
+
+@pytest.mark.parametrize(("method", "path", "status"), REQUESTS)
+async def test_a_viewer_may_look(managed: World, method: str, path: str, status: int, tokens: Tokens) -> None:
+    """The chart's view role reads, and changes nothing."""
+    reply = await Caller(managed, tokens["vic"])(method, path)
+    assert reply.status_code == (status if method == "GET" else 403)
+
+
+async def test_a_viewer_sees_runs_without_what_went_through_them(managed: World, tokens: Tokens) -> None:
+    """Data of events, outputs and errors are for who may see payloads."""
+    prod = Tenant(managed, "prod")
+    event_id = await prod.send("test/go")
+    for token, data in ((tokens["ann"], {"of": "prod"}), (tokens["vic"], None)):
+        reply = await Caller(managed, token)("GET", f"/v1/events/{event_id}")
+        assert reply.status_code == 200
+        assert reply.json()["data"]["data"] == data
+    await prod.close()
+
+
+async def test_a_token_that_is_nobodys_opens_nothing(managed: World) -> None:
+    """401, and no word about namespaces."""
+    for token in ("nobody", "a.b.c", "", "x" * 20_000):
+        assert (await Caller(managed, token)("GET", "/v1/runs")).status_code == 401
+
+
+async def test_people_say_where_they_want_to_work(managed: World, tokens: Tokens) -> None:
+    """Without the header, and with a namespace that nobody knows, the answer says what is wrong."""
+    nowhere = await Caller(managed, tokens["ann"], None)("GET", "/v1/runs")
+    assert nowhere.status_code == 400
+    assert "x-innkeeper-namespace" in nowhere.json()["error"]
+    unknown = await Caller(managed, tokens["ann"], "nowhere")("GET", "/v1/runs")
+    assert unknown.status_code == 404
+    admin = await Caller(managed, ADMIN, None)("GET", "/v1/runs")
+    assert admin.status_code == 400
+
+
+async def test_tokens_of_people_are_not_for_sdks(managed: World, tokens: Tokens) -> None:
+    """State of runs and registrations are between apps and the server."""
+    for method, path in (("GET", f"/v0/runs/{RUN}/actions"), ("POST", "/fn/register")):
+        assert (await Caller(managed, tokens["ann"])(method, path)).status_code == 401
+
+
+async def test_an_api_server_that_is_away_refuses_for_now(
+    make_world: MakeWorld, tmp_path: Path, store: Store, tokens: Tokens
+) -> None:
+    """503 with Retry-After, and nobody is let in; signing keys go on."""
+    token = tmp_path / "token"
+    token.write_text("t")
+    await EnvironmentStore(store).write(environment("prod", namespaces=("prod",)))
+    gone = Reviews(ApiServer(url="http://127.0.0.1:1", token_file=token))
+    world = await make_world(GatewaySettings(managed=True), reviews=gone)
+    reply = await Caller(world, tokens["ann"])("GET", "/v1/runs")
+    assert (reply.status_code, reply.headers["retry-after"]) == (503, "2")
+    prod = Tenant(world, "prod")
+    assert await prod.status("GET", "/v1/runs") == 200
+    await prod.close()
+
+
+async def test_without_an_api_server_tokens_of_people_open_nothing(
+    make_world: MakeWorld, tokens: Tokens
+) -> None:
+    """As in an installation with `gateway.tokenReview: false`."""
+    world = await make_world(GatewaySettings(managed=True))
+    assert (await Caller(world, tokens["ann"])("GET", "/v1/runs")).status_code == 401
+
+
+# ---- the questions
+
+
+async def test_a_grant_may_name_one_function(reviews: Reviews, tokens: Tokens) -> None:
+    """RBAC's resourceNames hold for subresources too."""
+    one = await reviews.who(tokens["one"])
+    assert one is not None
+    assert await reviews.may(one, CANCEL, "prod", "shop-fn")
+    assert not await reviews.may(one, CANCEL, "prod", "shop-other")
+    assert not await reviews.may(one, CANCEL, "prod")
+    assert not await reviews.may(one, CANCEL, "other", "shop-fn")
+
+
+async def test_answers_are_kept_for_seconds(emulator: KubeEmulator, tmp_path: Path, tokens: Tokens) -> None:
+    """The API server is asked once for many requests, and again when the time is over."""
+    token, now_s = tmp_path / "token", [0.0]
+    token.write_text(tokens["gateway"])
+    reviews = Reviews(ApiServer(url=emulator.url, token_file=token), monotonic_s=lambda: now_s[0])
+    asked: list[str] = []
+
+    def on_token(spec: dict[str, Any]) -> dict[str, Any]:
+        asked.append(spec["token"])
+        return {"authenticated": True, "user": {"username": f"u{len(asked)}"}}
+
+    emulator.reviewer.on_token = on_token
+    assert [await reviews.who("t"), await reviews.who("t")] == [Person(name="u1"), Person(name="u1")]
+    now_s[0] += KEPT_S
+    assert await reviews.who("t") == Person(name="u2")
+    await reviews.close()
+
+
+async def test_a_token_for_another_audience_is_nobodys(
+    emulator: KubeEmulator, tmp_path: Path, tokens: Tokens
+) -> None:
+    """A server that does not know of audiences says so by leaving them out."""
+    token = tmp_path / "token"
+    token.write_text(tokens["gateway"])
+    reviews = Reviews(ApiServer(url=emulator.url, token_file=token, audiences=("innkeeper",)))
+    emulator.reviewer.on_token = lambda spec: {"authenticated": True, "user": {"username": "ann"}}
+    assert await reviews.who(tokens["ann"]) is None
+    await reviews.close()
+
+
+async def test_a_gateway_without_the_right_to_ask_says_so(
+    emulator: KubeEmulator, tmp_path: Path, tokens: Tokens
+) -> None:
+    """The error names what is missing, and no token."""
+    token = tmp_path / "token"
+    token.write_text(tokens["eve"])
+    reviews = Reviews(ApiServer(url=emulator.url, token_file=token))
+    with pytest.raises(ReviewError, match=r"TokenReview with 403.*gateway\.tokenReview") as info:
+        await reviews.who(tokens["ann"])
+    assert not any(each in str(info.value) for each in tokens.values())
+    await reviews.close()
+
+
+def test_a_permission_tells_how_to_check_it() -> None:
+    """As kubectl is asked."""
+    assert (
+        how_to_ask(CANCEL, "prod", "shop-fn")
+        == "kubectl auth can-i create functions.innkeeper.dev/shop-fn --subresource=cancel -n prod"
+    )
+    assert SEE_RUNS.is_change is False
+    assert CANCEL.is_change is True
