@@ -254,7 +254,7 @@ class House:
         return encode_ulid(self.clock.now_ms, next(self._numbers))
 
 
-_WITH_EXPIRY = frozenset({"run", "pl", "h", "ev", "er", "idem", "inbox", "rc"})
+_WITH_EXPIRY = frozenset({"run", "pl", "h", "ev", "er", "idem", "once", "rl", "rn", "inbox", "rc"})
 _FOR_EVER = frozenset(
     {
         "clock",

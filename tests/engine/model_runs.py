@@ -149,3 +149,9 @@ async def results(store: Store, run: str = "run") -> dict[str, bytes]:
     return {
         key: value for key, value in payload.items() if not key.startswith("e:") and key not in ("o", "x")
     }
+
+
+async def notes(store: Store) -> list[tuple[str, bytes]]:
+    """Lines of history that no recorder has taken away: (run, text), in their order."""
+    lines = await store.command("XRANGE", store.key("hist"), "-", "+")
+    return [(fields[1].decode(), fields[3]) for _, fields in lines]
