@@ -1,0 +1,1 @@
+"""Requests of providers: proved, transformed by JavaScript in a sandbox, and made into events."""
