@@ -1,5 +1,7 @@
 """`innkeeper gateway`: what comes in over HTTP."""
 
+import os
+
 import structlog
 from pydantic import SecretStr
 
@@ -12,6 +14,7 @@ from innkeeper_engine.registry import Registries
 from innkeeper_engine.store import durability
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
+from innkeeper_gateway.access.reviews import ApiServer, Reviews
 from innkeeper_gateway.app import GatewayApp, create_app
 from innkeeper_gateway.registrars import Registrar
 from innkeeper_gateway.server import GatewayServer, GatewayStartError
@@ -35,6 +38,7 @@ def gateway_settings(role: GatewayRole) -> GatewaySettings:
     if role.managed:
         return GatewaySettings(
             managed=True,
+            admin_token=reveal(role.admin_token),
             trusted_proxies=role.trusted_proxies,
             auto_register=role.auto_register or "Existing",
             version=VERSION,
@@ -43,15 +47,42 @@ def gateway_settings(role: GatewayRole) -> GatewaySettings:
         event_keys=tuple(key.get_secret_value() for key in role.event_key or ()),
         signing_key=reveal(role.signing_key),
         signing_key_fallback=reveal(role.signing_key_fallback),
+        admin_token=reveal(role.admin_token),
         trusted_proxies=role.trusted_proxies,
         auto_register=role.auto_register or "Always",
         version=VERSION,
     )
 
 
-def make_app(settings: GatewaySettings, store: Store, registrar: Registrar | None = None) -> GatewayApp:
-    """The gateway's app on a store that is, or will be, open; `registrar` as for `create_app`."""
-    return create_app(settings, store, Registries(store), SystemClock(), RandomIds(), registrar=registrar)
+def make_app(
+    settings: GatewaySettings,
+    store: Store,
+    registrar: Registrar | None = None,
+    reviews: Reviews | None = None,
+) -> GatewayApp:
+    """The gateway's app on a store that is, or will be, open; `registrar` and `reviews` as for `create_app`."""
+    return create_app(
+        settings, store, Registries(store), SystemClock(), RandomIds(), registrar=registrar, reviews=reviews
+    )
+
+
+def reviews_of(role: GatewayRole) -> Reviews | None:
+    """Whom to ask about people with Kubernetes tokens; None where the role is not told to.
+
+    Raises:
+        RoleError: it is told to, and this is no pod of a cluster, or one without a token.
+    """
+    if not role.token_review:
+        return None
+    try:
+        server = ApiServer.of_the_pod(dict(os.environ))
+        server.token_file.read_text("ascii")
+        return Reviews(server)
+    except (ValueError, OSError) as error:
+        raise RoleError(
+            f"INNKEEPER_TOKEN_REVIEW is set, but the API server cannot be asked: {error}; run the gateway in a pod "
+            "with a token of its ServiceAccount, or set INNKEEPER_TOKEN_REVIEW=0"
+        ) from error
 
 
 async def listen(server: GatewayServer) -> None:
@@ -88,7 +119,8 @@ async def serve(role: GatewayRole) -> None:
     stop.listen()
     address = Address.parse(role.redis_url.get_secret_value())
     store = Store(address, store_settings(role), name="innkeeper-gateway")
-    server = GatewayServer(make_app(gateway_settings(role), store), host=role.host, port=role.port)
+    app = make_app(gateway_settings(role), store, reviews=reviews_of(role))
+    server = GatewayServer(app, host=role.host, port=role.port)
 
     async def start() -> None:
         await store.open()

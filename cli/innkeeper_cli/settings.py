@@ -43,6 +43,7 @@ AutoRegister = Literal["Never", "Existing", "Always"]
 LOG_FORMATS: tuple[str, ...] = get_args(LogFormat)
 
 ENCRYPTION_KEY_BYTES = 32
+MIN_ADMIN_TOKEN = 24
 
 _MAKE_KEY = "make one with: openssl rand -hex 32"
 HOW_TO: dict[str, str] = {
@@ -93,6 +94,13 @@ def _check_signing_key(value: SecretStr) -> SecretStr:
     return SecretStr(value.get_secret_value().strip())
 
 
+def _check_admin_token(value: SecretStr) -> SecretStr:
+    token = value.get_secret_value().strip()
+    if len(token) < MIN_ADMIN_TOKEN or not token.isascii() or any(map(str.isspace, token)):
+        raise ValueError(f"must be {MIN_ADMIN_TOKEN} or more ASCII characters without spaces; {_MAKE_KEY}")
+    return SecretStr(token)
+
+
 def _check_redis_url(value: SecretStr) -> SecretStr:
     Address.parse(value.get_secret_value())
     return value
@@ -137,6 +145,7 @@ EncryptionKey = Annotated[SecretBytes, BeforeValidator(_spell_encryption_key)]
 EventKeys = Annotated[
     tuple[SecretStr, ...] | None, NoDecode, BeforeValidator(_split), AfterValidator(_check_event_keys)
 ]
+AdminToken = Annotated[SecretStr, AfterValidator(_check_admin_token)]
 Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_networks)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
 Backoff = Annotated[
@@ -263,6 +272,10 @@ class GatewayRole(_Listens, _Leases):
     """Which apps may register themselves; by default Always, with an operator Existing: those that are declared."""
     trusted_proxies: Networks = ()
     """Networks (CIDR) of proxies whose `X-Forwarded-For` is believed, for event keys that are bound to addresses."""
+    token_review: bool = False
+    """Whether people may come with their Kubernetes tokens: the API server of this pod is asked about them."""
+    admin_token: AdminToken | None = None
+    """Who shows it may do everything: for small installations and for emergencies."""
 
 
 class SyncRole(Role):

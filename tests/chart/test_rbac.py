@@ -192,3 +192,12 @@ def test_a_gateway_without_token_reviews_has_no_rights(render_chart: Render) -> 
     release = render_chart({"gateway": {"tokenReview": False}})
     assert not any("gateway" in name for _, _, name in roles(release))
     assert release.pod("gateway").spec["automountServiceAccountToken"] is False
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_gateway_asks_the_api_server_where_it_may(render_chart: Render, wanted: bool) -> None:
+    """The setting goes with the right."""
+    container = render_chart({"gateway": {"tokenReview": wanted}}).pod("gateway").spec["containers"][0]
+    assert {each["name"]: each.get("value") for each in container["env"]}["INNKEEPER_TOKEN_REVIEW"] == (
+        "true" if wanted else "false"
+    )

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from innkeeper_cli.errors import RoleError
 from innkeeper_cli.executor_role import own_target
-from innkeeper_cli.gateway_role import gateway_settings
+from innkeeper_cli.gateway_role import gateway_settings, reviews_of
 from innkeeper_cli.settings import DevRole, ExecutorRole, GatewayRole, Role, SettingsError, load
 from innkeeper_engine.model.calls import Target
 
@@ -116,6 +117,8 @@ def test_who_may_register_depends_on_the_operator_unless_it_is_said(
         ("TRUSTED_PROXIES", "10.1.0.0/8", "has host bits set"),
         ("AUTO_REGISTER", "Sometimes", "'Never', 'Existing' or 'Always'"),
         ("MANAGED", "perhaps", "valid boolean"),
+        ("ADMIN_TOKEN", "short", "24 or more ASCII characters"),
+        ("ADMIN_TOKEN", "with a space in the middle of it", "without spaces"),
     ],
 )
 def test_a_bad_value_of_a_gateways_own_is_refused(
@@ -131,6 +134,27 @@ def test_trusted_proxies_are_a_list_of_networks(complete: pytest.MonkeyPatch) ->
     complete.setenv("INNKEEPER_TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.7,fd00::/8")
     settings = gateway_settings(load(GatewayRole))
     assert settings.trusted_proxies == ("10.0.0.0/8", "192.0.2.7", "fd00::/8")
+
+
+def test_an_admin_token_is_shown_nowhere(complete: pytest.MonkeyPatch) -> None:
+    """It may come from a file as every secret; printing settings shows none."""
+    complete.setenv("INNKEEPER_ADMIN_TOKEN", "the-token-of-an-admin-0123456789")
+    role = load(GatewayRole)
+    settings = gateway_settings(role)
+    assert settings.is_admin_token("the-token-of-an-admin-0123456789")
+    assert not settings.is_admin_token("")
+    assert "0123456789" not in f"{role!r} {settings!r}"
+    complete.delenv("INNKEEPER_ADMIN_TOKEN")
+    assert not gateway_settings(load(GatewayRole)).is_admin_token("")
+
+
+def test_token_reviews_need_a_pod(complete: pytest.MonkeyPatch) -> None:
+    """Asked for where there is no API server, the gateway says what would be right instead of letting nobody in."""
+    assert reviews_of(load(GatewayRole)) is None
+    complete.setenv("INNKEEPER_TOKEN_REVIEW", "1")
+    complete.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(RoleError, match="INNKEEPER_TOKEN_REVIEW=0"):
+        reviews_of(load(GatewayRole))
 
 
 def test_an_event_key_of_digits_is_a_text(complete: pytest.MonkeyPatch) -> None:

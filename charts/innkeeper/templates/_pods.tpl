@@ -137,6 +137,8 @@ topologySpreadConstraints:
   value: "true"
 - name: INNKEEPER_AUTO_REGISTER
   value: {{ .root.Values.autoRegister }}
+- name: INNKEEPER_TOKEN_REVIEW
+  value: {{ .root.Values.gateway.tokenReview | quote }}
 {{- with .root.Values.gateway.trustedProxies }}
 - name: INNKEEPER_TRUSTED_PROXIES
   value: {{ join "," . | quote }}
