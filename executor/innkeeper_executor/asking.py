@@ -7,12 +7,13 @@ import orjson
 from innkeeper_apps.driver import Driver
 from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.fetches import fetched
+from innkeeper_engine.decide.keying import rekey
 from innkeeper_engine.decide.respond import attempts_of
 from innkeeper_engine.model.calls import DISCOVER, Answer, Call, Target
-from innkeeper_engine.model.effects import Effect
+from innkeeper_engine.model.effects import Effect, Retry
 from innkeeper_engine.model.environments import wire_name
 from innkeeper_engine.model.state import FETCH, PLANNED, Lease
-from innkeeper_engine.registry import FunctionEntry
+from innkeeper_engine.registry import FunctionEntry, Registry
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.fetching import Fetcher
 from innkeeper_executor.patience import until_answered
@@ -20,6 +21,9 @@ from innkeeper_executor.surroundings import Surroundings
 
 MAX_SENT_BYTES = 4 * 1024 * 1024 - 1024
 """State above this is not sent: the SDK asks for it (`use_api`)."""
+
+AWAY_MS = 1_000
+"""How long an item is put off that was leased in the moment in which its function went."""
 
 Outcome: TypeAlias = Answer | list[Effect]
 """What the app said, still to be decided on; or what is decided already."""
@@ -41,14 +45,23 @@ class Asker:
     async def ask(self, lease: Lease) -> Outcome:
         """Do what the leased item wants; its payload is less afterwards: all that a decision reads of it."""
         context = await until_answered(lambda: self._surroundings.context(lease.env), "a read")
+        entry = context.registry.functions.get(lease.slug)
+        if lease.rekey and entry is not None:
+            return await self._rekey(lease, entry, context)
         if lease.expiries >= self._surroundings.settings.lost_leases:
             return _lost_too_often(lease, context)
         if lease.kind == FETCH:
             return await self._fetcher.fetch(lease, context, attempts_of(lease, context))
-        entry = context.registry.functions.get(lease.slug)
         if entry is None:
-            return error_answer(f"function {lease.slug!r} is not registered any more")
+            return _without_function(lease, context)
         return await self._call(lease, entry, context)
+
+    async def _rekey(self, lease: Lease, entry: FunctionEntry, context: Context) -> list[Effect]:
+        """The item back into the queue: nobody is called, no attempt counted."""
+        if lease.payload is None:
+            (first,) = await until_answered(lambda: self._store.run_payload(lease.run, "e:0"), "a read")
+            lease.payload = {"e:0": first or b"{}"}
+        return rekey(lease, entry, context.now_ms)
 
     async def _call(self, lease: Lease, entry: FunctionEntry, context: Context) -> Answer:
         try:
@@ -93,6 +106,17 @@ class Asker:
 def error_answer(reason: str) -> Answer:
     """A request that failed before the app was reached."""
     return Answer(kind="error", error=orjson.dumps({"message": reason, "name": "Error"}), reason=reason)
+
+
+def _without_function(lease: Lease, context: Context) -> Outcome:
+    """Back into the queue while the function may come back; what waits there is not called meanwhile."""
+    if _may_come_back(lease.slug, context.registry):
+        return [Retry(lease.item, lease.attempt, context.now_ms + AWAY_MS)]
+    return error_answer(f"function {lease.slug!r} is not registered any more")
+
+
+def _may_come_back(slug: str, registry: Registry) -> bool:
+    return any(each.slug == slug and each.why == "function" for each in registry.cancellations.values())
 
 
 def _lost_too_often(lease: Lease, context: Context) -> Outcome:

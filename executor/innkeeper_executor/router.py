@@ -1,6 +1,6 @@
 """Routes events to what they cancel, resume and start, in the order in which they were accepted."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 import structlog
 
@@ -13,13 +13,11 @@ from innkeeper_engine.decide.route import (
     waiter_effects,
     waiter_queries,
 )
-from innkeeper_engine.model.effects import MAX_EFFECTS, CursorGuard, Effect, Guard
-from innkeeper_engine.model.state import Applied, Peeked, Waiter, WaiterQuery
+from innkeeper_engine.model.effects import MAX_EFFECTS, Cancel, CursorGuard, Effect, Note
+from innkeeper_engine.model.state import Peeked, Waiter, WaiterQuery
 from innkeeper_engine.store.store import Store
+from innkeeper_executor.applying import Apply
 from innkeeper_executor.surroundings import Surroundings
-
-Apply = Callable[[Guard, Sequence[Effect]], Awaitable[Applied]]
-"""Applies effects and takes whatever work the answer leases."""
 
 WAITERS_AT_ONCE = 200
 
@@ -29,7 +27,10 @@ log = structlog.get_logger("innkeeper.router")
 
 
 class Router:
-    """Moves the cursor of an environment's stream. Another router's interference shows as a refused guard."""
+    """Moves the cursor of an environment's stream.
+
+    Another router's interference, and a change of the registry, show as a refusal: then what is there is looked at anew.
+    """
 
     def __init__(self, store: Store, surroundings: Surroundings, apply: Apply) -> None:
         self._store = store
@@ -73,7 +74,7 @@ class Router:
             flat = [waiter for group in waiters for waiter in group]
             own = self._meets(arrival, flat, context) + self._starts(arrival, context)
             if len(effects) + len(own) > MAX_EFFECTS:
-                if routed and not await self._move(peeked.env, at, "", routed, "", effects):
+                if routed and not await self._move(context, at, "", routed, "", effects):
                     return
                 at, routed, effects = at + routed, 0, []
                 if len(own) > MAX_EFFECTS:
@@ -82,7 +83,7 @@ class Router:
                     return
             effects += own
             routed += 1
-        await self._move(peeked.env, at, "", routed, "", effects)
+        await self._move(context, at, "", routed, "", effects)
 
     async def _route_large(self, peeked: Peeked, arrival: Arrival, context: Context, position: str) -> None:
         """One event in pieces, from a position on that another router may have left.
@@ -91,7 +92,7 @@ class Router:
         and not their numbers, since an index whose waiters are all resumed is no more. Starts are numbered in the
         order of one version of the registry: under another all are decided again, and those that are there stay.
         """
-        env, at, within = peeked.env, peeked.cursor, peeked.within
+        at, within = peeked.cursor, peeked.within
         version = context.registry.version
         phase, _, rest = position.partition(":")
         where, _, after = rest.rpartition(":")
@@ -108,11 +109,12 @@ class Router:
         starts = self._starts(arrival, context)
         first = int(where) if phase == "s" and after == str(version) else 0
         while len(starts) - first > MAX_EFFECTS:
-            then = f"s:{first + MAX_EFFECTS}:{version}"
-            if not await self._move(env, at, within, 0, then, starts[first : first + MAX_EFFECTS]):
+            end = _end_of_piece(starts, first)
+            then = f"s:{end}:{version}"
+            if not await self._move(context, at, within, 0, then, starts[first:end]):
                 return
-            first, within = first + MAX_EFFECTS, then
-        await self._move(env, at, within, 1, "", starts[first:])
+            first, within = end, then
+        await self._move(context, at, within, 1, "", starts[first:])
 
     async def _meet_waiters(
         self, peeked: Peeked, within: str, arrival: Arrival, context: Context, query: WaiterQuery, done: str
@@ -126,7 +128,7 @@ class Router:
             query = _page(query, kept[-1] if kept else query.after)
             is_last = len(waiters) < WAITERS_AT_ONCE
             then = done if is_last else f"w:{query.path}:{query.after}"
-            if not await self._move(peeked.env, peeked.cursor, within, 0, then, effects):
+            if not await self._move(context, peeked.cursor, within, 0, then, effects):
                 return None
             if is_last:
                 return then
@@ -145,12 +147,26 @@ class Router:
         return effects
 
     async def _move(
-        self, env: str, at: int, within: str, routed: int, then: str, effects: Sequence[Effect]
+        self, context: Context, at: int, within: str, routed: int, then: str, effects: Sequence[Effect]
     ) -> bool:
-        applied = await self._apply(CursorGuard(env, at, within, routed, then), effects)
-        if applied.status != "ok":
+        env, version = context.registry.env, context.registry.version
+        guard = CursorGuard(env, at, within, routed, then)
+        applied = await self._apply(guard, effects, registry=version)
+        if applied.status == "ok":
+            return True
+        if self._surroundings.outdated(version, applied):
+            log.info("the registry has changed; events are decided on again", env=env, at=at)
+        else:
             log.info("another router moved the cursor", env=env, at=at)
-        return applied.status == "ok"
+        return False
+
+
+def _end_of_piece(effects: Sequence[Effect], first: int) -> int:
+    """Where one script's share of the effects from `first` on ends: a run and what goes with it are not parted."""
+    end = first + MAX_EFFECTS
+    while end > first + 1 and isinstance(effects[end], Cancel | Note):
+        end -= 1
+    return end
 
 
 def _tell(arrival: Arrival, skipped: Sequence[Skipped]) -> None:

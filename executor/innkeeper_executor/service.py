@@ -2,23 +2,29 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 
 from innkeeper_apps.driver import Driver
 from innkeeper_apps.egress import EgressPolicy
 from innkeeper_apps.sealing import Sealer
+from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.crons import fire
 from innkeeper_engine.model.calls import Target
 from innkeeper_engine.model.clock import Clock, Ids, RandomIds, SystemClock
-from innkeeper_engine.model.effects import CronGuard
+from innkeeper_engine.model.effects import CronGuard, Effect
 from innkeeper_engine.store.connection import Address, StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import Greeter, Store, StoreSettings
+from innkeeper_executor.applying import apply_decided
+from innkeeper_executor.chores import Chores
 from innkeeper_executor.fetching import Fetcher
+from innkeeper_executor.gathering import Gatherings
 from innkeeper_executor.recorder import Recorder
 from innkeeper_executor.router import Router
 from innkeeper_executor.settings import ExecutorSettings
 from innkeeper_executor.surroundings import Surroundings
+from innkeeper_executor.sweeping import Sweeps
 from innkeeper_executor.waking import FREE_JOBS, MAX_WAIT_S, Bell, Leadership
 from innkeeper_executor.worker import RunLine, Worker
 
@@ -59,6 +65,9 @@ class Executor:
             self.store, surroundings, driver, self._fetcher, target or Target(), self.id, on_run
         )
         self._router = Router(self.store, surroundings, self._worker.apply)
+        self._gatherings = Gatherings(self.store, surroundings, self._worker.apply)
+        self._sweeps = Sweeps(self.store, surroundings, self._worker.apply)
+        self._chores = Chores()
         self._on_run = on_run
         self._recorder = Recorder(self.store, address, self._tell_cancelled if on_run else None)
         self._work_bell = Bell(self.store, address, "wake", name=f"{self.id}-wake")
@@ -104,6 +113,7 @@ class Executor:
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
+        await self._chores.close()
         await self._worker.abort_all()
         # Before jobs are given up: they are not offered to this executor.
         await asyncio.gather(*(each.close() for each in self._waits))
@@ -176,16 +186,22 @@ class Executor:
             log.warning("leases ran out and went back to the queue", count=due.expired)
         for cron_id, slot_ms in due.crons:
             await self._fire(cron_id, slot_ms)
+        for gathered in due.gathered:
+            self._chores.begin(f"gathering {gathered.id}", partial(self._gatherings.fire, gathered))
+        for env, cancellation_id in due.sweeps:
+            work = partial(self._sweeps.go_on, env, cancellation_id)
+            self._chores.begin(f"sweep {env}/{cancellation_id}", work)
         if due.next_ms is None:
             return MAX_WAIT_S
         return max(0.001, min((due.next_ms - due.clock_ms) / 1000, MAX_WAIT_S))
 
     async def _fire(self, cron_id: str, slot_ms: int) -> None:
-        context = await self._surroundings.context(cron_id.partition("/")[0])
-        known = context.registry.crons.get(cron_id)
-        if known is not None:
-            entry, cron = known
-            await self._worker.apply(CronGuard(cron_id, slot_ms), fire(entry, cron, slot_ms, context.now_ms))
+        def decide(context: Context) -> list[Effect] | None:
+            known = context.registry.crons.get(cron_id)
+            return None if known is None else fire(*known, slot_ms, context)
+
+        env, guard = cron_id.partition("/")[0], CronGuard(cron_id, slot_ms)
+        await apply_decided(self._surroundings, self._worker.apply, env, guard, decide)
 
     async def _beat_loop(self) -> None:
         while True:

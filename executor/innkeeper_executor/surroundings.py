@@ -13,6 +13,7 @@ from innkeeper_engine.decide.context import Context
 from innkeeper_engine.model.calls import Op, Target
 from innkeeper_engine.model.clock import Clock, Ids
 from innkeeper_engine.model.functions import App
+from innkeeper_engine.model.state import Applied
 from innkeeper_engine.registry import Registries
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.settings import ExecutorSettings
@@ -50,6 +51,19 @@ class Surroundings:
     def saw_version(self, version: int) -> None:
         """A script said that the registry is at this version: older ones are not good enough any more."""
         self._version = max(self._version, version)
+
+    def outdated(self, version: int, applied: Applied) -> bool:
+        """Whether a decision on this version of the registry was refused because there is another one by now.
+
+        The next context has that one.
+        """
+        if applied.status != "moved" or applied.registry == version:
+            return False
+        if applied.registry < version:
+            # Versions only rise: this server has lost its data.
+            self.reconnected()
+        self.saw_version(applied.registry)
+        return True
 
     async def context(self, env: str) -> Context:
         """The context of a decision for this environment, now."""

@@ -137,17 +137,19 @@ class Worker:
             self._begin(lease)
         self._spare.extend(token for token in tokens if token not in used)
 
-    async def apply(self, guard: Guard, effects: Sequence[Effect], most: int = TOKENS_A_COMMIT) -> Applied:
-        """Apply, and begin whatever work the answer brings.
+    async def apply(self, guard: Guard, effects: Sequence[Effect], *, registry: int | None = None) -> Applied:
+        """Apply, and begin whatever work the answer brings. `registry`: as `Store.apply`.
 
         Raises:
             StoreUnavailableError: no answer came; a lease that it brought goes back with the next hello.
         """
         # The request of a commit is over: its place is its successor's.
-        tokens = self.take_tokens(most, leaving=1 if isinstance(guard, LeaseGuard) else 0)
+        tokens = self.take_tokens(TOKENS_A_COMMIT, leaving=1 if isinstance(guard, LeaseGuard) else 0)
         applied = None
         try:
-            applied = await self._store.apply(guard, effects, executor=self.id, tokens=tokens)
+            applied = await self._store.apply(
+                guard, effects, executor=self.id, tokens=tokens, registry=registry
+            )
         finally:
             self.settle_tokens(tokens, applied.leases if applied else None)
         self._surroundings.saw_version(applied.registry)

@@ -13,18 +13,20 @@ from innkeeper_apps.sealing import Sealer
 from innkeeper_engine.decide.retries import RetryPolicy
 from innkeeper_engine.model.calls import Answer, Call, Op, OpKind, Target
 from innkeeper_engine.model.clock import Clock, RandomIds, SystemClock
-from innkeeper_engine.model.effects import Cancel, LiveGuard, NoGuard
+from innkeeper_engine.model.effects import Cancel, Effect, Guard, LiveGuard, NoGuard
 from innkeeper_engine.model.functions import App, Concurrency, FunctionConfig, Trigger
 from innkeeper_engine.model.functions import Cancel as CancelRule
-from innkeeper_engine.model.state import Lease
+from innkeeper_engine.model.state import Applied, Due, Lease
 from innkeeper_engine.registering import register_app
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
 from innkeeper_executor.fetching import Fetcher
+from innkeeper_executor.gathering import Gatherings
 from innkeeper_executor.router import Router
 from innkeeper_executor.service import Executor
 from innkeeper_executor.settings import ExecutorSettings
 from innkeeper_executor.surroundings import Surroundings
+from innkeeper_executor.sweeping import Sweeps
 from innkeeper_executor.worker import RunLine, Worker
 
 T = TypeVar("T")
@@ -205,10 +207,16 @@ class Hand:
             store, self.surroundings, self.driver, self.fetcher, Target(), name, self.ended.append
         )
         self.router = Router(store, self.surroundings, self._apply_only)
+        self.gatherings = Gatherings(store, self.surroundings, self._apply_only)
+        self.sweeps = Sweeps(store, self.surroundings, self._apply_only)
+        self.found_due: Due | None = None
+        """What the last `due` brought."""
 
-    async def _apply_only(self, guard: Any, effects: Any) -> Any:
-        """What the router commits, without taking work with it."""
-        return await self.store.apply(guard, effects)
+    async def _apply_only(
+        self, guard: Guard, effects: Sequence[Effect], *, registry: int | None = None
+    ) -> Applied:
+        """What is committed beside requests, without taking work with it."""
+        return await self.store.apply(guard, effects, registry=registry)
 
     async def route_all(self) -> None:
         """Route until nothing is left."""
@@ -221,7 +229,18 @@ class Hand:
         due = await self.store.due(executor=self.worker.id, tokens=tokens)
         self.worker.settle_tokens(tokens, due.leases)
         self.surroundings.saw_version(due.registry)
+        self.found_due = due
         return len(due.leases)
+
+    async def chores(self) -> int:
+        """One turn of that loop without taking work, and all that it finds to do beside; returns how much."""
+        await self.due(0)
+        assert self.found_due is not None
+        for gathered in self.found_due.gathered:
+            await self.gatherings.fire(gathered)
+        for env, cancellation_id in self.found_due.sweeps:
+            await self.sweeps.go_on(env, cancellation_id)
+        return len(self.found_due.gathered) + len(self.found_due.sweeps)
 
     async def lease(self) -> Lease:
         """The next item, which nobody works."""

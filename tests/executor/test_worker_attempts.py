@@ -5,6 +5,7 @@ import orjson
 from innkeeper_engine.model.calls import Answer, Call
 from innkeeper_engine.model.effects import KeepGuard, Touch
 from tests.executor.house import (
+    ENV,
     Hand,
     House,
     Request,
@@ -94,16 +95,18 @@ async def test_state_above_four_mebibytes_is_left_for_the_app_to_ask_for(house: 
     assert await house.status(request.call.run_id) == "Completed"
 
 
-async def test_a_function_that_is_gone_is_tried_again_and_then_fails(
+async def test_a_function_that_never_comes_back_is_tried_again_and_then_fails(
     still_house: House, clock: VirtualClock
 ) -> None:
-    """It may come back with the next sync; if it does not, the run says why it ended."""
+    """A version that keeps nothing for its return took it away; the run says why it ended."""
     house = still_house
     await house.register(function("f", retries=2), function("g"))
     await house.send("test/f")
     hand = house.hand()
     await hand.route_all()
     await house.register(function("g"))
+    (kept,) = await house.store.cancellations(ENV)
+    await house.store.configure(ENV, gone=[f"{ENV}/f"], cancellations=[(kept, b"", 0)])
     ended = []
     for _ in range(3):
         assert await hand.due() == 1
@@ -117,20 +120,44 @@ async def test_a_function_that_is_gone_is_tried_again_and_then_fails(
     assert orjson.loads(error or b"")["message"] == "function 'f' is not registered any more"
 
 
-async def test_a_run_of_a_function_that_comes_back_goes_on(still_house: House, clock: VirtualClock) -> None:
-    """An app that forgot a function for one sync loses no run."""
+async def test_a_run_of_a_function_that_comes_back_goes_on(still_house: House) -> None:
+    """An app that forgot a function for one sync loses no run, and no attempt."""
     house = still_house
     await house.register(function("f"), function("g"))
     await house.send("test/f")
     hand = house.hand()
     await hand.route_all()
     await house.register(function("g"))
-    assert await hand.due() == 1
-    await soon(hand.worker.wait_until_idle())
+    assert await hand.due() == 0
     await house.register(function("f"), function("g"))
-    clock.ms += 1
     request = await first_request(hand)
-    assert request.call.attempt == 1
+    assert request.call.attempt == 0
+    request.answer(output())
+    await soon(hand.worker.wait_until_idle())
+    assert await house.status(request.call.run_id) == "Completed"
+
+
+async def test_what_was_leased_as_its_function_went_is_put_off(
+    still_house: House, clock: VirtualClock
+) -> None:
+    """Nobody can be called just now; it costs no attempt."""
+    house = still_house
+    await house.register(function("f", retries=0), function("g"))
+    await house.send("test/f")
+    hand = house.hand()
+    await hand.route_all()
+    tokens = hand.worker.take_tokens(1)
+    due = await house.store.due(executor=hand.worker.id, tokens=tokens)
+    await house.register(function("g"))
+    hand.surroundings.saw_version(await house.store.registry_version())
+    hand.worker.settle_tokens(tokens, due.leases)
+    await soon(hand.worker.wait_until_idle())
+    assert hand.driver.calls == []
+    clock.ms += 1_000
+    assert await hand.due() == 0
+    await house.register(function("f", retries=0), function("g"))
+    request = await first_request(hand)
+    assert (request.call.run_id, request.call.attempt) == (due.leases[0].run, 0)
     request.answer(output())
     await soon(hand.worker.wait_until_idle())
     assert await house.status(request.call.run_id) == "Completed"
