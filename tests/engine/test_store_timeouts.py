@@ -2,7 +2,7 @@
 
 import pytest
 
-from innkeeper_engine.model.effects import KeepGuard, LeaseGuard, LiveGuard, Retry, Save, Start
+from innkeeper_engine.model.effects import Effect, KeepGuard, LeaseGuard, LiveGuard, Retry, Save, Start
 from innkeeper_engine.model.state import Lease
 from innkeeper_engine.store.store import Store
 from tests.engine.model_driver import TestClock
@@ -182,12 +182,12 @@ async def test_a_late_run_may_end_by_the_request_in_flight(timed: Store, clock: 
 async def test_a_late_run_ends_with_the_request_in_flight(timed: Store, clock: TestClock, how: str) -> None:
     """Whatever it answered, the answer counts and nothing follows from it."""
     held = await overdue(timed, clock)
-    effects = {
+    effects: dict[str, tuple[Effect, ...]] = {
         "step": (saved("a"),),
         "sleep": (wait("z", kind="sleep"),),
         "retry": (Retry(held.item, 1, 0),),
-    }[how]
-    assert (await commit(timed, held, *effects)).status == "ok"
+    }
+    assert (await commit(timed, held, *effects[how])).status == "ok"
     assert await results(timed) == ({"a": b'{"data":1}'} if how == "step" else {})
     await assert_timed_out(timed, clock, "finish")
 

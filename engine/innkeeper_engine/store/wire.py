@@ -67,7 +67,7 @@ def read_lease(raw: list[Any]) -> Lease:
         state_bytes=int(state[b"sz"]),
         event_count=int(state[b"ec"]),
         queued_ms=int(state[b"q"]),
-        started_ms=int(state.get(b"t1", state[b"q"])),
+        started_ms=int(state[b"t1"] if b"t1" in state else state[b"q"]),
         retries=int(state[b"re"]),
         stack=tuple(step.decode() for step in stack),
         rekey=b"rk" in item,
