@@ -6,7 +6,9 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
-WRITING_AT_FULL_MEMORY = frozenset({"apply", "due", "peek", "waiters", "beat", "hello", "configure", "count", "heads"})
+WRITING_AT_FULL_MEMORY = frozenset(
+    {"apply", "due", "peek", "waiters", "beat", "hello", "configure", "count", "heads"}
+)
 """Finishing runs is what frees memory, so these go on when the server is full; `append` does not."""
 
 
