@@ -22,7 +22,7 @@ def event_object(body: bytes) -> dict[str, Any]:
 def future_ms(event: Mapping[str, Any], now_ms: int) -> int:
     """The event's `ts` where it lies ahead, up to the year 2100; else 0."""
     at_ms = event.get("ts")
-    if isinstance(at_ms, int | float) and now_ms < at_ms <= LATEST_MS:
+    if isinstance(at_ms, (int, float)) and now_ms < at_ms <= LATEST_MS:
         return int(at_ms)
     return 0
 

@@ -85,13 +85,13 @@ class Occasion(NamedTuple):
 
 
 def decide(entry: FunctionEntry, occasion: Occasion, context: Context) -> list[Effect]:
-    """Exactly one of Skip, Gather and Start. With a Start come what its history says of keys that gave nothing, and,
-    where somebody cancels all runs like it, a Cancel.
+    """Exactly one of Skip, Gather and Start; after a Start what the run's history says of keys that gave nothing.
 
-    How many effects there are depends on the registry and the occasion alone, for an event's cursor has a position
-    among them; but for a cancellation of many runs, which goes by the time here where the occasion is no event.
+    Where somebody cancels all runs like it, a Cancel follows its Start at once. How many effects there are depends on
+    the registry and the occasion alone where that is an event: the router's cursor has a position among them.
     """
-    why = _starts_nothing(entry)
+    # What has no options costs a look at each of them: every event comes by here.
+    why = _starts_nothing(entry) if entry.config.paused or entry.app.draining else ""
     if why:
         return [_skip(entry, occasion, why, context.now_ms, occasion.idempotency)]
     failed = list(occasion.failed)
@@ -113,11 +113,14 @@ def failing(option: str) -> Failed:
 
 
 def _starts_nothing(entry: FunctionEntry) -> str:
-    """Why no run may start, "" where one may. Where new runs queue, and in a paused app, they do, and wait there."""
+    """Why a paused function, or one of an app that is about to go, starts no run; empty where it does.
+
+    Where new runs queue, and in a paused app, they begin and wait.
+    """
     if entry.app.draining:
         return "draining"
     config = entry.config
-    return "paused" if config.paused and config.new_runs == "Skip" and not entry.app.paused else ""
+    return "paused" if config.new_runs == "Skip" and not entry.app.paused else ""
 
 
 def _skip(entry: FunctionEntry, occasion: Occasion, why: str, now_ms: int, idempotency: str) -> Skip:
@@ -206,7 +209,8 @@ def _gather(
 
 
 def _start(entry: FunctionEntry, occasion: Occasion, context: Context, failed: list[Failed]) -> list[Effect]:
-    rights = _rights(entry, occasion, context, failed)
+    needs_rights = entry.idempotency or entry.rate_limit or entry.singleton
+    rights = _rights(entry, occasion, context, failed) if needs_rights else ()
     place = queued(entry.queueing, occasion.event)
     if place.failed:
         failed += [failing(option) for option in place.failed]
@@ -242,8 +246,6 @@ def _rights(
     entry: FunctionEntry, occasion: Occasion, context: Context, failed: list[Failed]
 ) -> tuple[Right, ...]:
     """What the run needs to begin, in the order in which the store asks."""
-    if entry.idempotency is None and entry.rate_limit is None and entry.singleton is None:
-        return ()
     rights: list[Right] = []
     now_ms, event, config = context.now_ms, occasion.event, entry.config
     if entry.idempotency is not None and not occasion.is_batch:

@@ -44,30 +44,32 @@ def start_effect(
     """
     if place is None:
         place = queued(entry.queueing, event)
-    wanted_ms = max(order_ms, due_ms)
-    timeouts = entry.config.timeouts
+    wanted_ms = max(order_ms, due_ms) if due_ms else order_ms
+    config = entry.config
+    timeouts = config.timeouts
+    # By position, in the order of the fields: every event comes by here, and names cost as much as all the rest.
     return Start(
-        run=run_id,
-        env=entry.env,
-        fn=entry.key,
-        slug_json=orjson.dumps(entry.config.slug),
-        app=entry.app.id,
-        events=events,
-        start_partition=place.start_partition,
-        step_partition=place.step_partition,
-        order=wanted_ms - place.boost_ms,
-        due_ms=due_ms,
-        cancels=_cancels(entry, run_id, event, event_seq, wanted_ms),
-        parent=parent,
-        idempotency=idempotency,
-        announces=event.get("name") not in SILENT_TRIGGERS,
-        cron=cron,
-        retries=entry.config.retries,
-        rights=rights,
-        start_timeout_ms=timeouts.start_ms or 0 if timeouts else 0,
-        finish_timeout_ms=timeouts.finish_ms or 0 if timeouts else 0,
-        ids=ids,
-        boost_ms=place.boost_ms,
+        run_id,
+        entry.env,
+        entry.key,
+        orjson.dumps(config.slug),
+        entry.app.id,
+        events,
+        place.start_partition,
+        place.step_partition,
+        wanted_ms - place.boost_ms,
+        due_ms,
+        _cancels(entry, run_id, event, event_seq, wanted_ms) if entry.cancels else (),
+        parent,
+        idempotency,
+        event.get("name") not in SILENT_TRIGGERS,
+        cron,
+        config.retries,
+        rights,
+        (timeouts.start_ms or 0) if timeouts else 0,
+        (timeouts.finish_ms or 0) if timeouts else 0,
+        ids,
+        place.boost_ms,
     )
 
 
