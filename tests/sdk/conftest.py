@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.sdk.flow import Changing, Scene
 from tests.sdk.harness import ALL, App, Proc, Server, World, close_clients
 
 
@@ -34,6 +35,26 @@ def app(request: pytest.FixtureRequest, world: World) -> App:
     sdk = request.param
     assert sdk in ALL
     return world.app(sdk)
+
+
+@pytest.fixture
+def scene(app: App) -> Iterator[Scene]:
+    """The test's own events to its app; afterwards no body waits at a gate."""
+    scene = Scene(app)
+    try:
+        yield scene
+    finally:
+        scene.close()
+
+
+@pytest.fixture
+def changing(app: App) -> Iterator[Changing]:
+    """The app beside the test's app whose options change; afterwards it has nothing that limits."""
+    changing = Changing(app)
+    try:
+        yield changing
+    finally:
+        changing.serve(removed=True)
 
 
 @pytest.fixture

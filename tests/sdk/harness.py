@@ -38,7 +38,7 @@ ALL = (PY05, PY04, JS4, JS3)
 PYTHON = (PY05, PY04)
 TYPESCRIPT = (JS4, JS3)
 
-ENDED = ("Completed", "Failed", "Cancelled")
+ENDED = ("Completed", "Failed", "Cancelled", "Skipped")
 
 T = TypeVar("T")
 
@@ -479,7 +479,11 @@ class App:
         return [e for e in found if all(e.get(k) == v for k, v in where.items())]
 
     def calls(self, run_id: str) -> list[dict[str, Any]]:
-        """The requests that the server made for a run: `{run_id, step_id, fn, generation, signed, at_ms}`."""
+        """The server's requests for a run: `{run_id, step_id, fn, generation, signed, at_ms, beside, ended?}`.
+
+        `beside`: how many other requests for the function were in flight when it came. `ended`: `answered`, or
+        `aborted` where the server went away before it had the answer.
+        """
         found: list[dict[str, Any]] = self.http.get("/_calls").json()
         return [c for c in found if c["run_id"] == run_id]
 

@@ -4,11 +4,12 @@ import os
 from typing import Any
 
 import fastapi
+import flow
 import functions
 import inngest
 import inngest.fast_api
 import uvicorn
-from recorder import CALLS, EFFECTS, CallLog
+from recorder import CALLS, EFFECTS, CallLog, open_gate
 
 app = fastapi.FastAPI()
 
@@ -38,6 +39,24 @@ async def send(request: fastapi.Request) -> dict[str, list[str]]:
     return {"ids": await functions.client.send(events)}
 
 
+@app.post("/_open")
+async def open_gates(request: fastapi.Request) -> dict[str, bool]:
+    """Let bodies go on that wait at a gate."""
+    body = await request.json()
+    open_gate(body["token"], str(body["n"]))
+    return {"ok": True}
+
+
+@app.post("/_changing")
+async def change(request: fastapi.Request) -> dict[str, bool]:
+    """Serve the functions of the app that changes in another way."""
+    served = fastapi.FastAPI()
+    made = flow.changing(await request.json())
+    inngest.fast_api.serve(served, flow.changing_client, made, serve_path=CHANGING)
+    Switch.changing = served
+    return {"ok": True}
+
+
 @app.post("/v1/chat/completions")
 async def completions(request: fastapi.Request) -> fastapi.Response:
     """A model provider that repeats the last message; the model `fail` is out of capacity."""
@@ -56,6 +75,19 @@ async def completions(request: fastapi.Request) -> fastapi.Response:
     )
 
 
+CHANGING = "/api/changing"
+
+
+class Switch:
+    """ASGI app: the one that changes on its path, the others on theirs."""
+
+    changing: Any = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass on."""
+        await (self.changing if scope.get("path") == CHANGING else app)(scope, receive, send)
+
+
 inngest.fast_api.serve(app, functions.client, functions.functions)
 if functions.STEP_IN_CONTEXT:
     # Streaming came with 0.5.
@@ -68,4 +100,4 @@ if functions.STEP_IN_CONTEXT:
     )
 
 if __name__ == "__main__":
-    uvicorn.run(CallLog(app), host="127.0.0.1", port=int(os.environ["PORT"]), log_level="warning")
+    uvicorn.run(CallLog(Switch()), host="127.0.0.1", port=int(os.environ["PORT"]), log_level="warning")

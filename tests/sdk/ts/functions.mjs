@@ -1,6 +1,7 @@
 // The scenario functions on the TypeScript SDK, 4 and 3; ids, events and outputs as in ../py/functions.py.
 
 import { setTimeout as pause } from "node:timers/promises";
+import { changing, declareFlow } from "./flow.mjs";
 import { recorder } from "./recorder.mjs";
 
 const APP = process.env.APP_ID;
@@ -18,6 +19,7 @@ export function build(sdk, major) {
   const { Inngest, NonRetriableError, RetryAfterError, referenceFunction, openai } = sdk;
   const client = new Inngest({ id: APP });
   const streamClient = new Inngest({ id: `${APP}-stream`, ...(major === 4 ? { checkpointing: false } : {}) });
+  const changingClient = new Inngest({ id: `${APP}-changing` });
   const functions = [];
 
   const on = (event, expression) => ({
@@ -581,5 +583,15 @@ export function build(sdk, major) {
     ),
   }));
 
-  return { client, functions, streamClient, streamed };
+  declareFlow(define, { handlerOf, on, caught });
+  const defineChanging = (id, options, body) => define(id, options, body, changingClient);
+
+  return {
+    client,
+    functions,
+    streamClient,
+    streamed,
+    changingClient,
+    changing: (options) => changing(defineChanging, options),
+  };
 }

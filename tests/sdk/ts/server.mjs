@@ -2,7 +2,7 @@
 
 import express from "express";
 import { AI_KEY, build } from "./functions.mjs";
-import { callLog, calls, effects } from "./recorder.mjs";
+import { callLog, calls, effects, openGate } from "./recorder.mjs";
 
 /**
  * @param sdk the module `inngest` of one major
@@ -10,7 +10,7 @@ import { callLog, calls, effects } from "./recorder.mjs";
  * @param major 4 or 3
  */
 export function start(sdk, serve, major) {
-  const { client, functions, streamClient, streamed } = build(sdk, major);
+  const { client, functions, streamClient, streamed, changingClient, changing } = build(sdk, major);
   const app = express();
   app.use(callLog);
   app.use(express.json({ limit: "32mb" }));
@@ -19,6 +19,19 @@ export function start(sdk, serve, major) {
   app.get("/_effects", (_req, res) => res.json(effects));
   app.get("/_calls", (_req, res) => res.json(calls));
   app.post("/_send", async (req, res) => res.json(await client.send(req.body)));
+
+  app.post("/_open", (req, res) => {
+    openGate(req.body.token, req.body.n);
+    res.json({ ok: true });
+  });
+
+  // The functions of the app that changes are served anew, in another way.
+  let changed = null;
+  app.post("/_changing", (req, res) => {
+    changed = serve({ client: changingClient, functions: changing(req.body) });
+    res.json({ ok: true });
+  });
+  app.use("/api/changing", (req, res, next) => (changed === null ? next() : changed(req, res, next)));
 
   app.all("/_echo", (req, res) => {
     effects.push({ fn: "_echo", run_id: "", step: "echo", token: req.body?.token ?? null });
