@@ -103,7 +103,8 @@ def _told(said: _Said, source: str, memory_bytes: int) -> TransformError:
     shown = ": ".join(filter(None, (said.name, said.message)))
     match said.code:
         case "syntax":
-            hint = f" ({_MODULE})" if "export" in said.message or "import" in said.message else ""
+            begins = source.split("\n")[line - 1].lstrip()[:6] if line else ""
+            hint = f" ({_MODULE})" if begins in ("import", "export") else ""
             at = f" at line {line}, column {column}" if line else ""
             return TransformError("syntax", f"{shown}{at}{hint}", line, column)
         case "missing":

@@ -6,7 +6,7 @@
 (function () {
   "use strict";
   const { parse, stringify } = JSON;
-  const { ownKeys, get, getOwnPropertyDescriptor } = Reflect;
+  const { ownKeys, get, set, getOwnPropertyDescriptor, deleteProperty } = Reflect;
   const evaluate = eval;
   const textOf = String;
   const PromiseOf = Promise;
@@ -64,10 +64,12 @@
       __proto__: null,
       get: (target, key) => get(target, spelt(key)),
       has: (target, key) => spelt(key) in target,
-      getOwnPropertyDescriptor: (target, key) => {
+      getOwnPropertyDescriptor: (target, key) => getOwnPropertyDescriptor(target, spelt(key)),
+      deleteProperty: (target, key) => deleteProperty(target, spelt(key)),
+      set: (target, key, value) => {
         const name = spelt(key);
-        // A property that does not stand in the target under this very name may only be shown as one that can go.
-        return getOwnPropertyDescriptor(target, name);
+        if (typeof name === "string") names[lower(name)] = name;
+        return set(target, name, value);
       },
     });
   }

@@ -59,8 +59,8 @@ def verify(
         SecretError: one of the secrets cannot be one of its kind.
     """
     named: dict[str, str] = {}
-    for name, value in headers:
-        named.setdefault(name.decode("latin-1"), value.decode("latin-1").strip())
+    for raw, value in headers:
+        named.setdefault(raw.decode("latin-1"), value.decode("latin-1").strip())
     match proof.kind:
         case "github":
             shown = _header(named, "x-hub-signature-256")

@@ -41,7 +41,7 @@ _STACK_BYTES: Final = 512 * 1024
 _NICE: Final = 10
 _KILL_ME_FIRST: Final = "1000"
 _GRACE_S: Final = 1
-"""By how much the kernel's limits are wider than the engine's and the pool's own."""
+"""By how much the kernel's limit of time is wider than the pool's own."""
 
 
 def load_engine(path: str) -> Any:
@@ -111,7 +111,7 @@ def main(arguments: Sequence[str], calls: IO[bytes], answers: IO[bytes]) -> None
 
 def _bound(cpu_s: float, wall_s: float) -> None:
     """Have the kernel end this process if the call takes longer, also if nobody is left to notice."""
-    soft = math.ceil(time.process_time() + cpu_s) + _GRACE_S
+    soft = math.ceil(time.process_time() + 2 * cpu_s)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
     signal.setitimer(signal.ITIMER_REAL, wall_s + _GRACE_S)

@@ -1,0 +1,378 @@
+"""What a transform gets and gives, and how its failures are told."""
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+
+import orjson
+import pytest
+
+from innkeeper_gateway.webhooks.failures import SandboxBusyError, TransformError
+from innkeeper_gateway.webhooks.fairness import Lane
+from innkeeper_gateway.webhooks.sandbox import Call, Sandbox, SandboxLimits
+from tests.gateway.webhooks.conftest import LANE, LIMITS, Failure, MakeSandbox
+
+ECHO = "function transform(evt, headers, queryParams, raw) { return {evt, headers, queryParams, raw} }"
+SPIN = "function transform() { return new Array(2 ** 32 - 2).join() }"
+"""Calculates for hours, in a place where the engine does not look at the clock."""
+
+
+async def run(sandbox: Sandbox, source: str, **given: str) -> object:
+    out = await sandbox.transform(LANE, Call(source=source, **{"raw": "{}", **given}))  # type: ignore[arg-type]
+    return None if out is None else orjson.loads(out)
+
+
+async def test_a_transform_gets_body_headers_query_and_raw(sandbox: Sandbox) -> None:
+    raw = '{ "a": [1, "é\\u0000"] }'
+    assert await run(sandbox, ECHO, raw=raw, headers='{"X-A":"b"}', query='{"q":["1","2"]}') == {
+        "evt": {"a": [1, "é\0"]},
+        "headers": {"X-A": "b"},
+        "queryParams": {"q": ["1", "2"]},
+        "raw": raw,
+    }
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        '"\\ud83d\\ude00 \\u0000"',
+        '"😀 \x7f é \u2028 \uffff"',
+        "  [1.0, 1e2, -0]\r\n\t",
+        '\ufeff{"a": 1}',
+        '{"__proto__": {"polluted": true}, "a": 1, "a": 2}',
+        '"' + "x" * 2_000_000 + '"',
+    ],
+    ids=["escapes", "characters", "spaces", "byte order mark", "odd keys", "large"],
+)
+async def test_raw_is_the_body_character_by_character(sandbox: Sandbox, raw: str) -> None:
+    assert await run(sandbox, "function transform(e, h, q, raw) { return [raw] }", raw=raw) == [raw]
+
+
+async def test_keys_of_the_body_reach_no_prototype(sandbox: Sandbox) -> None:
+    source = "function transform(evt) { return {polluted: ({}).polluted, own: Object.keys(evt)} }"
+    assert await run(sandbox, source, raw='{"__proto__": {"polluted": 1}}') == {"own": ["__proto__"]}
+
+
+@pytest.mark.parametrize("name", ["X-Github-Event", "x-github-event", "X-GITHUB-EVENT", "X-GitHub-Event"])
+async def test_headers_are_found_in_any_case(sandbox: Sandbox, name: str) -> None:
+    source = f"""function transform(e, headers) {{
+        const name = {json.dumps(name)}
+        const {{[name]: taken, ...rest}} = headers
+        return [headers[name], name in headers, Object.hasOwn(headers, name), headers.hasOwnProperty(name),
+                taken, headers.nope === undefined, "nope" in headers]
+    }}"""
+    assert await run(sandbox, source, headers='{"X-Github-Event":"push"}') == [
+        *("push", True, True, True, "push", True, False)
+    ]
+
+
+async def test_headers_are_listed_as_senders_document_them(sandbox: Sandbox) -> None:
+    source = (
+        "function transform(e, headers) { return {keys: Object.keys(headers), all: {...headers}, headers} }"
+    )
+    headers = {"X-Github-Event": "push", "Constructor": "c", "__Proto__": "p"}
+    found = await run(sandbox, source, headers=json.dumps(headers))
+    assert found == {"keys": list(headers), "all": headers, "headers": headers}
+
+
+async def test_a_transform_may_change_what_it_was_given(sandbox: Sandbox) -> None:
+    source = """function transform(evt, headers) {
+        headers["x-a"] = "changed"; headers.New = "n"; delete headers["X-B"]; evt.more = 1
+        return {evt, a: headers["X-A"], new: headers.new, b: headers["x-b"]}
+    }"""
+    found = await run(sandbox, source, headers='{"X-A":"a","X-B":"b"}')
+    assert found == {"evt": {"more": 1}, "a": "changed", "new": "n"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "const transform = (evt) => ({name: 'a'})",
+        "let transform = function (evt) { return {name: 'a'} } // the end",
+        "var transform; transform = () => ({name: 'a'})",
+        "globalThis.transform = () => ({name: 'a'})",
+        "'use strict'; function transform() { return {name: 'a'} }",
+        "const name = () => 'a'; function transform({}, h = {}, q = {}, raw = '') { return {name: name()} }",
+        "/* long */" + " " * 60_000 + "function transform() { return {name: 'a'} }",
+        "#! hash\nfunction transform() { return {name: 'a'} }",
+    ],
+)
+async def test_a_transform_may_be_written_in_several_ways(sandbox: Sandbox, source: str) -> None:
+    assert await run(sandbox, source) == {"name": "a"}
+    await sandbox.check_transform(source)
+
+
+async def test_the_language_is_todays(sandbox: Sandbox) -> None:
+    source = """function transform(evt) {
+        const {a: {b = 2} = {}, ...rest} = evt
+        const name = `x/${"  Y ".trim().toLowerCase().replace(/y/, "z")}`
+        return {name, data: {b, rest, c: evt?.no?.where ?? 1, n: [3, 1].toSorted(), at: new Date(0).toISOString()}}
+    }"""
+    assert await run(sandbox, source, raw='{"z": 1}') == {
+        "name": "x/z",
+        "data": {"b": 2, "rest": {"z": 1}, "c": 1, "n": [1, 3], "at": "1970-01-01T00:00:00.000Z"},
+    }
+
+
+@pytest.mark.parametrize("body", ["", "return", "return null", "return undefined"])
+async def test_a_transform_may_return_nothing(sandbox: Sandbox, body: str) -> None:
+    assert await run(sandbox, f"function transform() {{ {body} }}") is None
+
+
+async def test_a_large_result_comes_back_whole(sandbox: Sandbox) -> None:
+    source = (
+        "function transform() { return {name: 'a', data: {x: 'é'.repeat(1e6), y: 'a' + 'b'.repeat(1e6)}} }"
+    )
+    assert await run(sandbox, source) == {"name": "a", "data": {"x": "é" * 10**6, "y": "a" + "b" * 10**6}}
+
+
+async def test_a_body_that_is_no_json_is_told_apart(sandbox: Sandbox, failure: Failure) -> None:
+    assert (await failure(ECHO, raw="{no")).code == "body"
+    assert (await failure(ECHO, raw="[" * 100_000)).code == "body"
+    assert (await failure("syntax error", raw="{no")).code == "body"
+    assert await run(sandbox, ECHO, raw="<xml/>", mode="any") == {
+        **{"evt": None, "headers": {}, "queryParams": {}, "raw": "<xml/>"}
+    }
+    found = await run(sandbox, ECHO, raw="a=1", mode="given", given='{"a":"1"}')
+    assert found == {"evt": {"a": "1"}, "headers": {}, "queryParams": {}, "raw": "a=1"}
+
+
+# ---- what is wrong, and where
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "column", "said"),
+    [
+        ("function transform(e) {\n  return e.a..b\n}", 2, 14, "field name"),
+        ("function transform(e) {\n  return e.a", 2, 13, "unexpected token"),
+        ("\n\n  const a = ;", 3, 13, "';'"),
+        ("export default function transform() {}", 1, 1, "a script, not a module"),
+        ("import x from 'y'\nfunction transform() {}", 1, 8, "a script, not a module"),
+    ],
+)
+async def test_a_check_says_where_the_source_is_wrong(
+    sandbox: Sandbox, source: str, line: int, column: int, said: str
+) -> None:
+    with pytest.raises(TransformError, match=said) as caught:
+        await sandbox.check_transform(source)
+    assert (caught.value.code, caught.value.line, caught.value.column) == ("syntax", line, column)
+    assert f"line {line}, column {column}" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "said"),
+    [
+        ("", "missing", "function called transform"),
+        ("function Transform() {}", "missing", "function called transform"),
+        ("let transform = {}", "missing", "function called transform"),
+        ("async function transform() {}", "async", "plain function"),
+        ("const transform = async () => ({})", "async", "plain function"),
+        ("function* transform() {}", "async", "plain function"),
+        ("throw new TypeError('no')", "threw", "TypeError: no"),
+        ("nowhere.at.all", "threw", "ReferenceError"),
+        ("while (true) {}", "timeout", "150 ms of CPU time"),
+        ("x".ljust(65_537), "source_size", "65537 characters: 65536 are the most"),
+    ],
+)
+async def test_a_check_says_why_a_source_cannot_be_used(
+    sandbox: Sandbox, source: str, code: str, said: str
+) -> None:
+    with pytest.raises(TransformError, match=said) as caught:
+        await sandbox.check_transform(source)
+    assert caught.value.code == code
+
+
+async def test_a_check_does_not_call_the_transform(sandbox: Sandbox) -> None:
+    await sandbox.check_transform("function transform() { throw new Error('called') }")
+
+
+async def test_what_is_thrown_is_told_with_its_place(failure: Failure) -> None:
+    error = await failure("function transform(evt) {\n  return evt.a.b.c\n}")
+    assert (error.code, error.line, error.column) == ("threw", 2, 10)
+    assert error.message == (
+        "the transform threw TypeError: cannot read property 'b' of undefined (line 2, column 10)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("thrown", "said"),
+    [
+        ("'text'", "threw text"),
+        ("42", "threw 42"),
+        ("undefined", "threw undefined"),
+        ("Symbol('s')", "threw Symbol\\(s\\)"),
+        ("{code: 1}", "threw \\[object Object\\]"),
+        ("new Error('m'.repeat(1e6))", "threw Error: m{2000} "),
+        ("{get message() { throw 1 }}", "something that cannot be read"),
+        ("new Proxy({}, {get() { throw 1 }})", "something that cannot be read"),
+        ("{name: {}, message: 5, stack: null}", "threw \\[object Object\\]"),
+    ],
+)
+async def test_anything_may_be_thrown(failure: Failure, thrown: str, said: str) -> None:
+    source = f"function transform() {{ throw {thrown} }}"
+    with pytest.raises(TransformError, match=said):
+        raise await failure(source)
+
+
+@pytest.mark.parametrize(
+    ("returned", "code", "said"),
+    [
+        ("Promise.resolve({name: 'a'})", "async", "returned a promise"),
+        ("(async () => ({name: 'a'}))()", "async", "returned a promise"),
+        ("() => 1", "result", "a function"),
+        ("Symbol()", "result", "a function"),
+        ("1n", "result", "BigInt"),
+        ("evt.self = evt", "result", "circular"),
+        ("{get name() { throw new Error('got') }}", "result", "got"),
+        ("{toJSON() { return undefined }}", "result", "a function"),
+        ("{name: 'x'.repeat(5e6)}", "result_size", "4194304 bytes"),
+    ],
+)
+async def test_what_is_no_json_is_refused(failure: Failure, returned: str, code: str, said: str) -> None:
+    error = await failure(f"function transform(evt) {{ return {returned} }}")
+    assert error.code == code
+    assert said in error.message
+
+
+async def test_input_is_bounded(make_sandbox: MakeSandbox) -> None:
+    sandbox = make_sandbox(SandboxLimits(input_bytes=1_000))
+    with pytest.raises(TransformError, match="1000 are the most") as caught:
+        await sandbox.transform(LANE, Call(source=ECHO, raw="x" * 1_000))
+    assert caught.value.code == "input_size"
+    assert sandbox.worker_pids == frozenset()
+
+
+# ---- workers
+
+
+async def test_a_worker_serves_many_calls_and_is_replaced_in_time(make_sandbox: MakeSandbox) -> None:
+    sandbox = make_sandbox(SandboxLimits(workers=1, calls_per_worker=3))
+    assert sandbox.worker_pids == frozenset()
+    seen = []
+    for _ in range(6):
+        await run(sandbox, ECHO)
+        seen.append(sandbox.worker_pids)
+    assert seen[0] == seen[1] != seen[3] == seen[4]
+    assert [len(pids) for pids in seen] == [1, 1, 0, 1, 1, 0]
+
+
+async def test_a_worker_killed_in_the_middle_of_a_call_is_replaced(make_sandbox: MakeSandbox) -> None:
+    sandbox = make_sandbox(LIMITS)
+    call = asyncio.create_task(sandbox.transform(LANE, Call(source=SPIN, raw="{}")))
+    (pid,) = await until_busy(sandbox)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(TransformError, match="SIGKILL") as caught:
+        await call
+    assert caught.value.code == "crashed"
+    assert await run(sandbox, "function transform() { return {name: 'a'} }") == {"name": "a"}
+    assert pid not in sandbox.worker_pids
+
+
+async def test_a_call_too_long_by_the_clock_ends_with_its_worker(make_sandbox: MakeSandbox) -> None:
+    sandbox = make_sandbox(SandboxLimits(workers=1, cpu_ms=60_000, wall_ms=300))
+    with pytest.raises(TransformError, match="within 300 ms") as caught:
+        await sandbox.transform(LANE, Call(source=SPIN, raw="{}"))
+    assert caught.value.code == "timeout"
+    assert sandbox.worker_pids == frozenset()
+
+
+async def test_the_kernel_ends_a_call_that_the_engine_does_not(sandbox: Sandbox, failure: Failure) -> None:
+    # Long before the clock's limit: by the limit of CPU time that the kernel keeps.
+    error = await failure(SPIN)
+    assert (error.code, error.message) == ("timeout", "the transform used more than 150 ms of CPU time")
+    assert sandbox.worker_pids == frozenset()
+
+
+async def test_a_call_that_nobody_waits_for_ends_with_its_worker(make_sandbox: MakeSandbox) -> None:
+    sandbox = make_sandbox(LIMITS)
+    call = asyncio.create_task(sandbox.transform(LANE, Call(source=SPIN, raw="{}")))
+    await until_busy(sandbox)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert (sandbox.running, sandbox.waiting, sandbox.worker_pids) == (0, 0, frozenset())
+
+
+async def test_closing_ends_calls_and_workers(make_sandbox: MakeSandbox) -> None:
+    sandbox = make_sandbox(SandboxLimits(workers=1, cpu_ms=60_000, wall_ms=60_000))
+    running = asyncio.create_task(sandbox.transform(LANE, Call(source=SPIN, raw="{}")))
+    (pid,) = await until_busy(sandbox)
+    waiting = asyncio.create_task(sandbox.transform(LANE, Call(source=ECHO, raw="{}")))
+    await asyncio.sleep(0)
+    assert sandbox.waiting == 1
+    await sandbox.close()
+    for call in (running, waiting):
+        with pytest.raises(SandboxBusyError, match="stopping"):
+            await call
+    with pytest.raises(SandboxBusyError, match="stopping"):
+        await run(sandbox, ECHO)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_a_worker_that_does_not_start_is_no_fault_of_the_transform(
+    make_sandbox: MakeSandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "broken_engine.py").write_text("raise RuntimeError('not for this system')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("innkeeper_gateway.webhooks.process._ENGINE", "broken_engine")
+    sandbox = make_sandbox(LIMITS)
+    with pytest.raises(SandboxBusyError, match="does not start"):
+        await run(sandbox, ECHO)
+    monkeypatch.setattr("innkeeper_gateway.webhooks.process._ENGINE", "not_installed_here")
+    with pytest.raises(SandboxBusyError, match="does not start"):
+        await run(sandbox, ECHO)
+    assert (sandbox.running, sandbox.worker_pids) == (0, frozenset())
+
+
+# ---- the queue
+
+
+async def test_too_many_waiting_calls_of_a_webhook_are_sent_away(make_sandbox: MakeSandbox) -> None:
+    sandbox = make_sandbox(SandboxLimits(workers=1, waiting=8, cpu_ms=60_000, wall_ms=60_000))
+    calls = [asyncio.create_task(sandbox.transform(LANE, Call(source=SPIN, raw="{}"))) for _ in range(5)]
+    (sent_away, *_), _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+    with pytest.raises(SandboxBusyError, match="too many requests wait"):
+        await sent_away
+    assert sum(call.done() for call in calls) == 2
+    assert sandbox.waiting == 2
+    await sandbox.close()
+    await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_a_call_does_not_wait_for_ever(make_sandbox: MakeSandbox) -> None:
+    sandbox = make_sandbox(SandboxLimits(workers=1, waiting_ms=20, cpu_ms=60_000, wall_ms=60_000))
+    first = asyncio.create_task(sandbox.transform(LANE, Call(source=SPIN, raw="{}")))
+    await until_busy(sandbox)
+    with pytest.raises(SandboxBusyError, match="waited too long"):
+        await run(sandbox, ECHO)
+    assert (sandbox.running, sandbox.waiting) == (1, 0)
+    await sandbox.close()
+    with pytest.raises(SandboxBusyError):
+        await first
+
+
+async def test_a_webhook_that_is_stuck_leaves_workers_to_others(make_sandbox: MakeSandbox) -> None:
+    sandbox = make_sandbox(SandboxLimits(workers=2, cpu_ms=60_000, wall_ms=60_000, start_ms=60_000))
+    stuck = [asyncio.create_task(sandbox.transform(LANE, Call(source=SPIN, raw="{}"))) for _ in range(10)]
+    await until_busy(sandbox)
+    other = Lane(LANE.env, "another of the same environment")
+    assert await sandbox.transform(Lane("staging", "x"), Call(source=ECHO, raw="{}")) is not None
+    assert sandbox.running == 1
+    assert not any(call.done() for call in stuck)
+    # An environment never has all of the workers: with two that leaves one for all of its webhooks.
+    late = asyncio.create_task(sandbox.transform(other, Call(source=ECHO, raw="{}")))
+    assert await sandbox.transform(Lane("staging", "x"), Call(source=ECHO, raw="{}")) is not None
+    assert not late.done()
+    await sandbox.close()
+    await asyncio.gather(*stuck, late, return_exceptions=True)
+
+
+async def until_busy(sandbox: Sandbox) -> frozenset[int]:
+    """The workers, once there are any."""
+    async with asyncio.timeout(60):
+        while not sandbox.worker_pids:
+            await asyncio.sleep(0.005)
+    return sandbox.worker_pids
