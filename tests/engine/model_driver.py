@@ -3,9 +3,9 @@
 import itertools
 from collections.abc import Mapping, Sequence
 
-from innkeeper_engine.model.effects import Cancel, Finish, LeaseGuard, NoGuard, Start
+from innkeeper_engine.model.effects import Cancel, Finish, LeaseGuard, NoGuard, Rekey, Start
 from innkeeper_engine.store.store import Store
-from tests.engine.model_names import fn_of, item_name, number_of
+from tests.engine.model_names import fn_of, item_name, number_of, signed
 from tests.engine.model_scheduler import BrokenError, Cap, Cut, Op, Scheduler, Throttle
 from tests.engine.model_server import Key, copy_shard, read_shard
 
@@ -29,20 +29,25 @@ class Lockstep:
     """A store and a model that have had the same operations."""
 
     def __init__(
-        self, store: Store, copy: Store, clock: TestClock, caps: Mapping[tuple[str, str], Cap]
+        self,
+        store: Store,
+        copy: Store,
+        clock: TestClock,
+        caps: Mapping[tuple[str, str], Cap],
+        signatures: Mapping[str, str] | None = None,
     ) -> None:
         """`copy` is a second shard on the same server; both stores take their time from `clock`.
 
         Both look at as many nodes in one script (`StoreSettings.nodes`).
         """
         self._store, self._copy, self._clock = store, copy, clock
-        self.model = Scheduler(dict(caps), now_ms=clock.now_ms, nodes=store.settings.nodes)
+        self.model = Scheduler(dict(caps), signatures, now_ms=clock.now_ms, nodes=store.settings.nodes)
         self._leases = itertools.count()
         self._tokens: dict[str, str] = {}
 
     async def open(self) -> None:
         """Tell the store of the functions."""
-        for fn in sorted({fn for fn, _ in self.model.caps}):
+        for fn in sorted({fn for fn, _ in self.model.caps} | set(self.model.signatures)):
             await self._configure(fn)
 
     # ---- operations
@@ -57,8 +62,12 @@ class Lockstep:
         match op:
             case ("add", str() as partition):
                 await self._add(partition, self.model.added - 1)
+            case ("add", str() as partition, int() as boost):
+                await self._add(partition, self.model.added - 1, boost)
             case ("lease",):
                 await self._lease(expected)
+            case ("rekey", int() as number, str() as partition, int() as boost):
+                await self._rekey(number, partition, boost)
             case ("done" | "expire" | "cancel" as how, int() as number):
                 await self._end(how, item_name(number))
             case ("tick", int() as ms):
@@ -68,11 +77,12 @@ class Lockstep:
                 await self._configure(fn)
         await self.check()
 
-    async def _add(self, partition: str, number: int) -> None:
+    async def _add(self, partition: str, number: int, boost: int = 0) -> None:
         run = item_name(number)[:-2]
         event = ((f"E{number:025}", b"{}"),)
         fn = f"e/{fn_of(partition)}"
-        start = Start(run, "e", fn, b'"f"', "a", event, partition, partition, number, 0, announces=False)
+        place = (partition, partition, number - boost, 0)
+        start = Start(run, "e", fn, b'"f"', "a", event, *place, announces=False, boost_ms=boost)
         await self._store.apply(NoGuard(), [start])
 
     async def _lease(self, expected: str | None) -> None:
@@ -82,7 +92,15 @@ class Lockstep:
         if leased != ([] if expected is None else [expected]):
             raise BrokenError(f"the store leased {leased}, the model {expected}")
         if expected is not None:
+            if due.leases[0].rekey != self.model.leased[expected].stale:
+                raise BrokenError(f"{expected}: only one of the two leased it to be keyed again")
             self._tokens[expected] = token
+
+    async def _rekey(self, number: int, partition: str, boost: int) -> None:
+        item = item_name(number)
+        rekey = Rekey(item, item[:-2], partition, partition, number - boost, boost)
+        applied = await self._store.apply(LeaseGuard(item, self._tokens.pop(item), 0), [rekey])
+        assert applied.status in ("ok", "ended")
 
     async def _end(self, how: str, item: str) -> None:
         run = item[:-2]
@@ -104,6 +122,8 @@ class Lockstep:
         for (owner, definition), cap in self.model.caps.items():
             if owner == fn:
                 caps += [definition, f"{cap.emission_ms},{cap.burst}" if isinstance(cap, Throttle) else cap]
+        if signature := self.model.signatures.get(fn):
+            caps += ["sig", signature]
         await self._store.configure("e", functions=[(fn, self.model.held.get(fn, ""), caps)])
 
     # ---- checks
@@ -136,8 +156,13 @@ class Lockstep:
         for fn in sorted(self.model.held):
             await self.do(("hold", fn, ""))
         for _ in range(4 * self.model.added + 10):
-            for item in sorted(self.model.leased):
-                await self.do(("done", number_of(item)))
+            for item, lease in sorted(self.model.leased.items()):
+                if lease.stale:
+                    signature = self.model.signatures.get(fn_of(lease.partition), "")
+                    to = signed(lease.partition, signature)
+                    await self.do(("rekey", number_of(item), to, lease.boost))
+                else:
+                    await self.do(("done", number_of(item)))
             await self.do(("lease",))
             if not self.model.leased and self.model.timers:
                 await self.do(("tick", max(1, min(self.model.timers.values()) - self._clock.now_ms)))
@@ -193,7 +218,8 @@ def cut_of(keys: Mapping[str, Key]) -> Cut:
         woken[name] = dict(key.value)
     return {
         "ready": _members(keys["ready"]) if "ready" in keys else [],
-        "rings": {name: _members(key) for name, key in _named(keys, "lr:")},
+        "turn": float(keys["clock"].value.get("turn", "0")) if "clock" in keys else 0.0,
+        "rings": {name: key.value for name, key in _named(keys, "lr:")},
         "places": {name: key.value["w"] for name, key in _named(keys, "n:")},
         "queues": {name: _members(key) for name, key in _named(keys, "q:")},
         "slots": {name: key.value for name, key in _named(keys, "s:")},

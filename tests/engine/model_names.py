@@ -1,7 +1,7 @@
 """The names of the scheduler's nodes and limits, as the store writes them.
 
-`fn \\x01 s|t [\\x01 limit]*` is a lane, `lane [\\x02 limit]*` a partition, `def|value` a limit: a throttle when it
-begins with `t`.
+`fn \\x01 s|t<signature> [\\x01 limit]*` is a lane, `lane [\\x02 limit]*` a partition, `def|value` a limit: a throttle
+when it begins with `t`. A signature that begins with `p` says that the function's runs have priorities.
 """
 
 
@@ -27,13 +27,30 @@ def fn_of(lane: str) -> str:
 
 def kind_of(lane: str) -> str:
     """Whether a lane is of starts (s) or of further steps (t)."""
-    return lane.split("\x01")[1]
+    return lane.split("\x01")[1][:1]
+
+
+def signature_of(lane: str) -> str:
+    """The keys under which a lane's items were queued."""
+    return lane.split("\x01")[1][1:]
+
+
+def signed(partition: str, signature: str) -> str:
+    """The same partition under other keys."""
+    lane = lane_of(partition)
+    fn, kind, *limits = lane.split("\x01")
+    return "\x01".join([fn, kind[:1] + signature, *limits]) + partition[len(lane) :]
+
+
+def has_priority(lane: str) -> bool:
+    """Whether the items of a lane have priorities."""
+    return signature_of(lane).startswith("p")
 
 
 def lane_limits(lane: str) -> list[str]:
     """The limits that hold for everything in a lane; two come without being named."""
     fn, kind, *named = lane.split("\x01")
-    return [f"c|{fn}", *([f"t|{fn}"] if kind == "s" else []), *named]
+    return [f"c|{fn}", *([f"t|{fn}"] if kind.startswith("s") else []), *named]
 
 
 def partition_limits(partition: str) -> list[str]:

@@ -4,6 +4,9 @@ A *lane* is a function's starts or its steps, a *partition* a lane plus the eval
 *nodes*. A node waits at one full limit at most ("parked"), and room that comes to a limit wakes one node, its *scout*,
 whose visit must pass the wake on if it cannot use it: otherwise the others sleep for ever beside free slots.
 
+A lane is named with the keys that its function had then, its signature. Where the function has others now, the lane is
+stale: its limits count no more, and what is leased from it goes back under the present keys without having been called.
+
 Names are the store's (`model_names`), so that pictures of the two can be compared.
 
 `left_out` switches rules off one by one: each is there because of a counter-example, which the tests keep.
@@ -11,7 +14,7 @@ Names are the store's (`model_names`), so that pictures of the two can be compar
 
 import copy
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeAlias
 
 from innkeeper_engine.store.store import Held
@@ -21,12 +24,15 @@ from tests.engine.model_names import (
     def_of,
     fn_of,
     fn_of_own,
+    has_priority,
     is_throttle,
     item_name,
     kind_of,
     lane_limits,
     lane_of,
+    number_of,
     partition_limits,
+    signature_of,
 )
 
 
@@ -35,6 +41,16 @@ class Throttle(NamedTuple):
 
     emission_ms: int
     burst: int
+
+
+class Leased(NamedTuple):
+    """An item in somebody's hands, and where it came from."""
+
+    partition: str
+    order: int
+    boost: int
+    stale: bool
+    """It is to be keyed again, and takes no room."""
 
 
 Cap: TypeAlias = int | Throttle
@@ -57,11 +73,20 @@ class Rule(enum.StrEnum):
     SKIP_LANES_THAT_CANNOT_BE_SERVED = "waking goes on until it has woken a lane that can be served"
     LOOK_AT_THE_OWN_CAP = "who is woken must have room under the cap of its own function"
     REARM_THE_THROTTLE = "while anybody waits for a throttle it has a timer"
+    STALE_LANES_HAVE_NO_LIMITS = "a visit of a stale lane looks at no limit"
+    LET_OUT_ON_OTHER_KEYS = "who waits in a stale lane is let out when the keys change"
+    PASS_ON_AFTER_A_STALE_LEASE = "a visit that leases to key again passes the wake on, it uses no room"
+    JOIN_BY_PRIORITY = "a partition's turn comes as much earlier as its first item's priority says"
+    MOVE_UP = "an item that becomes the first of a partition in the ring moves its turn forward"
 
 
 Op: TypeAlias = tuple[str | int | None, ...]
-"""An operation: ("add", partition), ("lease",), ("done"|"expire"|"cancel", n-th item),
-("hold", fn, lanes: "", "s", "t" or "st"), ("cap", fn, def, value or None [, burst of a throttle]), ("tick", ms)."""
+"""An operation: ("add", partition [, boost]), ("lease",), ("done"|"expire"|"cancel", n-th item),
+("rekey", n-th item, partition, boost), ("hold", fn, lanes: "", "s", "t" or "st"), ("sig", fn, signature),
+("cap", fn, def, value or None [, burst of a throttle]), ("tick", ms)."""
+
+TURNS_A_MS = 1024
+"""Those who join rings within one millisecond do so this much of it apart."""
 
 
 class BrokenError(AssertionError):
@@ -74,6 +99,7 @@ class Scheduler:
     def __init__(
         self,
         caps: dict[tuple[str, str], Cap],
+        signatures: Mapping[str, str] | None = None,
         now_ms: int = 0,
         left_out: Iterable[Rule] = (),
         nodes: int = 1_000,
@@ -84,8 +110,12 @@ class Scheduler:
         self.caps = dict(caps)
         self.held: dict[str, Held] = {}
         """Function -> its paused lanes: s starts, t steps."""
+        self.signatures = dict(signatures or {})
+        """Function -> its keys, where it has some that depend on events."""
         self.ready: list[str] = []
-        self.rings: dict[str, list[str]] = {}
+        self.rings: dict[str, dict[str, float]] = {}
+        """Lane -> partition -> when it is its turn."""
+        self.turn = 0.0
         self.places: dict[str, str] = {}
         """Nodes that are not idle: r ready, h held, @<limit> parked. A node is l<lane> or p<partition>."""
         self.queues: dict[str, list[tuple[int, str]]] = {}
@@ -96,8 +126,11 @@ class Scheduler:
         """Limit -> lane -> its scout, until that is visited."""
         self.tats: dict[str, int] = {}
         self.timers: dict[str, int] = {}
-        self.leased: dict[str, tuple[str, int]] = {}
-        """Item -> partition and order."""
+        self.leased: dict[str, Leased] = {}
+        self.boosts: dict[str, int] = {}
+        """Item -> its priority, as long as it is queued."""
+        self.due_turns: dict[str, float] = {}
+        """Partition in a ring -> the latest time at which its turn may be."""
         self.doomed: set[str] = set()
         """Leased items of cancelled runs."""
         self.added = 0
@@ -111,6 +144,8 @@ class Scheduler:
         match op:
             case ("add", str() as partition):
                 self.add(partition, item_name(self.added), self.added)
+            case ("add", str() as partition, int() as boost):
+                self.add(partition, item_name(self.added), self.added - boost, boost)
             case ("lease",):
                 return self.lease()
             case ("done", int() as number):
@@ -119,6 +154,10 @@ class Scheduler:
                 self.expire(item_name(number))
             case ("cancel", int() as number):
                 self.cancel(item_name(number))
+            case ("rekey", int() as number, str() as partition, int() as boost):
+                self.rekey(item_name(number), partition, number - boost, boost)
+            case ("sig", str() as fn, str() as signature):
+                self.set_signature(fn, signature)
             case ("hold", str() as fn, "" | "s" | "t" | "st" as kinds):
                 self.hold(fn, kinds)
             case ("cap", str() as fn, str() as definition, int() | None as value):
@@ -133,14 +172,18 @@ class Scheduler:
 
     # ---- events
 
-    def add(self, partition: str, item: str, order: int) -> None:
-        """An item joins its partition, by its order."""
-        self.added = max(self.added, order + 1)
+    def add(self, partition: str, item: str, order: int, boost: int = 0) -> None:
+        """An item joins its partition, by its order: the time less its priority."""
+        self.added = max(self.added, number_of(item) + 1)
         queue = self.queues.setdefault(partition, [])
         queue.append((order, item))
         queue.sort()
-        if f"p{partition}" not in self.places:
+        self.boosts[item] = boost
+        place = self.places.get(f"p{partition}")
+        if place is None:
             self._enter(partition)
+        elif place == "r" and has_priority(lane_of(partition)):
+            self._move_up(partition, item)
 
     def lease(self, visits: int = 64) -> str | None:
         """Visits until an item is leased; None when nothing can be, or after so many visits."""
@@ -169,12 +212,20 @@ class Scheduler:
 
     def expire(self, item: str) -> None:
         """A lease runs out: the item goes back to where it was, unless its run has ended."""
-        partition, order = self._release(item, settle=Rule.SETTLE_ON_EXPIRY not in self.left_out)
+        was = self._release(item, settle=Rule.SETTLE_ON_EXPIRY not in self.left_out)
         if item in self.doomed:
             self.doomed.discard(item)
         else:
-            self.add(partition, item, order)
+            self.add(was.partition, item, was.order, was.boost)
         self.go_on_looking()
+
+    def rekey(self, item: str, partition: str, order: int, boost: int) -> None:
+        """A leased item goes back under other keys, unless its run has ended."""
+        self._release(item, settle=True)
+        if item in self.doomed:
+            self.doomed.discard(item)
+        else:
+            self.add(partition, item, order, boost)
 
     def cancel(self, item: str) -> None:
         """The run of an item ends. Where it is leased, the slot comes back when the lease ends."""
@@ -186,10 +237,13 @@ class Scheduler:
             for partition, queue in self.queues.items()
             if any(item == each for _, each in queue)
         )
+        if queue[0][1] == item:
+            # The turn stays where it is: it is soon over.
+            self.due_turns.pop(partition, None)
         queue[:] = [entry for entry in queue if entry[1] != item]
         if not queue and Rule.EMPTY_NODES_STAY in self.left_out and self.places[f"p{partition}"] == "r":
             lane = lane_of(partition)
-            self.rings[lane].remove(partition)
+            del self.rings[lane][partition]
             del self.places[f"p{partition}"]
             self._unscout(lane, f"p{partition}")
 
@@ -214,6 +268,20 @@ class Scheduler:
         if not self._look_again(fn, definition):
             self.again.append((fn, definition))
 
+    def set_signature(self, fn: str, signature: str) -> None:
+        """The keys of a function's limits change."""
+        if self.signatures.get(fn, "") == signature:
+            return
+        self.signatures[fn] = signature
+        self._to_look_at = self._nodes
+        for definition in sorted(definition for owner, definition in self.caps if owner == fn):
+            if not self._look_again(fn, definition):
+                self.again.append((fn, definition))
+
+    def is_stale(self, lane: str) -> bool:
+        """Whether the lane's function has other keys now."""
+        return signature_of(lane) != self.signatures.get(fn_of(lane), "")
+
     def tick(self, ms: int) -> None:
         """Time passes; throttles whose time has come make room."""
         self.now_ms += ms
@@ -228,7 +296,7 @@ class Scheduler:
     def visit(self) -> str | None:
         """Visit the first lane of the ring: the only thing that takes a node out of it. Returns what it leased."""
         lane = self.ready.pop(0)
-        fn, node = fn_of(lane), f"l{lane}"
+        node = f"l{lane}"
         settle = self._unscout(lane, node)
         left_blocked = False
         leased = None
@@ -240,7 +308,7 @@ class Scheduler:
         elif not self.rings.get(lane):
             del self.places[node]
             settle = self._after_empty(settle)
-        elif (limit := self._blocked(fn, lane_limits(lane))) is not None:
+        elif (limit := self._blocked_in(lane, lane_limits(lane))) is not None:
             self._park(limit, lane, node)
             left_blocked = True
             settle = self._after_full(settle, limit)
@@ -248,6 +316,7 @@ class Scheduler:
             leased, settle = self._visit_partition(lane, settle)
             if self.rings[lane]:
                 self.ready.append(lane)
+                self._next_turn()
             else:
                 del self.places[node]
         if left_blocked and Rule.LANE_PASSES_ON_ITS_SCOUTS not in self.left_out:
@@ -257,23 +326,25 @@ class Scheduler:
         return leased
 
     def _visit_partition(self, lane: str, settle: list[str]) -> tuple[str | None, list[str]]:
-        fn, partition = fn_of(lane), self.rings[lane].pop(0)
+        fn, partition = fn_of(lane), self.ring_of(lane)[0]
+        del self.rings[lane][partition]
         node, queue = f"p{partition}", self.queues.get(partition, [])
         settle = settle + self._unscout(lane, node)
         if not queue:
             del self.places[node]
             return None, self._after_empty(settle)
-        limit = self._blocked(fn, partition_limits(partition))
+        limit = self._blocked_in(lane, partition_limits(partition))
         if limit is not None:
             self._park(limit, lane, node)
             return None, self._after_full(settle, limit)
         order, item = queue.pop(0)
         self._take(fn, partition, item, order)
         if queue:
-            self.rings[lane].append(partition)
+            self._join(lane, partition)
         else:
             del self.places[node]
-        return item, [] if Rule.PASS_ON_AFTER_A_LEASE in self.left_out else settle
+        rule = Rule.PASS_ON_AFTER_A_STALE_LEASE if self.is_stale(lane) else Rule.PASS_ON_AFTER_A_LEASE
+        return item, [] if rule in self.left_out else settle
 
     def _after_empty(self, settle: list[str]) -> list[str]:
         return [] if Rule.PASS_ON_WHEN_EMPTY in self.left_out else settle
@@ -336,18 +407,20 @@ class Scheduler:
             for limit, found in self.waiting.items()
             if found and def_of(limit) == definition and (definition not in OWN or fn_of_own(limit) == fn)
         )
+        rule = Rule.LET_OUT_ON_REMOVAL if cap is None else Rule.LET_OUT_ON_OTHER_KEYS
         for limit in limits:
-            if cap is None and Rule.LET_OUT_ON_REMOVAL not in self.left_out:
-                if not self._let_out(limit, fn):
-                    return False
-            elif cap is not None and Rule.SETTLE_ON_RAISE not in self.left_out:
+            if rule not in self.left_out and not self._let_out(limit, fn, only_stale=cap is not None):
+                return False
+            if cap is not None and Rule.SETTLE_ON_RAISE not in self.left_out:
                 self._settle(limit)
         self._to_look_at -= 1 if definition in OWN else len(limits)
         return True
 
-    def _let_out(self, limit: str, fn: str) -> bool:
+    def _let_out(self, limit: str, fn: str, only_stale: bool) -> bool:
         waiting = self.waiting[limit]
         for lane in dict.fromkeys(lane for lane, _ in waiting if fn_of(lane) == fn):
+            if only_stale and not self.is_stale(lane):
+                continue
             for entry in [entry for entry in waiting if entry[0] == lane]:
                 if self._to_look_at <= 0:
                     return False
@@ -365,22 +438,56 @@ class Scheduler:
     def _enter(self, partition: str) -> None:
         lane = lane_of(partition)
         self.places[f"p{partition}"] = "r"
-        self.rings.setdefault(lane, []).append(partition)
+        self._join(lane, partition)
         if f"l{lane}" not in self.places:
             self._ready_lane(lane)
+
+    def _join(self, lane: str, partition: str) -> None:
+        turn = self._next_turn()
+        ring = self.rings.setdefault(lane, {})
+        early = self._boost_of_the_first(partition) if has_priority(lane) else 0
+        ring[partition] = turn - (0 if Rule.JOIN_BY_PRIORITY in self.left_out else early)
+        self.due_turns[partition] = turn - early
+
+    def _move_up(self, partition: str, item: str) -> None:
+        ring, turn = self.rings[lane_of(partition)], self._next_turn()
+        sooner = turn - self._boost_of_the_first(partition)
+        if Rule.MOVE_UP not in self.left_out:
+            ring[partition] = min(ring[partition], sooner)
+        if self.queues[partition][0][1] == item:
+            self.due_turns[partition] = sooner
+
+    def _boost_of_the_first(self, partition: str) -> int:
+        queue = self.queues.get(partition)
+        return self.boosts[queue[0][1]] if queue else 0
+
+    def ring_of(self, lane: str) -> list[str]:
+        """A lane's partitions in the order of their turns."""
+        ring = self.rings.get(lane, {})
+        return sorted(ring, key=lambda partition: (ring[partition], partition))
+
+    def _next_turn(self) -> float:
+        self.turn = self.now_ms if self.now_ms > self.turn else self.turn + 1 / TURNS_A_MS
+        return self.turn
 
     def _ready_lane(self, lane: str) -> None:
         self.places[f"l{lane}"] = "r"
         self.ready.append(lane)
+        self._next_turn()
 
     def _park(self, limit: str, lane: str, node: str) -> None:
         self.places[node] = f"@{limit}"
+        self._next_turn()
         self.waiting.setdefault(limit, []).append((lane, node))
         if is_throttle(limit):
             at = self._open_at(fn_of(lane), limit)
             self.timers[limit] = min(at, self.timers.get(limit, at))
 
     def _take(self, fn: str, partition: str, item: str, order: int) -> None:
+        stale = self.is_stale(lane_of(partition))
+        self.leased[item] = Leased(partition, order, self.boosts.pop(item), stale)
+        if stale:
+            return
         for limit in all_limits(partition):
             cap = self.caps.get((fn, def_of(limit)))
             if cap is not None and not self._has_room(fn, limit):
@@ -389,23 +496,26 @@ class Scheduler:
                 self.slots.setdefault(limit, set()).add(item)
             elif isinstance(cap, Throttle):
                 self.tats[limit] = max(self.now_ms, self.tats.get(limit, 0)) + cap.emission_ms
-        self.leased[item] = (partition, order)
 
-    def _release(self, item: str, settle: bool) -> tuple[str, int]:
-        partition, order = self.leased.pop(item)
-        counted = [limit for limit in all_limits(partition) if not is_throttle(limit)]
+    def _release(self, item: str, settle: bool) -> Leased:
+        was = self.leased.pop(item)
+        if was.stale:
+            return was
+        counted = [limit for limit in all_limits(was.partition) if not is_throttle(limit)]
         for limit in counted:
             self.slots[limit].discard(item)
         if settle:
             for limit in dict.fromkeys(counted):
                 self._settle(limit)
-        return partition, order
+        return was
 
     def _is_held(self, lane: str) -> bool:
         return kind_of(lane) in self.held.get(fn_of(lane), "")
 
-    def _blocked(self, fn: str, limits: Iterable[str]) -> str | None:
-        return next((limit for limit in limits if not self._has_room(fn, limit)), None)
+    def _blocked_in(self, lane: str, limits: Iterable[str]) -> str | None:
+        if self.is_stale(lane) and Rule.STALE_LANES_HAVE_NO_LIMITS not in self.left_out:
+            return None
+        return next((limit for limit in limits if not self._has_room(fn_of(lane), limit)), None)
 
     def _has_room(self, fn: str, limit: str) -> bool:
         cap = self.caps.get((fn, def_of(limit)))
@@ -429,12 +539,18 @@ class Scheduler:
             BrokenError: it does not; the text says what and for whom.
         """
         expected: dict[str, set[str]] = {}
-        for item, (partition, _) in self.leased.items():
-            for limit in all_limits(partition):
-                if not is_throttle(limit):
+        for item, lease in self.leased.items():
+            for limit in all_limits(lease.partition):
+                if not is_throttle(limit) and not lease.stale:
                     expected.setdefault(limit, set()).add(item)
         if expected != {limit: items for limit, items in self.slots.items() if items}:
             raise BrokenError("slots are not the leases")
+        for ring in self.rings.values():
+            for partition, turn in ring.items():
+                if turn > self.due_turns.get(partition, turn):
+                    raise BrokenError(
+                        f"the turn of {partition!r} comes later than the priority of its first item"
+                    )
         drained = copy.deepcopy(self)
         for _ in range(300):
             if not drained.lease_some() and not drained.again:
@@ -454,6 +570,8 @@ class Scheduler:
             fn = fn_of(partition)
             if not queue or self._is_held(lane_of(partition)):
                 continue
+            if self.is_stale(lane_of(partition)):
+                raise BrokenError(f"{partition!r} is forgotten: its function has other keys")
             full = [limit for limit in dict.fromkeys(all_limits(partition)) if not self._has_room(fn, limit)]
             if not full:
                 raise BrokenError(f"{partition!r} is forgotten: it has an item and all its limits have room")
@@ -464,7 +582,12 @@ class Scheduler:
         """What there is to compare with the store, without what is empty."""
         return {
             "ready": list(self.ready),
-            "rings": {lane: list(ring) for lane, ring in self.rings.items() if ring},
+            "turn": self.turn,
+            "rings": {
+                lane: [(partition, ring[partition]) for partition in self.ring_of(lane)]
+                for lane, ring in self.rings.items()
+                if ring
+            },
             "places": dict(self.places),
             "queues": {p: [item for _, item in queue] for p, queue in self.queues.items() if queue},
             "slots": {limit: set(items) for limit, items in self.slots.items() if items},

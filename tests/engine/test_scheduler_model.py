@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
 from tests.engine.model_driver import Lockstep, TestClock
-from tests.engine.model_names import fn_of, number_of
+from tests.engine.model_names import fn_of, number_of, signed
 from tests.engine.model_scheduler import Cap, Op, Scheduler, Throttle
 
 A, B, N, T = "A|x", "B|x", "N|x", "tT|x"
@@ -31,6 +31,14 @@ class Setup(NamedTuple):
 
     partitions: Sequence[str]
     caps: Mapping[tuple[str, str], Cap]
+    signatures: Mapping[str, Sequence[str]] = {}
+    """Function -> signatures that its keys may come to have; otherwise they have none."""
+    boosts: Sequence[int] = (0,)
+    """Priorities that items may have."""
+
+    def first_signatures(self) -> dict[str, str]:
+        """Those of the beginning."""
+        return {fn: signatures[0] for fn, signatures in self.signatures.items()}
 
 
 def part(fn: str, kind: str, lane: Sequence[str] = (), keyed: Sequence[str] = ()) -> str:
@@ -63,6 +71,33 @@ SETUPS = {
         [part("f", "s"), part("f", "t"), part("g", "s"), part("g", "t")],
         {("f", "c"): 2, ("f", "t"): Throttle(2, 2), ("g", "c"): 1},
     ),
+    "keys that change": Setup(
+        [part("f", "s", (N, T), (A,)), part("f", "t", (N,), (A,)), part("f", "t"), part("g", "t", (), (A,))],
+        {("f", "N"): 1, ("f", "A"): 1, ("f", "c"): 2, ("f", "tT"): Throttle(2, 1), ("g", "A"): 1},
+        {"f": ["", "k", "m"]},
+    ),
+    "keys that change in two functions with one limit": Setup(
+        [
+            part("f", "t", (), (A, B)),
+            part("f", "t", (), (B,)),
+            part("g", "t", (), (A,)),
+            part("g", "t", (N,)),
+        ],
+        {("f", "A"): 1, ("f", "B"): 1, ("g", "A"): 1, ("g", "N"): 1},
+        {"f": ["", "k"], "g": ["", "k"]},
+    ),
+    "priorities": Setup(
+        [part("f", "t", (), (A,)), part("f", "t", (), (B,)), part("f", "t"), part("g", "t", (), (A,))],
+        {("f", "A"): 1, ("f", "B"): 1, ("f", "c"): 2, ("g", "A"): 1},
+        {"f": ["p"]},
+        (-2, 0, 0, 3, 600),
+    ),
+    "priorities that come, change and go": Setup(
+        [part("f", "s", (T,), (A,)), part("f", "s", (T,), (B,)), part("f", "t", (), (A,)), part("f", "t")],
+        {("f", "A"): 1, ("f", "B"): 1, ("f", "tT"): Throttle(1, 2), ("f", "t"): Throttle(2, 3)},
+        {"f": ["", "p1", "p2", "k"]},
+        (-600, 0, 1, 5),
+    ),
 }
 
 
@@ -75,6 +110,9 @@ CROWD = Setup(
     {("f", "A"): 1, ("g", "A"): 1, ("f", "B"): 1},
 )
 """Many partitions that wait at one limit."""
+
+CROWD_WITH_KEYS = CROWD._replace(signatures={"f": ["", "k", "p"]}, boosts=(0, 0, 7))
+"""The same, and what they wait under changes."""
 
 
 def random_setup(seed: int) -> Setup:
@@ -96,7 +134,10 @@ def random_setup(seed: int) -> Setup:
             caps[fn, limit[0]] = choice.choice([1, 1, 2, 3])
         for limit in throttles:
             caps[fn, limit[:2]] = Throttle(choice.choice([2, 2, 3]), choice.choice([1, 1, 2]))
-    return Setup(list(dict.fromkeys(partitions)), caps)
+    if not seed % 2:
+        return Setup(list(dict.fromkeys(partitions)), caps)
+    signatures = {"f": ["", "k", "p"], "g": ["p", "q"]}
+    return Setup(list(dict.fromkeys(partitions)), caps, signatures, boosts=(-5, 0, 1, 60))
 
 
 async def open_lockstep(address: Address, setup: Setup, nodes: int = 1_000) -> tuple[Lockstep, list[Store]]:
@@ -109,20 +150,34 @@ async def open_lockstep(address: Address, setup: Setup, nodes: int = 1_000) -> t
         settings = StoreSettings(prefix=prefix + part_of_key, lease_ms=10**9, nodes=nodes)
         stores.append(Store(address, settings, clock_ms=clock))
         await stores[-1].open()
-    lockstep = Lockstep(stores[0], stores[1], clock, setup.caps)
+    lockstep = Lockstep(stores[0], stores[1], clock, setup.caps, setup.first_signatures())
     await lockstep.open()
     return lockstep, stores
 
 
 def possible(model: Scheduler, setup: Setup, *, crowded: bool = False) -> list[tuple[float, Op]]:
     """What can happen next, and how often it should. `crowded`: leases last, and caps change often."""
-    found: list[tuple[float, Op]] = [(4 / len(setup.partitions), ("add", p)) for p in setup.partitions]
+    now = {p: signed(p, model.signatures.get(fn_of(p), "")) for p in setup.partitions}
+    once = 4 / len(setup.partitions) / len(setup.boosts)
+    found: list[tuple[float, Op]] = [
+        (once, ("add", p, boost)) for p in now.values() for boost in setup.boosts
+    ]
+    # Whoever starts a run may not know of the present keys.
+    found += [(once / 10, ("add", p, 0)) for p in now if now[p] != p]
     found += [(6, ("lease",))] * bool(model.ready or model.again)
-    for item in model.leased:
-        found += [
-            ((1 if crowded else 5) / len(model.leased), ("done", number_of(item))),
-            (1 / len(model.leased), ("expire", number_of(item))),
-        ]
+    for item, lease in model.leased.items():
+        weight = (1 if crowded else 5) / len(model.leased)
+        if lease.stale:
+            fn = fn_of(lease.partition)
+            targets = [
+                ("rekey", number_of(item), to, boost)
+                for p, to in now.items()
+                if fn_of(p) == fn
+                for boost in setup.boosts
+            ]
+            found += [(weight / len(targets), target) for target in targets]
+        found.append((weight / (20 if lease.stale else 1), ("done", number_of(item))))
+        found.append((1 / len(model.leased), ("expire", number_of(item))))
     queued = [item for queue in model.queues.values() for _, item in queue]
     cancellable = queued + [item for item in model.leased if item not in model.doomed]
     found += [(1 / len(cancellable), ("cancel", number_of(item))) for item in cancellable]
@@ -131,16 +186,19 @@ def possible(model: Scheduler, setup: Setup, *, crowded: bool = False) -> list[t
         found += [(0.1, ("hold", fn, kinds)) for kinds in ("s", "t", "st") if kinds != now_held]
         found += [(1.5, ("hold", fn, ""))] * bool(now_held)
     for (fn, definition), cap in setup.caps.items():
-        now = model.caps.get((fn, definition))
+        cap_now = model.caps.get((fn, definition))
         weight = (3 if crowded else 0.6) / len(setup.caps)
         if isinstance(cap, Throttle):
-            other = cap if now != cap else Throttle(cap.emission_ms + 1, cap.burst)
+            other = cap if cap_now != cap else Throttle(cap.emission_ms + 1, cap.burst)
             found.append((weight, ("cap", fn, definition, other.emission_ms, other.burst)))
-        elif now == cap:
+        elif cap_now == cap:
             found += [(weight, ("cap", fn, definition, cap + 1)), (weight, ("cap", fn, definition, None))]
         else:
             found.append((2 * weight, ("cap", fn, definition, cap)))
-    found += [(2, ("tick", 1))] * bool(model.timers)
+    for fn, signatures in setup.signatures.items():
+        others = [each for each in signatures if each != model.signatures.get(fn, "")]
+        found += [(0.7 / len(others), ("sig", fn, each)) for each in others]
+    found += [(2, ("tick", 1))] * bool(model.timers or setup.boosts != (0,))
     return found
 
 
@@ -183,21 +241,25 @@ async def test_a_walk_through_a_random_setup_keeps_every_promise(valkey: Address
     await walk(valkey, random_setup(seed), seed, steps=60)
 
 
-@pytest.mark.parametrize(("nodes", "seed"), [(1, 5), (1, 6), (2, 6)])
+@pytest.mark.parametrize(
+    ("setup", "nodes", "seed"),
+    [(CROWD, 1, 5), (CROWD, 2, 6), (CROWD_WITH_KEYS, 1, 6), (CROWD_WITH_KEYS, 2, 7)],
+)
 async def test_a_walk_keeps_every_promise_where_changes_take_several_scripts(
-    valkey: Address, nodes: int, seed: int
+    valkey: Address, setup: Setup, nodes: int, seed: int
 ) -> None:
-    """Few nodes a script are looked at again after a change of caps: everything else happens in between."""
-    assert await walk(valkey, CROWD, seed, steps=80, nodes=nodes, crowded=True) > 0
+    """Few nodes a script are looked at again after a change of caps or keys: all else happens in between."""
+    assert await walk(valkey, setup, seed, steps=80, nodes=nodes, crowded=True) > 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(50, 60))
+@pytest.mark.parametrize("setup", [CROWD, CROWD_WITH_KEYS], ids=["caps", "keys"])
 async def test_a_long_walk_keeps_every_promise_where_changes_take_several_scripts(
-    valkey: Address, seed: int
+    valkey: Address, setup: Setup, seed: int
 ) -> None:
     """In every combination."""
-    assert await walk(valkey, CROWD, seed, steps=300, nodes=1 + seed % 3, crowded=True) > 0
+    assert await walk(valkey, setup, seed, steps=300, nodes=1 + seed % 3, crowded=True) > 0
 
 
 @pytest.mark.parametrize(
@@ -229,7 +291,7 @@ def test_a_state_machine_finds_no_order_of_events_that_breaks_a_promise(valkey: 
     class Machine(RuleBasedStateMachine):
         @initialize(name=st.sampled_from(["", *sorted(SETUPS)]), nodes=st.sampled_from([1, 2, 1_000]))
         def begin(self, name: str, nodes: int) -> None:
-            self.setup_of = SETUPS[name] if name else CROWD
+            self.setup_of = SETUPS[name] if name else CROWD_WITH_KEYS
             self.lockstep, self.stores = loop.run(open_lockstep(valkey, self.setup_of, nodes))
 
         def do(self, choice: int, *names: str) -> None:
@@ -237,7 +299,7 @@ def test_a_state_machine_finds_no_order_of_events_that_breaks_a_promise(valkey: 
             if ops:
                 loop.run(self.lockstep.do(ops[choice % len(ops)]))
 
-        @rule(choice=st.integers(0, 5))
+        @rule(choice=st.integers(0, 30))
         def add(self, choice: int) -> None:
             self.do(choice, "add")
 
@@ -246,11 +308,11 @@ def test_a_state_machine_finds_no_order_of_events_that_breaks_a_promise(valkey: 
         def lease(self) -> None:
             self.do(0, "lease")
 
-        @rule(choice=st.integers(0, 9), kind=st.sampled_from(["done", "done", "expire", "cancel"]))
+        @rule(choice=st.integers(0, 9), kind=st.sampled_from(["done", "done", "expire", "cancel", "rekey"]))
         def end(self, choice: int, kind: str) -> None:
             self.do(choice, kind)
 
-        @rule(choice=st.integers(0, 9), kind=st.sampled_from(["hold", "hold", "cap", "tick", "tick"]))
+        @rule(choice=st.integers(0, 9), kind=st.sampled_from(["hold", "hold", "cap", "sig", "tick", "tick"]))
         def change(self, choice: int, kind: str) -> None:
             self.do(choice, kind)
 

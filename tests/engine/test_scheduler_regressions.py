@@ -13,6 +13,7 @@ OWN_CAPS = SETUPS["one counter, own caps 1 and 2"]
 STARTS_AND_STEPS = SETUPS["starts and steps, unkeyed limit and throttle, keys"]
 LANE_AND_KEY = SETUPS["a lane's limit, a key shared with another function"]
 SHARED_THROTTLE = SETUPS["a shared throttle and a shared limit"]
+PRIORITIES = SETUPS["priorities"]
 
 F_AB = part("f", "t", (), (A, B))
 G_A = part("g", "t", (), (A,))
@@ -23,6 +24,7 @@ STEP_A = part("f", "t", (N,), (A,))
 STEP_AB = part("f", "t", (N,), (A, B))
 F_THROTTLED = part("f", "s", (), (A, T))
 G_THROTTLED = part("g", "s", (), (A, T))
+P_A, P_B = part("f", "tp", (), (A,)), part("f", "tp", (), (B,))
 LEASE: Op = ("lease",)
 
 
@@ -129,12 +131,43 @@ CASES = {
             *[LEASE, LEASE, LEASE, ("cap", "f", "t", 3, 2), ("tick", 1)],
         ],
     ),
+    "keys change while a limit is full": Case(
+        Rule.STALE_LANES_HAVE_NO_LIMITS, OWN_CAPS, [("add", F_A), ("add", F_A), LEASE, ("sig", "f", "k")]
+    ),
+    "what waits at a full limit waits under old keys": Case(
+        Rule.LET_OUT_ON_OTHER_KEYS, OWN_CAPS, [("add", F_A), ("add", F_A), LEASE, LEASE, ("sig", "f", "k")]
+    ),
+    "a lane that waits at a full limit has old keys": Case(
+        Rule.LET_OUT_ON_OTHER_KEYS,
+        LANE_AND_KEY,
+        [("add", STEP_A), ("add", STEP_A), LEASE, LEASE, ("sig", "f", "k")],
+    ),
+    "the woken one has old keys, and its function has no such limit any more": Case(
+        Rule.PASS_ON_AFTER_A_STALE_LEASE,
+        OWN_CAPS,
+        [
+            *[("add", F_A), ("add", F_A), ("cap", "g", "A", 1), LEASE, LEASE, ("add", G_A), LEASE],
+            *[("done", 0), ("cap", "f", "A", None), ("sig", "f", "k"), LEASE],
+        ],
+    ),
+    "an item with a priority opens its partition": Case(Rule.JOIN_BY_PRIORITY, PRIORITIES, [("add", P_A, 3)]),
+    "the next item of a partition has a priority": Case(
+        Rule.JOIN_BY_PRIORITY,
+        PRIORITIES,
+        [("cap", "f", "A", None), ("add", P_A, 3), ("add", P_B), ("add", P_A, 3), LEASE],
+    ),
+    "an item with a priority comes to a partition that waits for its turn": Case(
+        Rule.MOVE_UP, PRIORITIES, [("add", P_B), ("add", P_A), ("add", P_A, 3), LEASE]
+    ),
+    "an item comes to a partition whose first item has all the time": Case(
+        Rule.MOVE_UP, PRIORITIES, [("add", P_A, -600), ("add", P_B, -3), ("add", P_A), LEASE]
+    ),
 }
 
 
 def run_model(case: Case, left_out: list[Rule]) -> None:
     """The case on the model alone, checked after each event."""
-    scheduler = Scheduler(dict(case.setup.caps), left_out=left_out)
+    scheduler = Scheduler(dict(case.setup.caps), case.setup.first_signatures(), left_out=left_out)
     for op in case.ops:
         scheduler.do(op)
         scheduler.check()
