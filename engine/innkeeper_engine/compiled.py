@@ -135,9 +135,12 @@ class Registry:
         self.crons: dict[str, tuple[FunctionEntry, CompiledCron]] = {}
         self._by_trigger: dict[str, list[tuple[FunctionEntry, CompiledTrigger]]] = {}
         self._by_name: dict[str, list[tuple[FunctionEntry, CompiledTrigger]]] = {}
+        by_slug: dict[str, list[Cancellation]] = {}
+        for each in self.cancellations.values():
+            by_slug.setdefault(each.slug, []).append(each)
         for app in self.apps.values():
             for config in app.functions:
-                found = [each for each in self.cancellations.values() if each.slug == config.slug]
+                found = by_slug.get(config.slug, ())
                 self._add(compile_function(env, app, config, account=self.account, cancellations=found))
         self.cancelling_names = frozenset(c.event for f in self.functions.values() for c in f.cancels)
         """Event names in some function's `cancelOn`."""

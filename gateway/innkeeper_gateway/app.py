@@ -13,7 +13,7 @@ from starlette.responses import Response
 from innkeeper_engine.model.clock import Clock, Ids
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import Store
-from innkeeper_gateway import api_v0, api_v1, health, invoke, register
+from innkeeper_gateway import api_v0, api_v1, cancellations, health, invoke, register
 from innkeeper_gateway.access.reviews import Reviews
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Receive
 from innkeeper_gateway.checkpoint import CheckpointRoute, run_of
@@ -126,7 +126,7 @@ def make_api(core: Core) -> FastAPI:
         openapi_url="/openapi.json" if dev else None,
     )
     api.state.core = core
-    for module in (invoke, register, api_v1, api_v0, health):
+    for module in (invoke, register, api_v1, cancellations, api_v0, health):
         api.include_router(module.router)
     api.add_exception_handler(ApiError, _on_api_error)
     api.add_exception_handler(BodyError, _on_body_error)
