@@ -23,6 +23,7 @@ from innkeeper_apps.sealing import Sealer
 from innkeeper_apps.sync import Syncer
 from innkeeper_apps.transport import Transport
 from innkeeper_apps.wire.keys import bearer_hash, sign, verify
+from innkeeper_engine.limits import compile_queueing
 from innkeeper_engine.model.clock import Clock, SystemClock
 from innkeeper_engine.model.effects import NoGuard, Start
 from innkeeper_engine.model.functions import App, FunctionConfig
@@ -396,6 +397,7 @@ class House:
     def start_run(self, env: str, run: str, slug: str = "shop-charge", app: str = "shop") -> None:
         """Begin a run that nobody works on."""
         fn = f"{env}/{slug}"
+        queueing = compile_queueing(FunctionConfig(slug=slug, name=slug, url=""), env, env)
         start = Start(
             run=run,
             env=env,
@@ -403,8 +405,8 @@ class House:
             slug_json=json.dumps(slug).encode(),
             app=app,
             events=((f"{run}-event", b"{}"),),
-            start_partition=fn,
-            step_partition=fn,
+            start_partition=queueing.start_lane,
+            step_partition=queueing.step_lane,
             order=0,
             due_ms=0,
             announces=False,
