@@ -346,9 +346,15 @@ def test_an_sdk_and_a_spec_that_say_the_same_run_alike(limit: int, period: str) 
         "triggers": [{"event": "a"}, {"cron": "0 12 * * 5", "jitter": "30s"}],
         "concurrency": [{"limit": limit, "key": "event.data.id"}],
         "throttle": {"limit": limit, "period": period},
+        "rateLimit": {"limit": limit, "period": period, "key": "event.data.id"},
+        "debounce": {"period": "1s", "timeout": period},
+        "priority": {"run": str(limit)},
+        "singleton": {"mode": "cancel"},
+        "timeouts": {"start": period},
         "retries": limit % 20,
     }
-    by_spec = merged(**fields).config
-    (by_sdk,) = registration(declared("orders", **fields)).functions
+    by_spec = merged(**fields, cancelOn=[{"event": "c", "timeout": period}]).config
+    sdk = fields | {"cancel": [{"event": "c", "timeout": period}]}
+    (by_sdk,) = registration(declared("orders", **sdk)).functions
     same = {"declared": by_sdk.declared, "url": by_sdk.url}
     assert msgspec.structs.replace(by_spec, **same) == by_sdk
