@@ -282,21 +282,30 @@ class Gatherings(Rule):
     """A batch lets go of all its events, a debounce of the last; when they are due, and not before."""
 
     def __init__(self) -> None:
-        self._open: dict[str, list[Gathered]] = defaultdict(list)
+        self._open: list[list[Gathered]] = []
         self._closed: dict[str, tuple[str, ...]] = {}
 
     def see(self, record: Record) -> Iterator[str]:
         match record:
             case Gathered():
-                self._open[record.grouping.group].append(record)
+                self._gather(record)
             case Closed():
                 yield from self._close(record)
             case Quiet():
-                for group, found in self._open.items():
-                    if found and self._due_ms(found) <= record.at:
-                        yield f"{group} was due at {self._due_ms(found)}, it is {record.at}"
-            case Drained() if left := sorted(group for group, found in self._open.items() if found):
-                yield f"never let go of: {left}"
+                for found in self._open:
+                    if self._due_ms(found) <= record.at:
+                        yield f"{found[0].grouping} was due at {self._due_ms(found)}, it is {record.at}"
+            case Drained():
+                for found in self._open:
+                    yield f"never let go of: {found}"
+
+    def _gather(self, record: Gathered) -> None:
+        for found in self._open:
+            most = found[0].grouping.most
+            if found[0].grouping.group == record.grouping.group and not (most and len(found) >= most):
+                found.append(record)
+                return
+        self._open.append([record])
 
     def _close(self, record: Closed) -> Iterator[str]:
         if record.id in self._closed:  # Offered again: whoever took it before may have died.
@@ -304,23 +313,18 @@ class Gatherings(Rule):
                 yield f"{record.id} holds {record.events} now, and {self._closed[record.id]} before"
             return
         self._closed[record.id] = record.events
-        group = self._group_of(record)
-        if not group:
+        last = (record.events[-1], record.fn)
+        found = next((each for each in self._open if last in [(one.event, one.fn) for one in each]), None)
+        if found is None:
             yield f"{record.id} lets go of events that it has not: {record.events}"
             return
-        found = self._open.pop(group)
+        self._open.remove(found)
         events = tuple(each.event for each in found)
         wanted = events if found[0].grouping.most else events[-1:]
         if wanted != record.events:
-            yield f"{group} lets go of {record.events}, not of {wanted}"
+            yield f"{record.id} lets go of {record.events}, not of {wanted}"
         if record.at < self._due_ms(found):
-            yield f"{group} is due at {self._due_ms(found)}, not at {record.at}"
-
-    def _group_of(self, record: Closed) -> str:
-        for group, found in self._open.items():
-            if any((each.event, each.fn) == (record.events[-1], record.fn) for each in found):
-                return group
-        return ""
+            yield f"{record.id} is due at {self._due_ms(found)}, not at {record.at}"
 
     def _due_ms(self, found: list[Gathered]) -> int:
         first, last = found[0].at, found[-1]

@@ -30,6 +30,7 @@ from innkeeper_engine.model.effects import (
     LiveGuard,
     Pending,
     Plan,
+    Rekey,
     Retry,
     Save,
     Skip,
@@ -138,6 +139,8 @@ class Item(NamedTuple):
     run: str
     queued: bool
     partition: str
+    time_ms: float
+    """By which it queues, but for its priority."""
 
 
 class Run(msgspec.Struct, kw_only=True):
@@ -145,9 +148,10 @@ class Run(msgspec.Struct, kw_only=True):
 
     slug: str
     data: Data
-    time_ms: int
-    """By which it queues: when its event was accepted, or is for."""
+    time_ms: float
+    """By which its next requests queue: when its event was accepted, or is for."""
     born: int
+    due_ms: int
     single: str
     moves: list[str]
     begun: bool = False
@@ -260,9 +264,20 @@ class Cluster:
         guard = LeaseGuard(lease.item, lease.token, lease.seen)
         tokens = [self._id() for _ in range(then)]
         applied = await self.store.apply(guard, effects, executor=executor, tokens=tokens)
-        if applied.status == "ok" and run is not None and lease.kind != PLANNED and not lease.rekey:
-            run.done += not any(isinstance(effect, Retry) for effect in effects)
+        if applied.status == "ok" and run is not None:
+            self._moved_on(lease, run, effects)
         await self._taken(executor, applied.leases)
+
+    def _moved_on(self, lease: Lease, run: Run, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Rekey):
+                # Keyed again, it may be as old as its run, which was made after its event was accepted.
+                run.time_ms = effect.order + boost_of(self._config(run.slug), run.data)
+                assert run.born <= run.time_ms <= max(lease.queued_ms, run.due_ms)
+                self._items[lease.item] = self._items[lease.item]._replace(time_ms=run.time_ms)
+                return
+        if lease.kind != PLANNED and not any(isinstance(effect, Retry) for effect in effects):
+            run.done += 1
 
     def crash(self, executor: str) -> None:
         """An executor forgets everything, and nobody is told."""
@@ -342,13 +357,13 @@ class Cluster:
         functions = tuple(msgspec.structs.replace(f, paused=False) for f in self._app.functions)
         await self._register(msgspec.structs.replace(self._app, paused=False, functions=functions))
         self._draining = True
-        while await self.route():
-            pass
         for _ in range(3_000):
+            while await self.route():
+                pass
             for executor in EXECUTORS:
                 await self.hello(executor)
             await self.fill()
-            if not self._leases:
+            if not self._leases and not await self.route():
                 if self._next_ms is None:
                     break
                 await self.tick(max(1, int(self._next_ms + 1) - self.clock.now_ms))
@@ -366,7 +381,7 @@ class Cluster:
 
     def _say_queue(self, without: str = "") -> None:
         waiting = (
-            Waiter(name, item.partition, *self._order(item.run))
+            Waiter(name, item.partition, *self._order(item))
             for name, item in self._items.items()
             if item.queued and item.run != without
         )
@@ -424,11 +439,14 @@ class Cluster:
             if token is None or token.decode() != self._leases[item]:
                 del self._leases[item]
                 self._say(Released(self.clock.now_ms, item))
-        self._items = {}
+        known, self._items = self._items, {}
         for run, (live, status, its) in zip(runs, found, strict=True):
             if live:
-                for name, state, partition in its:
-                    self._items[name.decode()] = Item(run, state == b"q", partition.decode())
+                for raw, state, partition in its:
+                    name, time_ms = raw.decode(), self._runs[run].time_ms
+                    if name in known:
+                        time_ms = known[name].time_ms
+                    self._items[name] = Item(run, state == b"q", partition.decode(), time_ms)
                 continue
             replaced = replacing and status == b"Cancelled" and self._runs[run].single != ""
             why = "cancelled" if run == cancelled else "replaced" if replaced else status.decode()
@@ -440,10 +458,9 @@ class Cluster:
         for lease in leases:
             run = self._runs[lease.run]
             needs = Needs((), held=self._needs(lease.run).held) if lease.rekey else self._needs(lease.run)
-            partition = "" if lease.rekey else self._items[lease.item].partition
-            self._say(
-                Taken(self.clock.now_ms, lease.item, lease.run, needs, partition, *self._order(lease.run))
-            )
+            item = self._items[lease.item]
+            partition = "" if lease.rekey else item.partition
+            self._say(Taken(self.clock.now_ms, lease.item, lease.run, needs, partition, *self._order(item)))
             run.begun = run.begun or not lease.rekey
             self._leases[lease.item] = lease.token
             if not reply_lost:
@@ -468,7 +485,7 @@ class Cluster:
         for skip in effect.refused:
             assert isinstance(skip, Skip)
             await self._began(skip.run)
-        pattern = self.store.key("ge:") + "*"
+        pattern = self.store.key(f"ge:{effect.group}#*")
         if not await self.store.command("EVAL", _IS_GATHERED, 0, pattern, effect.event):
             return
         grouping = grouping_of(config, event.data)
@@ -504,6 +521,7 @@ class Cluster:
             data=event.data,
             time_ms=max(born, due_ms),
             born=born,
+            due_ms=due_ms,
             single=rights.single,
             moves=[self.choice.choice(["step", "sleep", "fork"]) for _ in range(self.choice.randrange(3))],
         )
@@ -521,9 +539,9 @@ class Cluster:
         known = self._runs[run]
         return needs_of(self._app, self._config(known.slug), known.data, begun=known.begun)
 
-    def _order(self, run: str) -> tuple[float, int]:
-        known = self._runs[run]
-        return known.time_ms - boost_of(self._config(known.slug), known.data), known.born
+    def _order(self, item: Item) -> tuple[float, int]:
+        run = self._runs[item.run]
+        return item.time_ms - boost_of(self._config(run.slug), run.data), run.born
 
     def _config(self, slug: str) -> FunctionConfig:
         return next(f for f in self._app.functions if f.slug == slug)

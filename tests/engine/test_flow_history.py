@@ -1,5 +1,6 @@
 """Flow control keeps what it promises in random workloads; and the rules that say so find each broken promise."""
 
+import asyncio
 import random
 import secrets
 
@@ -130,8 +131,8 @@ GOOD: dict[str, list[Record]] = {
     "a batch that is full, one whose time is over": [
         *gathered(0, "e1", BATCH),
         *gathered(1, "e2", BATCH),
-        Closed(1, "g1", "f", ("e1", "e2")),
         *gathered(2, "e3", BATCH),
+        Closed(2, "g1", "f", ("e1", "e2")),
         Quiet(2_001, {}),
         Closed(2_002, "g2", "f", ("e3",)),
         Closed(7_002, "g2", "f", ("e3",)),
@@ -169,11 +170,17 @@ BAD: dict[str, tuple[str, list[Record]]] = {
     "a cap is exceeded": ("Concurrency", [taken(1, "a.0", ONE), taken(1, "b.0", ONE)]),
     "another function's requests count on a shared counter": (
         "Concurrency",
-        [taken(1, "a.0", Needs((("g", None), ("env", 5)))), taken(1, "b.0", Needs((("f", None), ("env", 1))))],
+        [
+            taken(1, "a.0", Needs((("g", None), ("env", 5)))),
+            taken(1, "b.0", Needs((("f", None), ("env", 1)))),
+        ],
     ),
     "something goes out twice": ("Concurrency", [taken(1, "a.0"), taken(2, "a.0")]),
     "something goes out while it is held": ("Concurrency", [taken(1, "a.0", FREE._replace(held=True))]),
-    "a slot leaks": ("Concurrency", [taken(1, "a.0"), Released(2, "a.0"), Slots(2, {"s:f": frozenset({"a.0"})})]),
+    "a slot leaks": (
+        "Concurrency",
+        [taken(1, "a.0"), Released(2, "a.0"), Slots(2, {"s:f": frozenset({"a.0"})})],
+    ),
     "a request has no slot": ("Concurrency", [taken(1, "a.0"), Slots(1, {})]),
     "a request never ends": ("Concurrency", [taken(1, "a.0"), Drained(2, ())]),
     "somebody is forgotten": ("Liveness", [Quiet(1, {"a.0": ONE})]),
@@ -257,7 +264,10 @@ BAD: dict[str, tuple[str, list[Record]]] = {
         "Gatherings",
         [*gathered(0, "e1", DEBOUNCE), *gathered(1, "e2", DEBOUNCE), Closed(1_001, "g", "f", ("e1",))],
     ),
-    "a debounce fires too early": ("Gatherings", [*gathered(0, "e", DEBOUNCE), Closed(999, "g", "f", ("e",))]),
+    "a debounce fires too early": (
+        "Gatherings",
+        [*gathered(0, "e", DEBOUNCE), Closed(999, "g", "f", ("e",))],
+    ),
     "a debounce goes beyond its ceiling": (
         "Gatherings",
         [*gathered(0, "e1", DEBOUNCE), *gathered(2_400, "e2", DEBOUNCE), Quiet(2_500, {})],
@@ -307,4 +317,112 @@ def test_a_broken_promise_is_found(name: str) -> None:
 
 def test_every_rule_has_a_history_that_breaks_it() -> None:
     """None of them can be dropped without notice."""
-    assert {rule for rule, _ in BAD.values()} == {rule.__name__ for rule in RULES}  # type: ignore[attr-defined]
+    assert {rule for rule, _ in BAD.values()} == {rule.__name__ for rule in RULES}
+
+
+# ---- random workloads, on the real store
+
+EVERYTHING = Wanted()
+KINDS = {
+    "everything": EVERYTHING,
+    "limits": Wanted(priority=False, rights=False, gather=False, timeouts=False, rekey=False),
+    "keys that change": Wanted(rights=False, gather=False, timeouts=False),
+    "rights": Wanted(concurrency=False, throttle=False, gather=False, timeouts=False),
+    "gatherings": Wanted(throttle=False, timeouts=False, rekey=False),
+    "timeouts": Wanted(rights=False, gather=False, rekey=False),
+}
+
+_FORGET = "for _, key in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do redis.call('UNLINK', key) end"
+
+
+async def check_life(
+    address: Address, seed: int, steps: int, wanted: Wanted = EVERYTHING, functions: int = 3
+) -> list[Record]:
+    """Live through one workload; its history keeps every promise.
+
+    Raises:
+        AssertionError: it does not; the message has what brings it about again.
+    """
+    clock = TestClock()
+    settings = StoreSettings(prefix=f"{{test-{secrets.token_hex(6)}}}:", lease_ms=LEASE_MS)
+    store = Store(address, settings, clock_ms=clock)
+    await store.open()
+    cluster = Cluster(store, clock, seed, wanted, functions)
+    try:
+        await live(cluster, steps)
+        broken = violations(cluster.history)
+        assert not broken, told(broken[0], cluster.history)
+    except Exception as error:
+        error.add_note(f"check_life(address, seed={seed}, steps={steps}, {wanted=}, {functions=})")
+        raise
+    finally:
+        await store.command("EVAL", _FORGET, 0, settings.prefix)
+        await store.close()
+    return cluster.history
+
+
+def told(violation: Violation, history: list[Record]) -> str:
+    """What is broken, and the last that happened before."""
+    since = max(0, violation.number - 12)
+    lines = [f"{n}: {record}" for n, record in enumerate(history[since : violation.number + 1], since)]
+    return "\n".join([f"{violation.rule}: {violation.text}", *lines])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_workload_keeps_every_promise(valkey: Address, kind: str) -> None:
+    """With executors that die, runs that are cancelled, settings that change while runs are queued."""
+    for seed in range(4):
+        await check_life(valkey, seed, steps=60, wanted=KINDS[kind])
+
+
+async def test_a_workload_is_not_idle(valkey: Address) -> None:
+    """What the rules are about does happen: otherwise they would say nothing."""
+    seen: set[str] = set()
+    for seed in range(4):
+        history = await check_life(valkey, 1_000 + seed, steps=100)
+        seen |= {type(record).__name__ for record in history}
+        seen |= {record.why for record in history if isinstance(record, Refused | Ended)}
+        seen |= {"throttled" for record in history if isinstance(record, Taken) and record.needs.throttle}
+        seen |= {"keyed again" for record in history if isinstance(record, Taken) and not record.partition}
+        seen |= {"waits" for record in history if isinstance(record, Quiet) and record.waiting}
+    records = {record.__name__ for record in (Met, Made, Gathered, Closed, Taken, Released, Slots, Drained)}
+    assert (
+        records | {"rateLimit", "singleton", "cancelled", "Completed", "throttled", "keyed again", "waits"}
+        <= seen
+    )
+
+
+def test_a_seed_gives_the_same_history(valkey: Address) -> None:
+    """So that what is found can be found again."""
+    loop = asyncio.Runner()
+    with loop:
+        first, second = (loop.run(check_life(valkey, 7, steps=60)) for _ in range(2))
+    assert first == second
+
+
+@settings(max_examples=15, suppress_health_check=list(HealthCheck), deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    steps=st.integers(1, 80),
+    functions=st.integers(1, 3),
+    wanted=st.builds(Wanted, *[st.booleans()] * len(Wanted._fields)),
+)
+def test_any_workload_keeps_every_promise(
+    valkey: Address, seed: int, steps: int, functions: int, wanted: Wanted
+) -> None:
+    """Hypothesis chooses, and would make what breaks smaller: fewer steps, functions and options."""
+    asyncio.run(check_life(valkey, seed, steps, wanted, functions))
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        *(pytest.param(chunk, marks=pytest.mark.slow) for chunk in range(10, 20)),
+        *(pytest.param(chunk, marks=pytest.mark.nightly) for chunk in range(100, 200)),
+    ],
+)
+async def test_many_workloads_keep_every_promise(valkey: Address, chunk: int) -> None:
+    """Thousands of runs in all."""
+    for n in range(20):
+        wanted = KINDS["everything"] if n % 2 else random.Random(n).choice(list(KINDS.values()))
+        await check_life(valkey, chunk * 1_000 + n, steps=150, wanted=wanted)
