@@ -12,8 +12,17 @@ from hypothesis import strategies as st
 from innkeeper_engine.compiled import CompiledCron, FunctionEntry
 from innkeeper_engine.decide.crons import MISSED_MS, MOST_AT_ONCE, fire, first_slot
 from innkeeper_engine.model.clock import derived_ulid, ulid_ms
-from innkeeper_engine.model.effects import MAX_EFFECTS, Arm, Keep, Skip, Start
-from innkeeper_engine.model.functions import App, CatchUp, FunctionConfig, Trigger
+from innkeeper_engine.model.effects import MAX_EFFECTS, Arm, Keep, Note, Skip, Start
+from innkeeper_engine.model.functions import (
+    App,
+    CatchUp,
+    Concurrency,
+    FunctionConfig,
+    RateLimit,
+    Singleton,
+    Throttle,
+    Trigger,
+)
 from tests.engine.model_decide import NOW_MS, context, function, registry
 
 MINUTE_MS = 60_000
@@ -124,6 +133,32 @@ def test_a_slot_is_due_when_the_store_says_so() -> None:
     for catch_up in POLICIES:
         slots, arm = fired(cron(catch_up=catch_up), SLOT, SLOT - 5_000)
         assert (slots, arm.slot_ms) == ([SLOT], SLOT + MINUTE_MS)
+
+
+def test_slots_whose_runs_have_much_to_say_come_in_portions_of_one_script() -> None:
+    """Keys never find anything in a cron's event, and each says so; what is left is due at once, and none is lost."""
+    key = "event.data.none"
+    which = cron(
+        catch_up="All",
+        concurrency=(Concurrency(limit=1, key=key), Concurrency(limit=1, key=key, scope="env")),
+        throttle=Throttle(limit=1, period_ms=1_000, key=key),
+        rate_limit=RateLimit(limit=1, period_ms=1_000, key=key),
+        singleton=Singleton(mode="skip", key=key),
+        priority=key,
+    )
+    slot_ms, now_ms = SLOT, SLOT + 99 * MINUTE_MS
+    started: list[int] = []
+    while slot_ms <= now_ms:
+        *effects, arm = fire(*which, slot_ms, context(now_ms=now_ms))
+        assert isinstance(arm, Arm)
+        assert len(effects) + 1 <= MAX_EFFECTS
+        runs = [ulid_ms(effect.run) for effect in effects if isinstance(effect, Start)]
+        assert len([effect for effect in effects if isinstance(effect, Note)]) == 6 * len(runs)
+        started += runs
+        assert runs
+        assert arm.slot_ms == runs[-1] + MINUTE_MS
+        slot_ms = arm.slot_ms
+    assert started == [SLOT + n * MINUTE_MS for n in range(100)]
 
 
 @given(
