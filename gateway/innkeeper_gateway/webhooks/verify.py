@@ -166,7 +166,7 @@ def _check_standard(
 def _standard_key(secret: bytes) -> bytes:
     text = secret.decode("latin-1").removeprefix(_WHSEC)
     key = _decoded(text + "=" * (-len(text) % 4), "base64")
-    if not key:
+    if key is None:
         raise SecretError(f"the secret of standardWebhooks must be {_WHSEC} and base64")
     return key
 
@@ -200,11 +200,12 @@ def _all_decoded(texts: Sequence[str], encoding: Literal["hex", "base64"], expec
 
 
 def _decoded(text: str, encoding: Literal["hex", "base64"]) -> bytes | None:
+    """The bytes that a text stands for; None where it stands for none."""
     try:
         if encoding == "hex":
             # Not bytes.fromhex, which takes spaces too.
-            return binascii.unhexlify(text)
-        return base64.b64decode(text, validate=True)
+            return binascii.unhexlify(text) or None
+        return base64.b64decode(text, validate=True) or None
     except ValueError:  # binascii.Error is one; so is what is not ASCII
         return None
 

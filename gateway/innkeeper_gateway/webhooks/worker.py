@@ -77,6 +77,7 @@ def run(
     context.set_memory_limit(memory_bytes)
     context.set_max_stack_size(_STACK_BYTES)
     context.set_time_limit(cpu_s)
+    until_s = time.process_time() + cpu_s
     try:
         text = context.eval(harness)(*texts)
     except engine.StackOverflow:
@@ -86,6 +87,9 @@ def run(
         return (OUT_OF_TIME if str(error).startswith("InternalError: interrupted") else OUT_OF_MEMORY), b""
     except MemoryError:
         return OUT_OF_MEMORY, b""
+    if time.process_time() > until_s:
+        # Interrupted in a place where the engine takes that for an error of the code, such as a promise's executor.
+        return OUT_OF_TIME, b""
     said = text.encode("utf-8", "surrogatepass")
     kind = said[:1]
     if kind in (NOTHING, FAILED):

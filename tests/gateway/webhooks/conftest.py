@@ -11,7 +11,7 @@ from innkeeper_gateway.webhooks.sandbox import Call, Sandbox, SandboxLimits
 LANE = Lane("production", "acme")
 
 # Wide by the clock: what a test is about must not depend on how busy the machine is.
-LIMITS = SandboxLimits(workers=2, cpu_ms=150, wall_ms=20_000, start_ms=60_000, waiting_ms=60_000)
+LIMITS = SandboxLimits(workers=2, cpu_ms=100, wall_ms=20_000, start_ms=60_000, waiting_ms=60_000)
 
 MakeSandbox = Callable[[SandboxLimits], Sandbox]
 Failure = Callable[..., Awaitable[TransformError]]

@@ -172,7 +172,7 @@ async def test_a_check_says_where_the_source_is_wrong(
         ("function* transform() {}", "async", "plain function"),
         ("throw new TypeError('no')", "threw", "TypeError: no"),
         ("nowhere.at.all", "threw", "ReferenceError"),
-        ("while (true) {}", "timeout", "150 ms of CPU time"),
+        ("while (true) {}", "timeout", "100 ms of CPU time"),
         ("x".ljust(65_537), "source_size", "65537 characters: 65536 are the most"),
     ],
 )
@@ -281,7 +281,7 @@ async def test_a_call_too_long_by_the_clock_ends_with_its_worker(make_sandbox: M
 async def test_the_kernel_ends_a_call_that_the_engine_does_not(sandbox: Sandbox, failure: Failure) -> None:
     # Long before the clock's limit: by the limit of CPU time that the kernel keeps.
     error = await failure(SPIN)
-    assert (error.code, error.message) == ("timeout", "the transform used more than 150 ms of CPU time")
+    assert (error.code, error.message) == ("timeout", "the transform used more than 100 ms of CPU time")
     assert sandbox.worker_pids == frozenset()
 
 
