@@ -197,15 +197,20 @@ class Singletons(Rule):
 
     def __init__(self) -> None:
         self._holders: dict[str, str] = {}
+        self._give_way: set[str] = set()
 
     def see(self, record: Record) -> Iterator[str]:
         match record:
             case Ended():
+                if record.why == "replaced" and record.run not in self._give_way:
+                    yield f"{record.run} gave way to another one, and should not have"
                 self._holders = {key: run for key, run in self._holders.items() if run != record.run}
             case Made(rights=Rights(single=str() as key)) if key:
                 if key in self._holders:
                     yield f"{record.run} was made while {self._holders[key]} holds {key}"
                 self._holders[key] = record.run
+                if record.rights.replaces:
+                    self._give_way.add(record.run)
             case Refused(why="singleton"):
                 if record.rights.single not in self._holders:
                     yield f"{record.run} was refused, and nobody holds {record.rights.single!r}"

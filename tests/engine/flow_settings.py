@@ -123,7 +123,7 @@ def random_function(choice: random.Random, slug: str, wanted: Wanted) -> Functio
         if singleton
         else None,
         idempotency=choice.choice(list(KEYS)[:4]) if perhaps(0.15, wanted.rights) else None,
-        debounce=Debounce(period_ms=1_000, timeout_ms=choice.choice([None, 2_500]), key=_maybe_key(choice))
+        debounce=Debounce(period_ms=2_000, timeout_ms=choice.choice([None, 2_500]), key=_maybe_key(choice))
         if debounce
         else None,
         batch=Batch(max_size=choice.choice([2, 3, 5]), timeout_ms=2_000, key=_maybe_key(choice))

@@ -63,6 +63,7 @@ from tests.engine.flow_records import (
 )
 from tests.engine.flow_settings import (
     EVERYONE,
+    LONG_MS,
     Data,
     Wanted,
     boost_of,
@@ -273,7 +274,6 @@ class Cluster:
             if isinstance(effect, Rekey):
                 # Keyed again, it may be as old as its run, which was made after its event was accepted.
                 run.time_ms = effect.order + boost_of(self._config(run.slug), run.data)
-                assert run.born <= run.time_ms <= max(lease.queued_ms, run.due_ms)
                 self._items[lease.item] = self._items[lease.item]._replace(time_ms=run.time_ms)
                 return
         if lease.kind != PLANNED and not any(isinstance(effect, Retry) for effect in effects):
@@ -514,13 +514,12 @@ class Cluster:
         limits = config.timeouts or Timeouts()
         times = (due_ms, limits.start_ms or 0, limits.finish_ms or 0)
         self._say(Made(now_ms, run, config.slug, summary.event_ids, rights, *times))
-        # What was gathered is as old as its run.
-        born = now_ms if kind else event.at
         self._runs[run] = Run(
             slug=config.slug,
             data=event.data,
-            time_ms=max(born, due_ms),
-            born=born,
+            # What was gathered is as old as its run.
+            time_ms=max(now_ms if kind else event.at, due_ms),
+            born=event.at,
             due_ms=due_ms,
             single=rights.single,
             moves=[self.choice.choice(["step", "sleep", "fork"]) for _ in range(self.choice.randrange(3))],
@@ -622,7 +621,7 @@ async def _something(cluster: Cluster, choice: random.Random) -> None:
         case "answer":
             await cluster.answer(executor, then=choice.choice([0, 0, 1, 2]))
         case "tick":
-            await cluster.tick(choice.choice([0, 1, 30, 400, 1_100, 5_000]))
+            await cluster.tick(choice.choice([0, 1, 30, 400, 400, 1_100, 5_000, LONG_MS // 3]))
         case "fill":
             await cluster.fill()
         case "slots":

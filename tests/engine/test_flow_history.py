@@ -223,6 +223,10 @@ BAD: dict[str, tuple[str, list[Record]]] = {
         "Singletons",
         [*made(0, "a", SINGLE), *refused(1, "b", "singleton", SINGLE._replace(replaces=True))],
     ),
+    "a singleton that should not have given way": (
+        "Singletons",
+        [*made(0, "a", SINGLE), Ended(1, "a", "replaced"), *made(1, "b", SINGLE)],
+    ),
     "one id starts two runs": (
         "Outcomes",
         [*made(0, "a", Rights(repeat="f 1")), *made(DAY_MS - 1, "b", Rights(repeat="f 1"))],
