@@ -1,0 +1,223 @@
+"""Debounces and batches: what is due becomes one run, whoever dies meanwhile."""
+
+from typing import Any
+
+import msgspec
+import orjson
+import pytest
+from structlog.testing import capture_logs
+
+from innkeeper_engine.model.effects import Effect, GatherGuard, Guard
+from innkeeper_engine.model.functions import Batch, Debounce, FunctionConfig
+from innkeeper_engine.model.state import Applied
+from innkeeper_executor.gathering import Gatherings
+from tests.executor.house import ENV, Hand, House, VirtualClock, function, output, soon
+
+PERIOD_MS = 10_000
+
+
+def debounced(**options: Any) -> FunctionConfig:
+    """A function that starts ten seconds after its last event."""
+    options = {"period_ms": PERIOD_MS, **options}
+    return msgspec.structs.replace(function("f"), debounce=Debounce(**options))
+
+
+def batched(**options: Any) -> FunctionConfig:
+    """A function that gets three events at once."""
+    options = {"max_size": 3, "timeout_ms": PERIOD_MS, **options}
+    return msgspec.structs.replace(function("f"), batch=Batch(**options))
+
+
+async def gather(house: House, hand: Hand, *numbers: int) -> None:
+    """Send numbered events, and route them."""
+    for number in numbers:
+        await house.send("test/f", {"n": number})
+    await hand.route_all()
+
+
+async def received(hand: Hand) -> list[int]:
+    """The numbers of the events with which the app is called; it returns."""
+    assert await hand.due() == 1
+    request = await hand.driver.arrival()
+    request.answer(output())
+    await soon(hand.worker.wait_until_idle())
+    return [orjson.loads(event)["data"]["n"] for event in request.call.events]
+
+
+async def run_count(house: House) -> int:
+    """How many runs there are."""
+    return len(await house.store.recent_runs(ENV, 100))
+
+
+@pytest.mark.parametrize(("config", "expected"), [(debounced(), [2]), (batched(), [1, 2])])
+async def test_a_gathering_starts_one_run_also_where_executors_die(
+    still_house: House, clock: VirtualClock, config: FunctionConfig, expected: list[int]
+) -> None:
+    """What one has found and not started, another finds; who was only slow starts nothing more."""
+    house = still_house
+    await house.register(config)
+    slow, hand = house.hand(), house.hand()
+    await gather(house, hand, 1, 2)
+    assert await hand.chores() == 0
+    clock.ms += PERIOD_MS
+    await slow.due(0)
+    assert slow.found_due is not None
+    (found,) = slow.found_due.gathered
+    clock.ms += 4_999
+    assert await hand.chores() == 0
+    clock.ms += 1
+    assert await hand.chores() == 1
+    await slow.gatherings.fire(found)
+    assert await received(hand) == expected
+    assert await run_count(house) == 1
+    clock.ms += 60_000
+    assert await hand.chores() == 0
+
+
+async def test_a_run_that_was_started_by_one_who_never_knew_is_started_once(
+    still_house: House, clock: VirtualClock
+) -> None:
+    """The answer to the commit got lost: it comes up no more, and the run is there."""
+    house = still_house
+    await house.register(debounced())
+    hand = house.hand()
+    await gather(house, hand, 1)
+    clock.ms += PERIOD_MS
+
+    async def unheard(guard: Guard, effects: Any, *, registry: int | None = None) -> Applied:
+        await house.store.apply(guard, effects, registry=registry)
+        raise ConnectionError("no answer came")
+
+    await hand.due(0)
+    assert hand.found_due is not None
+    (found,) = hand.found_due.gathered
+    with pytest.raises(ConnectionError):
+        await Gatherings(house.store, hand.surroundings, unheard).fire(found)
+    await hand.gatherings.fire(found)
+    assert await received(hand) == [1]
+    assert await run_count(house) == 1
+
+
+async def test_events_that_come_after_it_was_due_begin_another_one(
+    still_house: House, clock: VirtualClock
+) -> None:
+    """Also before its run has started."""
+    house = still_house
+    await house.register(debounced())
+    hand = house.hand()
+    await gather(house, hand, 1)
+    clock.ms += PERIOD_MS
+    await hand.due(0)
+    assert hand.found_due is not None
+    (found,) = hand.found_due.gathered
+    await gather(house, hand, 2)
+    await hand.gatherings.fire(found)
+    assert await received(hand) == [1]
+    clock.ms += PERIOD_MS
+    assert await hand.chores() == 1
+    assert await received(hand) == [2]
+
+
+async def test_a_full_batch_is_due_at_once(still_house: House) -> None:
+    """What is more begins the next one."""
+    house = still_house
+    await house.register(batched())
+    hand = house.hand()
+    await gather(house, hand, 1, 2, 3, 4)
+    assert await hand.chores() == 1
+    assert await received(hand) == [1, 2, 3]
+    assert await hand.chores() == 0
+
+
+async def test_a_pause_that_was_written_before_the_run_started_counts(
+    still_house: House, clock: VirtualClock
+) -> None:
+    """Even in the moment between the decision and its commit."""
+    house = still_house
+    await house.register(debounced())
+    hand = house.hand()
+    await gather(house, hand, 1)
+    clock.ms += PERIOD_MS
+    decided: list[list[Effect]] = []
+
+    async def late(guard: Guard, effects: Any, *, registry: int | None = None) -> Applied:
+        if not decided:
+            await house.register(msgspec.structs.replace(debounced(), paused=True))
+        decided.append(effects)
+        return await house.store.apply(guard, effects, registry=registry)
+
+    await hand.due(0)
+    assert hand.found_due is not None
+    await Gatherings(house.store, hand.surroundings, late).fire(hand.found_due.gathered[0])
+    assert [type(effects[0]).__name__ for effects in decided] == ["Start", "Skip"]
+    (run,) = await house.store.recent_runs(ENV, 9)
+    assert await house.status(run) == "Skipped"
+
+
+async def test_what_is_gathered_for_a_function_that_is_gone_is_dropped(
+    still_house: House, clock: VirtualClock
+) -> None:
+    """It is told which one, and not what was in the events."""
+    house = still_house
+    await house.register(debounced(), function("g"))
+    hand = house.hand()
+    await gather(house, hand, 4711)
+    await house.register(function("g"))
+    clock.ms += PERIOD_MS
+    with capture_logs() as logs:
+        assert await hand.chores() == 1
+    (line,) = [line for line in logs if line["log_level"] == "warning"]
+    assert (line["event"], line["function"]) == ("gathered events were dropped: their function is gone", "f")
+    assert "4711" not in repr(line)
+    clock.ms += 60_000
+    assert await hand.chores() == 0
+    assert await house.store.command("KEYS", house.store.key("g[eh]:*")) == []
+    assert await run_count(house) == 0
+
+
+async def test_what_nothing_is_left_of_is_dropped(still_house: House, clock: VirtualClock) -> None:
+    """Events that were removed by hand, or whose server lost them."""
+    house = still_house
+    await house.register(debounced())
+    hand = house.hand()
+    await gather(house, hand, 1)
+    await house.store.command("DEL", *await house.store.command("KEYS", house.store.key("ev:*")))
+    clock.ms += PERIOD_MS
+    with capture_logs() as logs:
+        assert await hand.chores() == 1
+    assert [line["event"] for line in logs if line["log_level"] == "warning"] == [
+        "gathered events were dropped: none of them is kept"
+    ]
+    assert await run_count(house) == 0
+
+
+async def test_a_gathering_that_is_gone_is_not_started_again(still_house: House, clock: VirtualClock) -> None:
+    """Its guard says so, whatever the effects."""
+    house = still_house
+    await house.register(debounced())
+    hand = house.hand()
+    await gather(house, hand, 1)
+    clock.ms += PERIOD_MS
+    await hand.due(0)
+    assert hand.found_due is not None
+    (found,) = hand.found_due.gathered
+    assert (await house.store.apply(GatherGuard(found.id), [])).status == "ok"
+    await hand.gatherings.fire(found)
+    assert await run_count(house) == 0
+
+
+@pytest.mark.parametrize(("config", "expected"), [(debounced(period_ms=30), [3]), (batched(), [1, 2, 3])])
+async def test_executors_see_to_what_is_due(
+    house: House, config: FunctionConfig, expected: list[int]
+) -> None:
+    """Two of them start it once."""
+    await house.register(config)
+    hand = house.hand()
+    await gather(house, hand, 1, 2, 3)
+    for _ in range(2):
+        await house.start_executor()
+    request = await house.driver.arrival()
+    assert [orjson.loads(event)["data"]["n"] for event in request.call.events] == expected
+    request.answer(output())
+    await house.run_ended(request.call.run_id)
+    assert await run_count(house) == 1
