@@ -5,7 +5,7 @@ twice, is made good by the next one. What an app declared is in the registry, be
 needs no call to the app.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -135,13 +135,14 @@ class _Planner:
         view = self.view
         scene = self._scene()
         judged = self._judged(scene)
-        app = self._app(judged)
+        names = self._names(judged)
+        app = self._app(judged, names)
         gone = [each for each in judged if self._is_gone(each)]
         memory = self._memory(scene, judged)
         said, status = self._said(app, judged, memory)
         actions: list[Action] = list(_people(view.functions, view.app.meta.uid))
         actions += [_delete(each.case.object.meta) for each in gone if each.case.object]
-        actions += self._own_objects(judged)
+        actions += self._own_objects(judged, names)
         actions += _statuses([each for each in judged if each not in gone], view.now_ms)
         actions += _other_statuses(view.functions, view.now_ms)
         if status != view.app.status:
@@ -193,12 +194,16 @@ class _Planner:
             return self.declared.registered.url
         return self.declared.registration.url if self.declared.registration else ""
 
-    def _app(self, judged: list[Judged]) -> App | None:
+    def _app(self, judged: list[Judged], names: dict[str, str]) -> App | None:
         """What the registry shall hold; None while nothing is known of the app."""
         told = self.declared.registration or self.declared.registered
         if told is None:
             return None
-        functions = [each.config for each in judged if each.config is not None]
+        functions = [
+            msgspec.structs.replace(each.config, object_name=names.get(each.case.slug, ""))
+            for each in judged
+            if each.config is not None
+        ]
         return project(self.view, self.app_id, self._url(), functions, told, self.declared.registered)
 
     def _memory(self, scene: Scene, judged: list[Judged]) -> SyncMemory:
@@ -250,11 +255,11 @@ class _Planner:
             return False
         return True
 
-    def _own_objects(self, judged: list[Judged]) -> list[Action]:
-        """Make the operator's objects for functions that nobody has written one for."""
+    def _names(self, judged: list[Judged]) -> dict[str, str]:
+        """What the object of each function is called, by slug; also of those that are made by this plan."""
+        names = {each.case.slug: each.case.object.meta.name for each in judged if each.case.object}
         if self.unknown:
-            return []  # one that cannot be read may be of any function
-        app = self.view.app
+            return names  # one that cannot be read may be of any function
         taken = {*self.view.taken, *(each.meta.name for each in self.view.functions)}
         leaving = {
             each.spec.id
@@ -262,14 +267,24 @@ class _Planner:
             if isinstance(each, FunctionObject) and each.meta.deleting
         }
         wrong = self.declared.wrong()
+        for case in (each.case for each in judged):
+            if case.object is None and _deserves_object(case, wrong) and case.id not in leaving:
+                names[case.slug] = object_name(self.view.app.meta.name, case.id, taken)
+                taken.add(names[case.slug])
+        return names
+
+    def _own_objects(self, judged: list[Judged], names: dict[str, str]) -> list[Action]:
+        """Make the operator's objects for functions that nobody has written one for."""
+        if self.unknown:
+            return []
+        app = self.view.app
+        wrong = self.declared.wrong()
         actions: list[Action] = []
         for case in (each.case for each in judged):
-            if case.hidden or (case.declared is None and case.slug not in wrong):
+            if not _deserves_object(case, wrong):
                 continue
-            if case.object is None and case.id not in leaving:
-                name = object_name(app.meta.name, case.id, taken)
-                taken.add(name)
-                actions.append(bare(app, case.id, name))
+            if case.object is None and case.slug in names:
+                actions.append(bare(app, case.id, names[case.slug]))
             elif case.object is not None and _wants_owner(case.object.meta, app.meta.uid):
                 actions.append(bare(app, case.id, case.object.meta.name))
         return actions
@@ -337,6 +352,11 @@ def _delete(meta: Meta) -> Delete:
 
 def _set_status(kind: Any, meta: Meta, status: Json) -> SetStatus:
     return SetStatus(kind=kind, namespace=meta.namespace, name=meta.name, uid=meta.uid, status=status)
+
+
+def _deserves_object(case: Case, wrong: Container[str]) -> bool:
+    """Whether a function shall have an object: it is declared, if only in a way that cannot be taken."""
+    return not case.hidden and (case.declared is not None or case.slug in wrong)
 
 
 def _statuses(judged: Iterable[Judged], now_ms: int) -> list[Action]:

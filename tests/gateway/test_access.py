@@ -5,8 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
+import orjson
 import pytest
 
+from innkeeper_apps.wire.register import parse_registration
+from innkeeper_engine.registering import register_app
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.store import Store
 from innkeeper_gateway.access.permissions import ALL, CANCEL, SEE_RUNS, how_to_ask
@@ -14,7 +18,7 @@ from innkeeper_gateway.access.reviews import KEPT_S, ApiServer, Person, ReviewEr
 from innkeeper_gateway.settings import GatewaySettings
 from tests.gateway.conftest import MakeWorld
 from tests.gateway.tenants import Tenant, environment
-from tests.gateway.world import World
+from tests.gateway.world import World, function, registration
 from tests.kube.access import Rule
 from tests.kube.emulator import KubeEmulator
 
@@ -206,6 +210,30 @@ async def test_without_an_api_server_tokens_of_people_open_nothing(
     """As in an installation with `gateway.tokenReview: false`."""
     world = await make_world(GatewaySettings(managed=True))
     assert (await Caller(world, tokens["ann"])("GET", "/v1/runs")).status_code == 401
+
+
+async def test_a_grant_for_one_function_opens_its_runs_alone(managed: World, tokens: Tokens) -> None:
+    """The registration says what a function's object is called."""
+    prod = Tenant(managed, "prod")
+    app = parse_registration(orjson.dumps(registration(function("app-fn"), function("app-other")))).as_app(
+        1, 1
+    )
+    named = tuple(
+        msgspec.structs.replace(each, object_name=name)
+        for each, name in zip(app.functions, ("shop-fn", "shop-other"), strict=True)
+    )
+    await register_app(
+        managed.store, "prod", msgspec.structs.replace(app, functions=named), now_ms=managed.clock.now_ms()
+    )
+    event_id = await prod.send("test/go")
+    await managed.route()
+    runs = (await prod.http.get(f"/v1/events/{event_id}/runs")).json()["data"]
+    answers = {
+        run["function_slug"]: (await Caller(managed, tokens["one"])("DELETE", f"/v1/runs/{run['run_id']}"))
+        for run in runs
+    }
+    assert {slug: reply.status_code for slug, reply in answers.items()} == {"app-fn": 200, "app-other": 403}
+    await prod.close()
 
 
 # ---- the questions

@@ -35,6 +35,17 @@ def test_an_answer_becomes_a_registration_at_the_endpoint_of_the_spec() -> None:
     assert house.registry.signing_keys
 
 
+def test_a_registration_names_the_objects_of_its_functions() -> None:
+    """Grants may name one; written in the first registration already, so that no second one is needed."""
+    house = House()
+    house.settle(house.answered("orders", "stripe/charge.updated"))
+    assert house.registry is not None
+    objects = {f.slug: f.object_name for f in house.registry.functions}
+    assert objects["shop-orders"] == "shop-orders"
+    assert objects["shop-stripe/charge.updated"].startswith("shop-stripe-charge.updated")
+    assert house.writes == 1
+
+
 def test_each_function_that_nobody_wrote_an_object_for_gets_a_bare_one() -> None:
     house = House()
     house.app["metadata"]["labels"] = {"argocd.argoproj.io/instance": "shop"}
