@@ -42,7 +42,7 @@ def test_a_registration_names_the_objects_of_its_functions() -> None:
     assert house.registry is not None
     objects = {f.slug: f.object_name for f in house.registry.functions}
     assert objects["shop-orders"] == "shop-orders"
-    assert objects["shop-stripe/charge.updated"].startswith("shop-stripe-charge.updated")
+    assert objects["shop-stripe/charge.updated"].startswith("shop-stripe-charge-updated-")
     assert house.writes == 1
 
 
