@@ -1,11 +1,11 @@
-"""What functions declare about how they run."""
+"""What functions declare about how they run is taken whole, whichever SDK declares it."""
 
 import time
 import uuid
 
 import pytest
 
-from tests.sdk.harness import ALL, App, on
+from tests.sdk.harness import ALL, App, World, on
 
 pytestmark = pytest.mark.sdk
 
@@ -32,7 +32,21 @@ def test_a_freed_place_is_taken_at_once(app: App) -> None:
 
 
 @on(*ALL)
-def test_options_are_registered_without_a_word(app: App) -> None:
-    assert app.trigger("options-warn", {"p": 1, "id": uuid.uuid4().hex}).end()["output"] == "ran"
-    functions = {each["slug"]: each for each in app.api.http.get("/dev").json()["functions"]}
-    assert functions[f"{app.id}-options-warn"]["not_enforced"] == []
+def test_every_option_is_enforced(app: App) -> None:
+    """No function of the app declares anything that the server does not act on."""
+    functions = app.api.http.get(f"/v1/apps/{app.id}/functions").json()
+    declared = {option for function in functions for option in function["config"]}
+    wanted = {"concurrency", "throttle", "rateLimit", "debounce", "batchEvents", "priority", "idempotency"}
+    # Python 0.4 knows no others.
+    wanted |= {"singleton", "timeouts"} if app.sdk != "py04" else set()
+    assert wanted <= declared
+    assert {f["id"]: f["not_enforced"] for f in functions if f["not_enforced"]} == {}
+
+
+@on(*ALL)
+def test_options_together_let_a_run_through(app: App, world: World) -> None:
+    """A throttle, a priority and idempotency on one function: one run for an id."""
+    data = {"p": 1, "id": uuid.uuid4().hex}
+    assert app.trigger("options-warn", data).end()["output"] == "ran"
+    app.trigger("options-warn", data).end("Skipped")
+    assert f"function={app.id}-options-warn" not in world.server.proc.log_text()
