@@ -174,7 +174,7 @@ def _meaning(key: Expression) -> str:
 
 
 def _signature(limits: list[KeyedLimit], priority: Expression | None) -> str:
-    """Empty where nothing depends on an event; begins with p where there is a priority."""
+    """Empty where there are neither keys nor a priority; begins with p where there is one."""
     text = "\n".join(limit.definition for limit in limits)
     if priority is not None:
         return "p" + digest(f"{text}\n{unparse(priority.node)}")[:8]

@@ -8,7 +8,7 @@
 --
 -- Every function has two limits of its own without being told: c|<fn> (concurrency) and, on starts, t|<fn>.
 -- The signature says which keys the function had when the lane was named, `sig` in its hash which it has now (nothing
--- where none depends on an event). A lane with another one is stale: what comes out of it is keyed again, not called.
+-- where it has none). A lane with another one is stale: what comes out of it is keyed again, not called.
 -- It begins with p where the function's runs have priorities: there a partition's turn comes so much earlier.
 
 local function split(text, sep)
