@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.sdk.flow import Changing, Scene, why
-from tests.sdk.harness import JS4, PY05, App, Run, on, wait_until
+from tests.sdk.harness import JS4, PY05, TYPESCRIPT, App, Run, on, wait_until
 
 pytestmark = pytest.mark.sdk
 
@@ -47,7 +47,7 @@ def test_an_event_cancels_by_condition_and_once(scene: Scene) -> None:
 
 
 # Python's Cancel has no `match`.
-@on(JS4)
+@on(*TYPESCRIPT)
 def test_an_event_cancels_by_match(scene: Scene) -> None:
     run = scene.run("flow-cancel-match")
     run.wait_step("wake")

@@ -3,12 +3,12 @@
 import pytest
 
 from tests.sdk.flow import Scene, without_key
-from tests.sdk.harness import JS4, PY05, on
+from tests.sdk.harness import ALL, JS4, PY05, World, on
 
 pytestmark = pytest.mark.sdk
 
 
-@on(PY05, JS4)
+@on(*ALL)
 def test_a_number_is_how_many_work_at_once(scene: Scene) -> None:
     runs = scene.runs("flow-number", 5, gated=True)
     scene.stays(0, 1)
@@ -21,7 +21,7 @@ def test_a_number_is_how_many_work_at_once(scene: Scene) -> None:
     assert scene.entered() == [0, 1, 2, 3, 4], "the oldest first"
 
 
-@on(PY05, JS4)
+@on(*ALL)
 def test_each_key_has_places_of_its_own(scene: Scene) -> None:
     first = [scene.run("flow-key", n, key="a", gated=True) for n in (0, 1)]
     other = scene.run("flow-key", 2, key="b", gated=True)
@@ -73,6 +73,25 @@ def test_functions_that_share_a_key_begin_below_limits_of_their_own(
         run.end()
     for effect, others in scene.busy():
         assert others < (1 if effect["fn"] == low else 2), scene.busy()
+
+
+def test_apps_share_an_accounts_key_whatever_language_they_are_in(world: World) -> None:
+    scenes = [Scene(world.app(sdk)) for sdk in (PY05, JS4)]
+    first, other = scenes
+    runs = [first.run("flow-account-high", 0, gated=True), other.run("flow-account-high", 0, gated=True)]
+    first.stays(0)
+    other.stays(0)
+    runs += [scene.run("flow-account-high", 1, gated=True) for scene in scenes]
+    first.stays(0)
+    other.stays(0)
+    # The place that is free in one app is taken in the other: the next in turn is there.
+    other.open()
+    runs[1].end()
+    first.stays(0, 1)
+    first.open()
+    for run in runs:
+        run.end()
+    other.stays(0, 1)
 
 
 @on(PY05, JS4)

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.sdk.flow import Scene, without_key
-from tests.sdk.harness import JS4, PY05, on, wait_until
+from tests.sdk.harness import ALL, JS4, PY05, on, wait_until
 
 pytestmark = pytest.mark.sdk
 
@@ -13,7 +13,7 @@ def at_ms(effect: dict[str, object]) -> int:
     return int(str(effect["at_ms"]))
 
 
-@on(PY05, JS4)
+@on(*ALL)
 def test_the_last_event_of_each_key_has_the_run(scene: Scene) -> None:
     keys = ("a", "b", "a", "a", "b")
     events = [scene.send("flow-debounce", n, key=key) for n, key in enumerate(keys)]
@@ -56,7 +56,7 @@ def test_events_without_the_debounces_key_are_not_merged(scene: Scene) -> None:
         assert without_key(run) == ["debounce.key"]
 
 
-@on(PY05, JS4)
+@on(*ALL)
 def test_a_full_batch_of_each_key_is_one_run_with_its_events_in_order(scene: Scene) -> None:
     keys = ("a", "b", "a", "a", "b", "a", "b")
     events = [scene.send("flow-batch", n, key=key, alone=False) for n, key in enumerate(keys)]

@@ -3,12 +3,12 @@
 import pytest
 
 from tests.sdk.flow import Scene, why, without_key
-from tests.sdk.harness import JS4, PY05, on
+from tests.sdk.harness import JS4, PY05, TYPESCRIPT, on
 
 pytestmark = pytest.mark.sdk
 
 
-@on(PY05, JS4)
+@on(PY05, *TYPESCRIPT)
 def test_while_a_run_goes_on_others_of_its_key_are_skipped(scene: Scene) -> None:
     first = scene.run("flow-single-skip", 0, gated=True)
     second, other = scene.run("flow-single-skip", 1), scene.run("flow-single-skip", 2, key="other")

@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 from tests.sdk.flow import Scene, why, without_key
-from tests.sdk.harness import JS4, PY05, Run, on, wait_until
+from tests.sdk.harness import ALL, JS4, PY05, Run, on, wait_until
 
 pytestmark = pytest.mark.sdk
 
@@ -48,7 +48,7 @@ def test_a_burst_begins_at_once(scene: Scene) -> None:
     apart_at_least(runs, 1000, 3)
 
 
-@on(PY05, JS4)
+@on(*ALL)
 def test_a_throttle_counts_each_key_for_itself(scene: Scene) -> None:
     keys = ("a", "a", "b", None, None)
     runs = [scene.run("flow-throttle-key", n, key=key) for n, key in enumerate(keys)]
@@ -75,7 +75,7 @@ def test_what_is_over_a_rate_limit_is_skipped(scene: Scene) -> None:
         assert run.calls() == []
 
 
-@on(PY05, JS4)
+@on(*ALL)
 def test_a_rate_limit_counts_each_key_for_itself(scene: Scene) -> None:
     keys = ("a", "b", "a", None, None)
     runs = [scene.run("flow-rate-key", n, key=key) for n, key in enumerate(keys)]
@@ -111,7 +111,7 @@ def queued_ms(run: Run) -> int:
 # --- Idempotency ---
 
 
-@on(PY05, JS4)
+@on(*ALL)
 def test_a_key_has_one_run(scene: Scene) -> None:
     keys = ("a", "a", "b", None, None)
     runs = [scene.run("flow-once", n, key=key) for n, key in enumerate(keys)]
@@ -142,7 +142,7 @@ def test_an_event_id_starts_each_function_once_under_whatever_name(scene: Scene)
 # --- Priority ---
 
 
-@on(PY05, JS4)
+@on(*ALL)
 def test_priorities_order_what_is_queued_and_are_clamped(scene: Scene) -> None:
     """Seconds older or younger than it is, 600 at most: above that, the one that came first is first."""
     blocker = scene.run("flow-priority", 0, p=0, gated=True)

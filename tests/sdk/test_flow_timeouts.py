@@ -5,7 +5,7 @@ import datetime
 import pytest
 
 from tests.sdk.flow import Scene, why
-from tests.sdk.harness import JS4, PY05, Run, on
+from tests.sdk.harness import JS4, PY05, TYPESCRIPT, Run, on
 
 pytestmark = pytest.mark.sdk
 
@@ -24,7 +24,7 @@ def timed_out(run: Run) -> str:
     return str(note["timeout"])
 
 
-@on(PY05, JS4)
+@on(PY05, *TYPESCRIPT)
 def test_a_run_that_cannot_begin_in_time_is_cancelled(scene: Scene) -> None:
     blocker = scene.run("flow-start-timeout", 0, gated=True)
     scene.wait_entered(0)
