@@ -129,6 +129,16 @@ def test_an_invoking_event_starts_its_function_alone() -> None:
     assert [(start.fn, start.parent) for start in by_uuid if isinstance(start, Start)] == [("env/app-fn", "")]
 
 
+def test_an_invoking_step_is_never_taken_for_a_repeated_event() -> None:
+    """It would wait for a run that nobody makes. Whoever invokes from outside may choose an id, as for any event."""
+    for correlation, is_once in (("run.step", False), ("", True)):
+        own = {"fn_id": "app-fn", "correlation_id": correlation}
+        body = {"data": {"_inngest": own}, "id": "mine", "name": "inngest/function.invoked"}
+        (start,) = start_effects(Arrival(queued("inngest/function.invoked", body)), context(function()))
+        assert isinstance(start, Start)
+        assert bool(start.idempotency) is is_once
+
+
 def test_an_invoke_of_a_function_that_is_gone_is_answered() -> None:
     """Its caller would wait for a year."""
     assert invoked(fn_id="app-gone", correlation_id="run.step") == [
