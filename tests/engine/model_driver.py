@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from innkeeper_engine.model.effects import Cancel, Finish, LeaseGuard, NoGuard, Rekey, Start
 from innkeeper_engine.store.store import Store
 from tests.engine.model_names import fn_of, item_name, number_of, signed
-from tests.engine.model_scheduler import BrokenError, Cap, Cut, Op, Scheduler, Throttle
+from tests.engine.model_promises import check, cut
+from tests.engine.model_rules import BrokenError, Cap, Cut, Op, Throttle
+from tests.engine.model_scheduler import Scheduler
 from tests.engine.model_server import Key, copy_shard, read_shard
 
 START_MS = 1_700_000_000_000
@@ -135,7 +137,7 @@ class Lockstep:
             BrokenError: it is not, does not, or breaks one.
         """
         _compare(await read_shard(self._store), self.model)
-        drained = self.model.check()
+        drained = check(self.model)
         await copy_shard(self._store, self._copy)
         left = 300
         again = self._copy.key("again")
@@ -201,7 +203,7 @@ _EMPTY_AT_THE_END = frozenset(
 
 
 def _compare(keys: Mapping[str, Key], model: Scheduler) -> None:
-    actual, expected = cut_of(keys), model.cut()
+    actual, expected = cut_of(keys), cut(model)
     for part, value in expected.items():
         if actual[part] != value:
             raise BrokenError(f"{part}: the store has {actual[part]}, the model {value}")

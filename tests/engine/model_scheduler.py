@@ -12,10 +12,7 @@ Names are the store's (`model_names`), so that pictures of the two can be compar
 `left_out` switches rules off one by one: each is there because of a counter-example, which the tests keep.
 """
 
-import copy
-import enum
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, TypeAlias
 
 from innkeeper_engine.store.store import Held
 from tests.engine.model_names import (
@@ -34,63 +31,7 @@ from tests.engine.model_names import (
     partition_limits,
     signature_of,
 )
-
-
-class Throttle(NamedTuple):
-    """Starts come `emission_ms` apart, `burst` of them at once."""
-
-    emission_ms: int
-    burst: int
-
-
-class Leased(NamedTuple):
-    """An item in somebody's hands, and where it came from."""
-
-    partition: str
-    order: int
-    boost: int
-    stale: bool
-    """It is to be keyed again, and takes no room."""
-
-
-Cap: TypeAlias = int | Throttle
-Cut: TypeAlias = dict[str, object]
-
-
-class Rule(enum.StrEnum):
-    """What a visit, or whatever makes room, must do so that nobody is forgotten."""
-
-    PASS_ON_WHEN_FULL = "a visit that finds a limit full passes the wake on"
-    PASS_ON_WHEN_EMPTY = "a visit that finds no item passes the wake on"
-    PASS_ON_WHEN_THROTTLED = "a visit that finds a throttle closed passes the wake on"
-    PASS_ON_WHEN_PAUSED = "a visit that finds its function paused passes the wake on"
-    PASS_ON_AFTER_A_LEASE = "a visit that leases passes the wake on, there may be more room"
-    EMPTY_NODES_STAY = "an emptied partition stays where it is until its visit"
-    LANE_PASSES_ON_ITS_SCOUTS = "a lane that leaves the ring passes on the wakes of the scouts inside it"
-    SETTLE_ON_EXPIRY = "a lease that runs out makes room as any other end does"
-    SETTLE_ON_RAISE = "a raised cap makes room"
-    LET_OUT_ON_REMOVAL = "who waits for a limit that is removed is let out, nobody will ever release it"
-    SKIP_LANES_THAT_CANNOT_BE_SERVED = "waking goes on until it has woken a lane that can be served"
-    LOOK_AT_THE_OWN_CAP = "who is woken must have room under the cap of its own function"
-    REARM_THE_THROTTLE = "while anybody waits for a throttle it has a timer"
-    STALE_LANES_HAVE_NO_LIMITS = "a visit of a stale lane looks at no limit"
-    LET_OUT_ON_OTHER_KEYS = "who waits in a stale lane is let out when the keys change"
-    PASS_ON_AFTER_A_STALE_LEASE = "a visit that leases to key again passes the wake on, it uses no room"
-    JOIN_BY_PRIORITY = "a partition's turn comes as much earlier as its first item's priority says"
-    MOVE_UP = "an item that becomes the first of a partition in the ring moves its turn forward"
-
-
-Op: TypeAlias = tuple[str | int | None, ...]
-"""An operation: ("add", partition [, boost]), ("lease",), ("done"|"expire"|"cancel", n-th item),
-("rekey", n-th item, partition, boost), ("hold", fn, lanes: "", "s", "t" or "st"), ("sig", fn, signature),
-("cap", fn, def, value or None [, burst of a throttle]), ("tick", ms)."""
-
-TURNS_A_MS = 1024
-"""Those who join rings within one millisecond do so this much of it apart."""
-
-
-class BrokenError(AssertionError):
-    """A promise of the scheduler does not hold."""
+from tests.engine.model_rules import TURNS_A_MS, BrokenError, Cap, Leased, Op, Rule, Throttle
 
 
 class Scheduler:
@@ -252,7 +193,7 @@ class Scheduler:
         self.held[fn] = kinds
         for node in sorted(node for node, place in self.places.items() if place == "h"):
             lane = node[1:]
-            if fn_of(lane) == fn and not self._is_held(lane):
+            if fn_of(lane) == fn and not self.is_held(lane):
                 del self.places[node]
                 if self.rings.get(lane):
                     self._ready_lane(lane)
@@ -300,7 +241,7 @@ class Scheduler:
         settle = self._unscout(lane, node)
         left_blocked = False
         leased = None
-        if self._is_held(lane):
+        if self.is_held(lane):
             self.places[node] = "h"
             left_blocked = True
             if Rule.PASS_ON_WHEN_PAUSED in self.left_out:
@@ -365,7 +306,7 @@ class Scheduler:
             return
         rearm: list[int] = []
         for lane in dict.fromkeys(lane for lane, _ in waiting):
-            if not self._has_room(fn_of(lane), limit):
+            if not self.has_room(fn_of(lane), limit):
                 if is_throttle(limit):
                     rearm.append(self._open_at(fn_of(lane), limit))
                 continue
@@ -490,7 +431,7 @@ class Scheduler:
             return
         for limit in all_limits(partition):
             cap = self.caps.get((fn, def_of(limit)))
-            if cap is not None and not self._has_room(fn, limit):
+            if cap is not None and not self.has_room(fn, limit):
                 raise BrokenError(f"{limit!r} was exceeded")
             if not is_throttle(limit):
                 self.slots.setdefault(limit, set()).add(item)
@@ -509,15 +450,17 @@ class Scheduler:
                 self._settle(limit)
         return was
 
-    def _is_held(self, lane: str) -> bool:
+    def is_held(self, lane: str) -> bool:
+        """Whether nothing of the lane is leased for now, by a pause."""
         return kind_of(lane) in self.held.get(fn_of(lane), "")
 
     def _blocked_in(self, lane: str, limits: Iterable[str]) -> str | None:
         if self.is_stale(lane) and Rule.STALE_LANES_HAVE_NO_LIMITS not in self.left_out:
             return None
-        return next((limit for limit in limits if not self._has_room(fn_of(lane), limit)), None)
+        return next((limit for limit in limits if not self.has_room(fn_of(lane), limit)), None)
 
-    def _has_room(self, fn: str, limit: str) -> bool:
+    def has_room(self, fn: str, limit: str) -> bool:
+        """Whether one more item of this function may go under a limit now."""
         cap = self.caps.get((fn, def_of(limit)))
         if cap is None:
             return True
@@ -529,79 +472,3 @@ class Scheduler:
         cap = self.caps.get((fn, def_of(limit)))
         assert isinstance(cap, Throttle)
         return self.tats.get(limit, 0) - (cap.burst - 1) * cap.emission_ms
-
-    # ---- the promises
-
-    def check(self) -> "Scheduler":
-        """What must hold after every event. Returns the state after leasing until nothing comes.
-
-        Raises:
-            BrokenError: it does not; the text says what and for whom.
-        """
-        expected: dict[str, set[str]] = {}
-        for item, lease in self.leased.items():
-            for limit in all_limits(lease.partition):
-                if not is_throttle(limit) and not lease.stale:
-                    expected.setdefault(limit, set()).add(item)
-        if expected != {limit: items for limit, items in self.slots.items() if items}:
-            raise BrokenError("slots are not the leases")
-        for ring in self.rings.values():
-            for partition, turn in ring.items():
-                if turn > self.due_turns.get(partition, turn):
-                    raise BrokenError(
-                        f"the turn of {partition!r} comes later than the priority of its first item"
-                    )
-        drained = copy.deepcopy(self)
-        for _ in range(300):
-            if not drained.lease_some() and not drained.again:
-                break
-        if drained.ready:
-            raise BrokenError("visits do not come to an end")
-        drained.check_nobody_forgotten()
-        return drained
-
-    def check_nobody_forgotten(self) -> None:
-        """With an empty ring: who has an item is paused, or waits for a limit that is full.
-
-        Raises:
-            BrokenError: somebody could be served and will not be.
-        """
-        for partition, queue in self.queues.items():
-            fn = fn_of(partition)
-            if not queue or self._is_held(lane_of(partition)):
-                continue
-            if self.is_stale(lane_of(partition)):
-                raise BrokenError(f"{partition!r} is forgotten: its function has other keys")
-            full = [limit for limit in dict.fromkeys(all_limits(partition)) if not self._has_room(fn, limit)]
-            if not full:
-                raise BrokenError(f"{partition!r} is forgotten: it has an item and all its limits have room")
-            if all(map(is_throttle, full)) and not any(limit in self.timers for limit in full):
-                raise BrokenError(f"{partition!r} waits for a throttle that has no timer")
-
-    def cut(self) -> Cut:
-        """What there is to compare with the store, without what is empty."""
-        return {
-            "ready": list(self.ready),
-            "turn": self.turn,
-            "rings": {
-                lane: [(partition, ring[partition]) for partition in self.ring_of(lane)]
-                for lane, ring in self.rings.items()
-                if ring
-            },
-            "places": dict(self.places),
-            "queues": {p: [item for _, item in queue] for p, queue in self.queues.items() if queue},
-            "slots": {limit: set(items) for limit, items in self.slots.items() if items},
-            "waiting": {limit: _by_lane(found) for limit, found in self.waiting.items() if found},
-            "woken": {limit: dict(lanes) for limit, lanes in self.woken.items() if lanes},
-            "tats": dict(self.tats),
-            "timers": dict(self.timers),
-            "again": list(self.again),
-        }
-
-
-def _by_lane(waiting: list[tuple[str, str]]) -> list[tuple[str, list[str]]]:
-    """Lanes by their oldest waiter, each with its waiters by age."""
-    lanes: dict[str, list[str]] = {}
-    for lane, node in waiting:
-        lanes.setdefault(lane, []).append(node)
-    return list(lanes.items())

@@ -21,7 +21,8 @@ from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
 from tests.engine.model_driver import Lockstep, TestClock
 from tests.engine.model_names import fn_of, number_of, signed
-from tests.engine.model_scheduler import Cap, Op, Scheduler, Throttle
+from tests.engine.model_rules import Cap, Op, Throttle
+from tests.engine.model_scheduler import Scheduler
 
 A, B, N, T = "A|x", "B|x", "N|x", "tT|x"
 

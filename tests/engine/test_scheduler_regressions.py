@@ -5,7 +5,9 @@ from typing import NamedTuple
 import pytest
 
 from innkeeper_engine.store.connection import Address
-from tests.engine.model_scheduler import BrokenError, Op, Rule, Scheduler, Throttle
+from tests.engine.model_promises import check
+from tests.engine.model_rules import BrokenError, Op, Rule, Throttle
+from tests.engine.model_scheduler import Scheduler
 from tests.engine.test_scheduler_model import SETUPS, A, B, N, Setup, T, open_lockstep, part
 
 TWO_SHARED = SETUPS["two shared limits"]
@@ -170,7 +172,7 @@ def run_model(case: Case, left_out: list[Rule]) -> None:
     scheduler = Scheduler(dict(case.setup.caps), case.setup.first_signatures(), left_out=left_out)
     for op in case.ops:
         scheduler.do(op)
-        scheduler.check()
+        check(scheduler)
 
 
 @pytest.mark.parametrize("name", CASES)

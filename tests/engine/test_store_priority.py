@@ -8,6 +8,7 @@ from innkeeper_engine.model.effects import Plan, Retry, Start
 from innkeeper_engine.store.store import Store
 from tests.engine.model_driver import TestClock
 from tests.engine.model_names import signed
+from tests.engine.model_promises import check
 from tests.engine.model_runs import (
     ENV,
     FN,
@@ -230,7 +231,7 @@ def test_within_each_partition_items_come_by_time_less_priority(arrivals: list[t
         arrived[item] = (key, scheduler.now_ms - boost, scheduler.now_ms)
         scheduler.add(f"f\x01tp\x02{key}|x", item, scheduler.now_ms - boost, boost)
         scheduler.tick(wait)
-        scheduler.check()
+        check(scheduler)
     order = list(iter(scheduler.lease, None))
     assert sorted(order) == sorted(arrived)
     for key in "ab":
