@@ -112,7 +112,7 @@ def test_only_events_after_the_last_one_cancel() -> None:
     """And for as long as the rule says after the run started, not after the event came."""
     rule = CancelRule(event="stop", timeout_ms=1_000)
     for kind in ("debounce", "batch"):
-        (cancel,) = run_of(kind, event(1), event(4), cancel=(rule,)).cancels  # type: ignore[arg-type]
+        (cancel,) = run_of(kind, event(1), event(4), cancel=(rule,)).cancels
         assert (cancel.after, cancel.deadline_ms) == (4, LATER_MS + 1_000)
 
 
