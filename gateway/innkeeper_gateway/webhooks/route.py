@@ -1,0 +1,188 @@
+"""`POST /w/{token}`: the way in for providers. Plain ASGI, as the route of events.
+
+What is answered, as providers understand it: 2xx says that the request is kept, as events or as a dead letter, and need
+not come again; 4xx that it is not taken; 503 that it shall come again.
+"""
+
+import asyncio
+from typing import Any, Final, Protocol
+
+import msgspec
+import orjson
+import structlog
+
+from innkeeper_engine.model.environments import Environment, key_digest
+from innkeeper_engine.model.webhooks import DeadLetter, Webhook
+from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
+from innkeeper_gateway.bodies import BodyError, ClientGoneError, Header, Receive, read_body
+from innkeeper_gateway.core import Core
+from innkeeper_gateway.errors import RETRY_AFTER_S, store_trouble
+from innkeeper_gateway.events_route import Scope, Send
+from innkeeper_gateway.places import BranchError, networks, sender
+from innkeeper_gateway.webhooks.handling import (
+    Busy,
+    Challenged,
+    Failed,
+    Outcome,
+    Refused,
+    Taken,
+    WebhookRequest,
+    handle,
+)
+from innkeeper_gateway.webhooks.sandbox import MIB, Sandbox
+
+PREFIX: Final = "/w/"
+
+BODY_BYTES: Final = 4 * MIB
+"""What a provider may send, before and after decompression: more than an event may hold, since transforms leave out."""
+
+_JSON: Final[Header] = (b"content-type", b"application/json")
+_TEXT: Final[Header] = (b"content-type", b"text/plain; charset=utf-8")
+
+_log = structlog.get_logger(__name__)
+
+
+class OpenedWebhook(msgspec.Struct, frozen=True):
+    """A webhook that somebody knows the URL of."""
+
+    webhook: Webhook
+    environment: Environment
+    """Of which a request may choose a branch."""
+    secrets: tuple[bytes, ...] = ()
+    """Of its proof, unsealed."""
+
+
+class WebhookSource(Protocol):
+    """Where webhooks are known."""
+
+    async def by_digest(self, digest: str) -> OpenedWebhook | None:
+        """The webhook whose token has this `key_digest`; None: there is none.
+
+        Raises:
+            StoreError, StoreUnavailableError, TimeoutError: that cannot be told now.
+        """
+        ...
+
+
+class Letters(Protocol):
+    """Where dead letters are kept."""
+
+    async def keep(self, letter: DeadLetter) -> None:
+        """Keep a letter, as durably as events.
+
+        Raises:
+            StoreError, StoreUnavailableError, TimeoutError: it is not kept.
+        """
+        ...
+
+
+class WebhooksRoute:
+    """Takes requests of providers, and answers when what became of them is stored."""
+
+    def __init__(self, core: Core, source: WebhookSource, letters: Letters, sandbox: Sandbox) -> None:
+        self._core = core
+        self._source = source
+        self._letters = letters
+        self._sandbox = sandbox
+        self._proxies = networks(core.settings.trusted_proxies)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request whose path begins with `/w/`."""
+        if scope["method"] != "POST":
+            await _refuse(send, 405, "webhooks are sent with POST", ((b"allow", b"POST"),))
+            return
+        try:
+            async with asyncio.timeout(self._core.settings.store_timeout_s):
+                opened = await self._source.by_digest(key_digest(scope["path"][len(PREFIX) :]))
+            if opened is None:
+                await _refuse(send, 404, "there is no such webhook: look at its URL")
+                return
+            request = await self._read(opened, scope, receive)
+            outcome = await self._outcome(opened, request)
+            await self._store(outcome, request.env)
+        except ClientGoneError:
+            return
+        except BranchError as error:
+            await _refuse(send, 400, str(error))
+        except BodyError as error:
+            await _refuse(send, error.status, error.message)
+        except (StoreError, StoreUnavailableError, TimeoutError) as error:
+            trouble = store_trouble(error)
+            if trouble is None:
+                raise
+            _log.warning("a webhook's request was not taken", why=trouble)
+            await _busy(send, f"{trouble}; send the request again", RETRY_AFTER_S)
+        else:
+            await _answer(send, outcome)
+
+    async def _read(self, opened: OpenedWebhook, scope: Scope, receive: Receive) -> WebhookRequest:
+        core = self._core
+        headers, query = scope["headers"], scope["query_string"]
+        return WebhookRequest(
+            env=core.place(opened.environment, headers, query).env,
+            received_ms=core.clock.now_ms(),
+            headers=headers,
+            query=query,
+            body=await read_body(headers, receive, BODY_BYTES),
+            address=sender(scope, self._proxies),
+        )
+
+    async def _outcome(self, opened: OpenedWebhook, request: WebhookRequest) -> Outcome:
+        core, webhook = self._core, opened.webhook
+        seed = core.draw_seed(request.received_ms)
+        outcome = await handle(webhook, opened.secrets, request, self._sandbox, core.settings.limits, seed)
+        if isinstance(outcome, Refused):
+            _log.info("a webhook's request was refused", webhook=webhook.name, why=outcome.code)
+        elif isinstance(outcome, Failed):
+            letter = outcome.letter
+            _log.warning(
+                "a webhook's transform failed",
+                webhook=webhook.name,
+                env=request.env,
+                why=letter.code,
+                line=letter.line,
+                column=letter.column,
+            )
+        return outcome
+
+    async def _store(self, outcome: Outcome, env: str) -> None:
+        async with asyncio.timeout(self._core.settings.store_timeout_s):
+            if isinstance(outcome, Taken) and outcome.events:
+                await self._core.store.append(env, outcome.events)
+            elif isinstance(outcome, Failed):
+                await self._letters.keep(outcome.letter)
+
+
+async def _answer(send: Send, outcome: Outcome) -> None:
+    match outcome:
+        case Taken(events):
+            ids = [event_id for event_id, _, _ in events]
+            await _reply(send, 200, orjson.dumps({"ids": ids, "status": 200}), (_JSON,))
+        case Challenged(challenge):
+            await _reply(send, 200, challenge.encode("utf-8", "replace"), (_TEXT,))
+        case Failed(letter):
+            # What was thrown is not the provider's business.
+            message = f"no event was made of it ({letter.code}); the request is kept"
+            await _reply(send, 202, orjson.dumps({"ids": [], "status": 202, "message": message}), (_JSON,))
+        case Refused():
+            await _refuse(send, outcome.status, outcome.message)
+        case Busy(message, retry_after_s):
+            await _busy(send, f"{message}; send the request again", retry_after_s)
+
+
+async def _busy(send: Send, message: str, retry_after_s: int) -> None:
+    await _refuse(send, 503, message, ((b"retry-after", str(retry_after_s).encode()),))
+
+
+async def _refuse(send: Send, status: int, message: str, headers: tuple[Header, ...] = ()) -> None:
+    await _reply(send, status, orjson.dumps({"error": message, "status": status}), (_JSON, *headers))
+
+
+async def _reply(send: Send, status: int, body: bytes, headers: tuple[Header, ...]) -> None:
+    start: dict[str, Any] = {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [*headers, (b"content-length", str(len(body)).encode())],
+    }
+    await send(start)
+    await send({"type": "http.response.body", "body": body})
