@@ -43,7 +43,12 @@ def parser() -> argparse.ArgumentParser:
         help="each figure is the median of N (3, with --quick 1)",
     )
     add("--quick", action="store_true", help="a smoke of everything: figures are produced, no run is lost")
-    add("--scale", type=float, default=1.0, help="of the 100,000 sleeping and waiting runs, e.g. 0.1")
+    add(
+        "--scale",
+        type=float,
+        default=1.0,
+        help="of the many sleeping, waiting and queued runs, e.g. 0.1",
+    )
     add("--peer", metavar="URL", help="measure this running server as well (--mode none: only this one)")
     add("--peer-pid", type=int, metavar="PID", help="its process, for the CPU time")
     add("--innkeeper", default=str(Path(sys.executable).parent / "innkeeper"), metavar="COMMAND")
@@ -75,6 +80,9 @@ def sizes_of(options: argparse.Namespace) -> Sizes:
         sleepers=max(3, round(sizes.sleepers * options.scale)),
         waiters=max(10, round(sizes.waiters * options.scale)),
         growth_large=max(sizes.growth_small + 3, round(sizes.growth_large * options.scale)),
+        noisy_queued=max(10, round(sizes.noisy_queued * options.scale)),
+        keys=max(10 * sizes.keys_rounds, round(sizes.keys * options.scale)),
+        backlog_large=max(sizes.backlog_small + 1, round(sizes.backlog_large * options.scale)),
     )
 
 

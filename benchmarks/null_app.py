@@ -13,6 +13,7 @@ Functions (started by an event `null/NAME` whose data holds `mark`, the run's nu
 - `sleep`: one sleep until `data.wake_at` (ms since the epoch), then the end
 - `wait`: waits for `null/resume` with the same `data.key`, then the end
 - `blocked`: concurrency 1 and never an answer, so that its other runs stay queued
+- `tenant`: concurrency 1 for each `data.tenant`; with `data.block` never an answer, else the end at once
 
 Started as `python -m benchmarks.null_app` with INNGEST_BASE_URL; prints `ready PORT`; ends with its stdin.
 """
@@ -35,7 +36,11 @@ from benchmarks.ledger import Ledger
 from benchmarks.wire import Reply, Wire
 
 APP_ID = "bench-null"
-NAMES = ("noop", "chain", "chain-checkpointed", "fan", "sleep", "wait", "blocked")
+NAMES = ("noop", "chain", "chain-checkpointed", "fan", "sleep", "wait", "blocked", "tenant")
+CONCURRENCY: dict[str, list[dict[str, Any]]] = {
+    "blocked": [{"limit": 1}],
+    "tenant": [{"limit": 1, "key": "event.data.tenant"}],
+}
 SDK = "js:v4.24.0"
 COMPLETE = b'[{"op":"RunComplete","id":"0737c22d3bfae812339732d14d8c7dbd6dc4e09c","data":"done"}]'
 REASONS = {200: "OK", 206: "Partial Content", 400: "Bad Request", 404: "Not Found"}
@@ -98,7 +103,7 @@ def registration(url: str) -> dict[str, Any]:
                     "retries": {"attempts": 4},
                 }
             },
-            **({"concurrency": [{"limit": 1}]} if name == "blocked" else {}),
+            **({"concurrency": CONCURRENCY[name]} if name in CONCURRENCY else {}),
         }
         for name in NAMES
     ]
@@ -127,7 +132,7 @@ class NullApp:
         current = number_after(body, b'"current":')
         ledger.requests += 1
         ledger.note("first", mark, at_us)
-        if name == "noop":
+        if name == "noop" or (name == "tenant" and number_after(body, b'"block":') < 0):
             return self._finish(mark, 200, b'"done"')
         if name == "chain":
             if current >= number_after(body, b'"length":'):
@@ -140,7 +145,7 @@ class NullApp:
                 ledger.note("resumed", mark, at_us)
                 return self._finish(mark, 206, COMPLETE)
             return self._sleep(body, mark) if name == "sleep" else self._wait(mark)
-        if name in {"chain-checkpointed", "blocked"}:
+        if name in {"chain-checkpointed", "blocked", "tenant"}:
             return None
         return failure(f"no function {name}")
 

@@ -43,6 +43,24 @@ class Sizes:
     growth_rounds: int = 7
     growth_runs: int = 256
     """Short runs in each round."""
+    noisy_queued: int = 100_000
+    """Runs of the tenant that fills its key."""
+    noisy_s: float = 100.0
+    noisy_rate: float = 1.0
+    """Events per second of the other tenant."""
+    keys: int = 100_000
+    keys_rounds: int = 7
+    keys_leases: int = 5000
+    """At most so many in each round."""
+    keys_in_flight: int = 16
+    backlog_small: int = 1000
+    backlog_large: int = 1_000_000
+    backlog_rounds: int = 7
+    backlog_leases: int = 1000
+    """In each round."""
+    backlog_in_flight: int = 16
+    backlog_asleep: int = 20_000
+    """Sleeping runs, of which the memory is measured."""
 
 
 def quick() -> Sizes:
@@ -69,4 +87,14 @@ def quick() -> Sizes:
         growth_large=150,
         growth_rounds=1,
         growth_runs=32,
+        noisy_queued=200,
+        noisy_s=1.0,
+        noisy_rate=10.0,
+        keys=200,
+        keys_rounds=1,
+        backlog_small=50,
+        backlog_large=500,
+        backlog_rounds=1,
+        backlog_leases=50,
+        backlog_asleep=200,
     )

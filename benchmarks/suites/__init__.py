@@ -4,7 +4,19 @@ from collections.abc import Awaitable, Callable
 
 from benchmarks.figures import Figure
 from benchmarks.session import Bench
-from benchmarks.suites import chain, fan, growth, ingest, latency, noop, timers, waiters
+from benchmarks.suites import (
+    backlog,
+    chain,
+    fan,
+    growth,
+    ingest,
+    keys,
+    latency,
+    noisy,
+    noop,
+    timers,
+    waiters,
+)
 
 Suite = Callable[[Bench], Awaitable[list[Figure]]]
 
@@ -17,4 +29,7 @@ SUITES: dict[str, Suite] = {
     "timers": timers.run,
     "waiters": waiters.run,
     "growth": growth.run,
+    "noisy": noisy.run,
+    "keys": keys.run,
+    "backlog": backlog.run,
 }

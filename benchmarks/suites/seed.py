@@ -56,6 +56,13 @@ async def seed_queued(session: Session, marks: range) -> None:
     await session.load.await_routed(answers[-1].ids()[-1], session.sizes.stall_s)
 
 
+async def seed_tenant(session: Session, marks: range, tenant: str) -> None:
+    """Runs of `tenant` whose key is full: the first one's request never ends, the others stay queued."""
+    events = [session.event("tenant", mark, tenant=tenant, block=1) for mark in marks]
+    answers = await session.load.send_all(bodies(events, PER_BODY), SENDERS)
+    await session.load.await_routed(answers[-1].ids()[-1], session.sizes.stall_s)
+
+
 async def seed_mixture(session: Session, count: int) -> None:
     """A third each of queued, sleeping (for a day) and waiting runs.
 

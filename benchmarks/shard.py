@@ -1,0 +1,192 @@
+"""A shard of a benchmark's own in the store of the server under test: what the scripts alone cost, without the server.
+
+The server does not see it: every key begins with a prefix of its own.
+"""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import orjson
+
+from benchmarks.load import spread
+from benchmarks.processes import BenchmarkError, NotApplicable
+from benchmarks.session import Session
+from innkeeper_engine.model.clock import encode_ulid
+from innkeeper_engine.model.effects import CursorGuard, Effect, Finish, LeaseGuard, Start, Wait
+from innkeeper_engine.model.state import Lease
+from innkeeper_engine.store.connection import Address
+from innkeeper_engine.store.store import Store, StoreSettings
+
+ENV, SLUG = "bench", "app-fn"
+FN = f"{ENV}/{SLUG}"
+STARTS, STEPS = f"{FN}\x01s", f"{FN}\x01t"
+PER_SCRIPT = 100
+"""Events that are stored, and routed, by one script."""
+EVENT_BYTES = 300
+LEASE_MS = 3_600_000
+FAR_MS = 86_400_000
+
+Commit = Callable[[Lease], list[Effect]]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What some operations took."""
+
+    operations: int
+    seconds: float
+    store_s: float
+    """CPU time of the store."""
+
+    @property
+    def per_second(self) -> float:
+        """Throughput."""
+        return self.operations / self.seconds
+
+    @property
+    def store_us(self) -> float:
+        """CPU time of the store for one operation, in microseconds."""
+        return self.store_s * 1e6 / self.operations
+
+
+class Shard:
+    """One function, whose runs queue where the benchmark says."""
+
+    def __init__(self, store: Store, session: Session) -> None:
+        self._store = store
+        self._session = session
+        self._runs = 0
+
+    async def cap(self, *caps: str | int) -> None:
+        """The function's limits: `def, cap, ...`."""
+        await self._store.configure(ENV, functions=[(FN, "", caps)])
+
+    async def fill(self, count: int, key: Callable[[int], str] | None = None) -> None:
+        """So many runs more that wait to begin, made as the router makes them.
+
+        `key(number)` is the limit under which the run queues besides, for example `c:k|7`.
+        """
+        first = self._runs
+        for at in range(first, first + count, PER_SCRIPT):
+            numbers = range(at, min(at + PER_SCRIPT, first + count))
+            events = [(_id(number), "bench", _body(number)) for number in numbers]
+            await self._store.append(ENV, events)
+            starts = [_start(number, key(number) if key else "") for number in numbers]
+            applied = await self._store.apply(CursorGuard(ENV, at, "", len(numbers)), starts)
+            if applied.status != "ok":
+                raise BenchmarkError(f"runs could not be queued: {applied.status}")
+        self._runs += count
+
+    async def lease(self, count: int, in_flight: int) -> tuple[list[Lease], Cost]:
+        """Take so many requests, one a script."""
+        leases: list[Lease] = []
+
+        async def one(number: int) -> None:
+            leases.extend((await self._store.due(executor="bench", tokens=[_id(number)])).leases)
+
+        cost = await self._measured(count, spread(range(count), in_flight, one))
+        if len(leases) != count:
+            raise BenchmarkError(f"{len(leases)} requests could be leased, there should be {count}")
+        return leases, cost
+
+    async def commit(self, leases: list[Lease], in_flight: int, effects: Commit) -> Cost:
+        """End leases, one a script."""
+
+        async def one(lease: Lease) -> None:
+            await self._store.apply(LeaseGuard(lease.item, lease.token, lease.seen), effects(lease))
+
+        return await self._measured(len(leases), spread(leases, in_flight, one))
+
+    async def work(self, count: int, in_flight: int) -> Cost:
+        """Lease requests and end their runs, as executors do: each commit leases the next request."""
+        left = count
+
+        async def worker(_: int) -> None:
+            nonlocal left
+            leases = (await self._store.due(executor="bench", tokens=[_id(0)])).leases
+            while leases and left > 0:
+                left -= 1
+                (lease,) = leases
+                guard = LeaseGuard(lease.item, lease.token, lease.seen)
+                tokens = [_id(left)] if left > 0 else []
+                applied = await self._store.apply(guard, finish(lease), executor="bench", tokens=tokens)
+                leases = applied.leases
+            for lease in leases:
+                await self._store.apply(LeaseGuard(lease.item, lease.token, lease.seen), finish(lease))
+
+        cost = await self._measured(count, spread(range(in_flight), in_flight, worker))
+        if left > 0:
+            raise BenchmarkError(f"{left} of {count} requests could not be leased")
+        return cost
+
+    async def memory_bytes(self) -> int:
+        """What the store uses in all."""
+        info = bytes(await self._store.command("INFO", "memory")).decode()
+        fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+        return int(fields["used_memory"])
+
+    async def _measured(self, operations: int, work: Awaitable[None]) -> Cost:
+        before, start = await self._session.cpu(), time.monotonic()
+        await work
+        seconds = time.monotonic() - start
+        used = (await self._session.cpu() - before).store or 0.0
+        return Cost(operations, seconds, used)
+
+
+@asynccontextmanager
+async def shard(session: Session, name: str) -> AsyncIterator[Shard]:
+    """A shard in the store of this session's server.
+
+    Raises:
+        NotApplicable: the store cannot be reached from here.
+    """
+    server_store = session.server.store
+    if server_store is None or server_store.url is None:
+        raise NotApplicable("the store of this server cannot be reached: it measures the scripts alone")
+    address = Address.parse(server_store.url.partition("?")[0])
+    store = Store(address, StoreSettings(prefix=f"{{bench-{name}}}:", lease_ms=LEASE_MS))
+    await store.open()
+    try:
+        yield Shard(store, session)
+    finally:
+        await store.close()
+
+
+def finish(lease: Lease) -> list[Effect]:
+    """The run returns."""
+    ids = (lease.run, lease.run)
+    return [Finish(lease.run, "Completed", b'"done"', b"", b"", b'{"data":"done"}', ids)]
+
+
+def sleep(lease: Lease) -> list[Effect]:
+    """The run goes to sleep for a day."""
+    until_ms = int(time.time() * 1000) + FAR_MS
+    return [Wait(f"{lease.run}.s", lease.run, "s", "sleep", ENV, "", "", "", until_ms, b"", b"null")]
+
+
+def _id(number: int) -> str:
+    return encode_ulid(1_700_000_000_000, number)
+
+
+def _body(number: int) -> bytes:
+    event = {"data": {"text": "x", "n": number}, "id": _id(number), "name": "bench", "ts": 1_700_000_000_000}
+    event["data"] = {"n": number, "text": "x" * (EVENT_BYTES - len(orjson.dumps(event)) + 1)}
+    return orjson.dumps(event, option=orjson.OPT_SORT_KEYS)
+
+
+def _start(number: int, key: str) -> Start:
+    keyed = f"\x02{key}" if key else ""
+    return Start(
+        run=_id(number),
+        env=ENV,
+        fn=FN,
+        slug_json=orjson.dumps(SLUG),
+        app="app",
+        events=((_id(number), b""),),
+        start_partition=STARTS + keyed,
+        step_partition=STEPS + keyed,
+        order=number,
+        due_ms=0,
+    )
