@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -20,7 +20,8 @@ from hypothesis.stateful import (
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
 from tests.engine.model_driver import Lockstep, TestClock
-from tests.engine.model_names import fn_of, number_of, signed
+from tests.engine.model_names import fn_of, item_name, number_of, signed
+from tests.engine.model_promises import check
 from tests.engine.model_rules import Cap, Op, Throttle
 from tests.engine.model_scheduler import Scheduler
 
@@ -338,3 +339,28 @@ def test_a_state_machine_finds_no_order_of_events_that_breaks_a_promise(valkey: 
                 suppress_health_check=list(HealthCheck),
             ),
         )
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(-600, 600), st.integers(0, 300)),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_within_each_partition_items_come_by_time_less_priority(arrivals: list[tuple[str, int, int]]) -> None:
+    """Whenever they come; nobody is left behind."""
+    scheduler = Scheduler({}, {"f": "p"}, now_ms=1)
+    arrived: dict[str, tuple[str, int, int]] = {}
+    for number, (key, boost, wait) in enumerate(arrivals):
+        item = item_name(number)
+        arrived[item] = (key, scheduler.now_ms - boost, scheduler.now_ms)
+        scheduler.add(f"f\x01tp\x02{key}|x", item, scheduler.now_ms - boost, boost)
+        scheduler.tick(wait)
+        check(scheduler)
+    order = list(iter(scheduler.lease, None))
+    assert sorted(order) == sorted(arrived)
+    for key in "ab":
+        orders = [arrived[item][1] for item in order if arrived[item][0] == key]
+        assert orders == sorted(orders)

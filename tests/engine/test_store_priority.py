@@ -1,14 +1,11 @@
 """Priorities: a run is taken to be so much older, or younger, than it is, among the runs of its function."""
 
-import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
 
 from innkeeper_engine.model.effects import Plan, Retry, Start
 from innkeeper_engine.store.store import Store
 from tests.engine.model_driver import TestClock
 from tests.engine.model_names import signed
-from tests.engine.model_promises import check
 from tests.engine.model_runs import (
     ENV,
     FN,
@@ -22,7 +19,6 @@ from tests.engine.model_runs import (
     saved,
     start,
 )
-from tests.engine.model_scheduler import Scheduler
 
 SECOND_MS = 1000
 PRIOR_STARTS, PRIOR_STEPS = signed(STARTS, "p1"), signed(STEPS, "p1")
@@ -212,28 +208,3 @@ async def commands(store: Store) -> dict[str, int]:
         if values and not name.endswith(("|resetstat", "info", "evalsha")):
             found[name.removeprefix("cmdstat_")] = int(values.partition(",")[0])
     return found
-
-
-@settings(max_examples=200)
-@given(
-    st.lists(
-        st.tuples(st.sampled_from("ab"), st.integers(-600, 600), st.integers(0, 300)),
-        min_size=1,
-        max_size=12,
-    )
-)
-def test_within_each_partition_items_come_by_time_less_priority(arrivals: list[tuple[str, int, int]]) -> None:
-    """Whenever they come; nobody is left behind."""
-    scheduler = Scheduler({}, {"f": "p"}, now_ms=1)
-    arrived: dict[str, tuple[str, int, int]] = {}
-    for number, (key, boost, wait) in enumerate(arrivals):
-        item = f"R{number:03}.0"
-        arrived[item] = (key, scheduler.now_ms - boost, scheduler.now_ms)
-        scheduler.add(f"f\x01tp\x02{key}|x", item, scheduler.now_ms - boost, boost)
-        scheduler.tick(wait)
-        check(scheduler)
-    order = list(iter(scheduler.lease, None))
-    assert sorted(order) == sorted(arrived)
-    for key in "ab":
-        orders = [arrived[item][1] for item in order if arrived[item][0] == key]
-        assert orders == sorted(orders)
