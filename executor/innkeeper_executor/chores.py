@@ -20,10 +20,17 @@ class Chores:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._room = asyncio.Semaphore(AT_ONCE)
 
+    @property
+    def under_way(self) -> int:
+        """How many are worked on or wait for that."""
+        return len(self._tasks)
+
     def begin(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Work on a chore, unless one of that name is under way or waits already."""
         if name not in self._tasks:
-            self._tasks[name] = asyncio.create_task(self._work(name, work), name=name)
+            task = asyncio.create_task(self._work(name, work), name=name)
+            self._tasks[name] = task
+            task.add_done_callback(lambda _: self._tasks.pop(name))
 
     async def close(self) -> None:
         """End what is under way."""
@@ -40,5 +47,3 @@ class Chores:
             log.warning("the store does not answer; it comes up again", chore=name, reason=str(error))
         except Exception:
             log.exception("a chore failed; it comes up again", chore=name)
-        finally:
-            del self._tasks[name]
