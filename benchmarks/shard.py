@@ -101,24 +101,24 @@ class Shard:
 
     async def work(self, count: int, in_flight: int) -> Cost:
         """Lease requests and end their runs, as executors do: each commit leases the next request."""
-        left = count
+        tokens = [_id(number) for number in range(count)]
+        done = 0
 
         async def worker(_: int) -> None:
-            nonlocal left
-            leases = (await self._store.due(executor="bench", tokens=[_id(0)])).leases
-            while leases and left > 0:
-                left -= 1
+            nonlocal done
+            wanted = [tokens.pop()] if tokens else []
+            leases = (await self._store.due(executor="bench", tokens=wanted)).leases
+            while leases:
                 (lease,) = leases
                 guard = LeaseGuard(lease.item, lease.token, lease.seen)
-                tokens = [_id(left)] if left > 0 else []
-                applied = await self._store.apply(guard, finish(lease), executor="bench", tokens=tokens)
+                wanted = [tokens.pop()] if tokens else []
+                applied = await self._store.apply(guard, finish(lease), executor="bench", tokens=wanted)
+                done += 1
                 leases = applied.leases
-            for lease in leases:
-                await self._store.apply(LeaseGuard(lease.item, lease.token, lease.seen), finish(lease))
 
         cost = await self._measured(count, spread(range(in_flight), in_flight, worker))
-        if left > 0:
-            raise BenchmarkError(f"{left} of {count} requests could not be leased")
+        if done != count:
+            raise BenchmarkError(f"{count - done} of {count} requests could not be leased")
         return cost
 
     async def memory_bytes(self) -> int:

@@ -111,7 +111,16 @@ def test_every_function_is_registered_under_its_slug() -> None:
     for function in functions:
         url = function["steps"]["step"]["runtime"]["url"]
         assert url == f"http://127.0.0.1:5/api/inngest?fnId={function['id']}&stepId=step"
-    assert [f["concurrency"] for f in functions if "concurrency" in f] == [[{"limit": 1}]]
+    assert [f["concurrency"] for f in functions if "concurrency" in f] == [
+        [{"limit": 1}],
+        [{"limit": 1, "key": "event.data.tenant"}],
+    ]
+
+
+def test_a_tenant_ends_at_once_unless_it_is_told_to_block(app: NullApp, ledger: Ledger) -> None:
+    assert split(app.call("tenant", "step", b'{"mark":1,"tenant":"B"}', 1.0)) == (200, "done")
+    assert app.call("tenant", "step", b'{"block":1,"mark":2,"tenant":"A"}', 1.0) is None
+    assert ledger.stats(2, 1) == {**ledger.stats(9, 1), "first": [1.0]}
 
 
 def test_the_first_time_stays_and_a_second_end_is_counted(ledger: Ledger) -> None:

@@ -27,6 +27,7 @@ def test_a_peer_is_measured_beside_the_modes_or_alone() -> None:
 def test_scale_changes_the_large_numbers_only() -> None:
     sizes = sizes_of(parser().parse_args(["--scale", "0.01"]))
     assert (sizes.sleepers, sizes.waiters, sizes.growth_large) == (1000, 1000, 1003)
+    assert (sizes.noisy_queued, sizes.keys, sizes.backlog_large) == (1000, 1000, 10_000)
     assert sizes.noop_runs == Sizes().noop_runs
 
 
