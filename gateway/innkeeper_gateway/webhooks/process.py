@@ -36,11 +36,18 @@ class Worker:
         self._stdin, self._stdout = process.stdin, process.stdout
         self.calls = 0
         """How many it was given."""
+        self.worn = False
+        """Whether it should be replaced, by its own account."""
 
     @property
     def pid(self) -> int:
         """The process's id."""
         return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is still there, as far as is known."""
+        return self._process.returncode is None and not self._stdin.is_closing()
 
     async def call(self, texts: Sequence[bytes]) -> tuple[bytes, bytes]:
         """The answer to one call: how it went, and what was said.
@@ -80,7 +87,8 @@ class Worker:
         await self._process.wait()
 
     async def _answer(self) -> tuple[bytes, bytes]:
-        kind, length = program.ANSWER.unpack(await self._stdout.readexactly(program.ANSWER.size))
+        head = await self._stdout.readexactly(program.ANSWER.size)
+        kind, self.worn, length = program.ANSWER.unpack(head)
         return kind, await self._stdout.readexactly(length)
 
 

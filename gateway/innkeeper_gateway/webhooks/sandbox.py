@@ -120,7 +120,7 @@ class Sandbox:
     @property
     def worker_pids(self) -> frozenset[int]:
         """The processes that take calls now."""
-        return frozenset(worker.pid for worker in (*self._idle, *self._busy))
+        return frozenset(worker.pid for worker in (*self._idle, *self._busy) if worker.alive)
 
     @property
     def running(self) -> int:
@@ -231,7 +231,7 @@ class Sandbox:
     async def _answer(self, texts: list[bytes]) -> tuple[bytes, bytes]:
         """A worker's answer to a call. A worker that went wrong is ended, another one used again."""
         limits = self.limits
-        worker = self._idle.pop() if self._idle and not self._closed else await self._start()
+        worker = self._idle_one() or await self._start()
         self._busy.add(worker)
         sound = False
         try:
@@ -248,10 +248,20 @@ class Sandbox:
             return kind, said
         finally:
             self._busy.discard(worker)
-            if sound and not self._closed and worker.calls < limits.calls_per_worker:
+            worn = worker.worn or worker.calls >= limits.calls_per_worker
+            if sound and not worn and not self._closed:
                 self._idle.append(worker)
             else:
                 self._end(worker)
+
+    def _idle_one(self) -> Worker | None:
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.alive:
+                return worker
+            # Ended from outside while it had nothing to do.
+            self._end(worker)
+        return None
 
     async def _start(self) -> Worker:
         if self._closed:

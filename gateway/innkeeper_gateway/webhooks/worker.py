@@ -5,7 +5,8 @@ import the standard library alone. Once it has said that it is ready it opens no
 more, whatever the code that it runs finds a way to do; the kernel ends it if it outlives a call's time.
 
 A call is `!7I`, the lengths of the seven texts that follow (UTF-8; what they are, harness.js says at `run`). An answer
-is one byte, how it went, and `!I`, the length of what follows.
+is `!c?I`: how it went, whether this worker has grown so large that it should be replaced, and the length of what
+follows.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ from typing import IO, Any, Final
 
 TEXTS: Final = 7
 CALL: Final = struct.Struct(f"!{TEXTS}I")
-ANSWER: Final = struct.Struct("!cI")
+ANSWER: Final = struct.Struct("!c?I")
 
 READY: Final = b"r"
 RESULT: Final = b"="
@@ -37,6 +38,8 @@ OUT_OF_MEMORY: Final = b"m"
 TOO_LARGE: Final = b"s"
 
 _MIB: Final = 1024 * 1024
+_WORN_BYTES: Final = 48 * _MIB
+"""Memory that was used once is not always given back to the system."""
 _STACK_BYTES: Final = 512 * 1024
 _NICE: Final = 10
 _KILL_ME_FIRST: Final = "1000"
@@ -102,6 +105,7 @@ def main(arguments: Sequence[str], calls: IO[bytes], answers: IO[bytes]) -> None
     engine = load_engine(arguments[0])
     cpu_ms, wall_ms, memory_bytes, text_bytes, result_bytes = (int(text) for text in arguments[1:])
     harness = Path(__file__).with_name("harness.js").read_text("utf-8")
+    statm = _open_statm()
     confine(memory_bytes, text_bytes)
     cpu_s = cpu_ms / 1000
     _answer(answers, READY, b"")
@@ -110,7 +114,7 @@ def main(arguments: Sequence[str], calls: IO[bytes], answers: IO[bytes]) -> None
         _bound(cpu_s, wall_ms / 1000)
         kind, said = run(engine, harness, texts, cpu_s, memory_bytes, result_bytes)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        _answer(answers, kind, said)
+        _answer(answers, kind, said, _is_worn(statm))
 
 
 def _bound(cpu_s: float, wall_s: float) -> None:
@@ -121,8 +125,23 @@ def _bound(cpu_s: float, wall_s: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, wall_s + _GRACE_S)
 
 
-def _answer(answers: IO[bytes], kind: bytes, said: bytes) -> None:
-    answers.write(ANSWER.pack(kind, len(said)) + said)
+def _open_statm() -> int | None:
+    """Where Linux says how much memory this process has now. (The peak that `getrusage` tells is also the parent's.)"""
+    try:
+        return os.open("/proc/self/statm", os.O_RDONLY)
+    except OSError:
+        return None
+
+
+def _is_worn(statm: int | None) -> bool:
+    if statm is None:
+        return False
+    pages = int(os.pread(statm, 200, 0).split()[1])
+    return pages * resource.getpagesize() > _WORN_BYTES
+
+
+def _answer(answers: IO[bytes], kind: bytes, said: bytes, worn: bool = False) -> None:
+    answers.write(ANSWER.pack(kind, worn, len(said)) + said)
     answers.flush()
 
 

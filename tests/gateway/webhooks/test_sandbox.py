@@ -4,9 +4,11 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import orjson
+import psutil
 import pytest
 
 from innkeeper_gateway.webhooks.failures import SandboxBusyError, TransformError
@@ -268,6 +270,52 @@ async def test_a_worker_killed_in_the_middle_of_a_call_is_replaced(make_sandbox:
     assert caught.value.code == "crashed"
     assert await run(sandbox, "function transform() { return {name: 'a'} }") == {"name": "a"}
     assert pid not in sandbox.worker_pids
+
+
+async def test_a_worker_killed_between_two_calls_is_replaced_unnoticed(make_sandbox: MakeSandbox) -> None:
+    sandbox = make_sandbox(SandboxLimits(workers=1))
+    await run(sandbox, ECHO)
+    (pid,) = sandbox.worker_pids
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(60):
+        while sandbox.worker_pids:
+            await asyncio.sleep(0.005)
+    await run(sandbox, ECHO)
+    assert sandbox.worker_pids != {pid}
+
+
+@pytest.mark.parametrize("source", [ECHO, SPIN], ids=["idle", "busy"])
+async def test_workers_do_not_outlive_a_server_that_is_killed(source: str) -> None:
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SERVER, source, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert server.stdout is not None
+    worker = psutil.Process(int(await server.stdout.readline()))
+    assert worker.is_running()
+    server.kill()
+    await server.wait()
+    async with asyncio.timeout(60):
+        while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.02)
+
+
+SERVER = """
+import asyncio, sys
+from innkeeper_gateway.webhooks.fairness import Lane
+from innkeeper_gateway.webhooks.sandbox import Call, Sandbox, SandboxLimits
+
+async def main():
+    sandbox = Sandbox(SandboxLimits(cpu_ms=100, wall_ms=60_000))
+    call = asyncio.create_task(sandbox.transform(Lane("", ""), Call(source=sys.argv[1], raw="{}")))
+    while not sandbox.worker_pids:
+        await asyncio.sleep(0.001)
+    if "join" not in sys.argv[1]:
+        await call
+    print(*sandbox.worker_pids, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
 
 
 async def test_a_call_too_long_by_the_clock_ends_with_its_worker(make_sandbox: MakeSandbox) -> None:
