@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from innkeeper_apps.sealing import Sealer
+from innkeeper_engine.decide.retries import RetryPolicy
 from innkeeper_engine.model.calls import Target
 from innkeeper_engine.model.clock import RandomIds, SystemClock
 from innkeeper_engine.model.environments import branch_name
@@ -103,7 +104,7 @@ async def test_a_call_is_made_with_the_keys_that_the_registration_holds(house: H
 async def test_keys_that_do_not_open_fail_the_attempt_and_say_why(house: House) -> None:
     """Nothing is sent: a request that is not signed might be taken by an app that does not look."""
     await register(house, keys=sealed("secret", by=bytes(32)))
-    hand = house.hand()
+    hand = house.hand(policy=RetryPolicy(backoff_ms=(60_000,)))
     await run_once(house, hand)
     await soon(hand.worker.wait_until_idle())
     assert hand.driver.calls == []
