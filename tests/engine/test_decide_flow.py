@@ -203,6 +203,27 @@ def test_a_singleton_is_skipped_or_takes_the_place(key: str | None, shown: str) 
     assert msgspec.json.decode(right.cancel_note) == line
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"idempotency": "event.data.k"},
+        {"rate_limit": RateLimit(limit=1, period_ms=1_000, key="event.data.k")},
+        {"singleton": Singleton(mode="skip", key="event.data.k")},
+        {"singleton": Singleton(mode="cancel", key="event.data.k")},
+    ],
+)
+def test_a_right_whose_key_is_false_is_not_asked_for(options: dict[str, Any]) -> None:
+    """So an expression can leave events out, and no history says that something is wrong; a text is a value."""
+    config = function(triggers=TRIGGERS, **options)
+    (start,) = meets("event", config, data={"k": False})
+    assert isinstance(start, Start)
+    assert start.rights == ()
+    for value in ("false", True, 0, ""):
+        assert len(started(config, data={"k": value}).rights) == 1
+    keyed = gather_of({"k": False}, debounce=DEBOUNCE, idempotency=KEY)
+    assert (keyed.once, keyed.refused) == ("", ())
+
+
 def test_the_keys_of_an_invocation_see_the_event_as_the_function_does() -> None:
     """With what the engine wrote into it."""
     config = function(triggers=TRIGGERS, idempotency="event.data._inngest.correlation_id")

@@ -40,6 +40,9 @@ CONSEQUENCES = {
 }
 """What it means for a run that an option's expression gives nothing, for its history."""
 
+_FALSE = digest("false")
+"""What `false` as a key looks like; and a text that says so."""
+
 _SKIPPED_FOR: dict[str, str] = {
     "paused": "invoked function is paused",
     "draining": "invoked function is being removed",
@@ -188,7 +191,10 @@ def _gather(
     ceiling_ms: int = 0,
     most: int = 0,
 ) -> Gather:
-    value = _value(entry.idempotency, occasion.event) if entry.idempotency is not None else None
+    value = None
+    if entry.idempotency is not None:
+        # What gives nothing is noted when there is a run.
+        value = _right_value(entry.idempotency, occasion.event, IDEMPOTENCY, [])
     return Gather(
         kind=kind,
         group=f"{entry.key}|{group}",
@@ -248,29 +254,33 @@ def _rights(
     """What the run needs to begin, in the order in which the store asks."""
     rights: list[Right] = []
     now_ms, event, config = context.now_ms, occasion.event, entry.config
-    if entry.idempotency is not None and not occasion.is_batch:
-        value = _value(entry.idempotency, event)
-        if value is None:
-            failed.append(failing(IDEMPOTENCY))
-        else:
+    if entry.idempotency is not None:
+        value = "" if occasion.is_batch else _right_value(entry.idempotency, event, IDEMPOTENCY, failed)
+        if value:
             why = "idempotency"
             rights.append(Once(_once_key(entry, value), ONCE_MS, skip_note(why, now_ms), _REPLIES[why]))
     # Idempotency is a rate limit itself, and takes its place.
-    if entry.idempotency is None and entry.rate_limit is not None and config.rate_limit is not None:
-        value = _value(entry.rate_limit.key, event)
-        if value is None:
-            failed.append(failing("rateLimit.key"))
-        else:
+    elif entry.rate_limit is not None and config.rate_limit is not None:
+        value = _right_value(entry.rate_limit.key, event, "rateLimit.key", failed)
+        if value is not None:
             rate, why = config.rate_limit, "rateLimit"
             note = skip_note(why, now_ms)
             rights.append(Rate(f"{entry.key}|{value}", rate.limit, rate.period_ms, note, _REPLIES[why]))
     if entry.singleton is not None and config.singleton is not None:
-        value = _value(entry.singleton.key, event)
-        if value is None:
-            failed.append(failing("singleton.key"))
-        else:
+        value = _right_value(entry.singleton.key, event, "singleton.key", failed)
+        if value is not None:
             rights.append(_single(entry, occasion, context, value))
     return tuple(rights)
+
+
+def _right_value(
+    key: Expression | None, event: Mapping[str, Any], option: str, failed: list[Failed]
+) -> str | None:
+    """As `_value`; None also where the option is not for this event. What gives nothing is noted."""
+    value = _value(key, event)
+    if value is None:
+        failed.append(failing(option))
+    return None if value == _FALSE and _is_exempt(key, event) else value
 
 
 def _single(entry: FunctionEntry, occasion: Occasion, context: Context, value: str) -> Single:
@@ -296,6 +306,11 @@ def _value(key: Expression | None, event: Mapping[str, Any]) -> str | None:
         return ""
     value = key.key({"event": event})
     return None if value is None else digest(value)
+
+
+def _is_exempt(key: Expression | None, event: Mapping[str, Any]) -> bool:
+    """Whether a key that looks like `false` is it, and no text: the option is not for this event."""
+    return key is not None and key.evaluate({"event": event}) is False
 
 
 def _verdict(condition: Expression, event: Mapping[str, Any]) -> bool | None:
