@@ -44,7 +44,7 @@ class SandboxLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Processes; they are started when they are needed first."""
     cpu_ms: int = 250
     """CPU time of a call."""
-    wall_ms: int = 2_000
+    wall_ms: int = 5_000
     """Time of a call by the clock: wider than `cpu_ms`, since a machine may be busy with other things."""
     start_ms: int = 10_000
     """How long a worker may take to start."""

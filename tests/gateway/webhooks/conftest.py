@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import msgspec
 import pytest
 
 from innkeeper_gateway.webhooks.failures import TransformError
@@ -11,7 +12,13 @@ from innkeeper_gateway.webhooks.sandbox import Call, Sandbox, SandboxLimits
 LANE = Lane("production", "acme")
 
 # Wide by the clock: what a test is about must not depend on how busy the machine is.
-LIMITS = SandboxLimits(workers=2, cpu_ms=100, wall_ms=20_000, start_ms=60_000, waiting_ms=60_000)
+LIMITS = SandboxLimits(workers=2, cpu_ms=60, wall_ms=20_000, start_ms=60_000, waiting_ms=60_000)
+
+
+def limits(**changes: int) -> SandboxLimits:
+    """`LIMITS` with some of them changed."""
+    return msgspec.structs.replace(LIMITS, **changes)
+
 
 MakeSandbox = Callable[[SandboxLimits], Sandbox]
 Failure = Callable[..., Awaitable[TransformError]]

@@ -25,8 +25,8 @@ from innkeeper_gateway.webhooks.handling import (
     handle,
     replay,
 )
-from innkeeper_gateway.webhooks.sandbox import Sandbox, SandboxLimits
-from tests.gateway.webhooks.conftest import MakeSandbox
+from innkeeper_gateway.webhooks.sandbox import Sandbox
+from tests.gateway.webhooks.conftest import MakeSandbox, limits
 
 NOW_MS = 1_795_343_330_026
 SEED = Seed(NOW_MS, b"0123456789")
@@ -237,14 +237,14 @@ async def test_a_body_that_cannot_be_read_is_the_sender_s_fault(
 
 
 async def test_what_is_too_large_for_the_sandbox_is_refused(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox(SandboxLimits(input_bytes=1_000))
+    sandbox = make_sandbox(limits(input_bytes=1_000))
     outcome = await outcome_of(sandbox, hook(), request(b'"' + b"x" * 1_000 + b'"'))
     assert isinstance(outcome, Refused)
     assert (outcome.status, outcome.code) == (413, "size")
 
 
 async def test_a_busy_sandbox_asks_for_patience(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox(SandboxLimits())
+    sandbox = make_sandbox(limits())
     await sandbox.close()
     outcome = await outcome_of(sandbox, hook(), request())
     assert outcome == Busy("the server is stopping", 5)
@@ -322,7 +322,7 @@ VALUE = st.one_of(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     body=st.one_of(st.binary(max_size=60), st.from_regex(rb"[\[\]{}\",:0-9a-z\\]{0,30}", fullmatch=True)),
     headers=st.lists(st.tuples(HEADER, VALUE), max_size=4),

@@ -11,8 +11,8 @@ import pytest
 from innkeeper_gateway.webhooks import worker
 from innkeeper_gateway.webhooks.failures import SandboxBusyError, TransformError
 from innkeeper_gateway.webhooks.fairness import Lane
-from innkeeper_gateway.webhooks.sandbox import Call, Sandbox, SandboxLimits
-from tests.gateway.webhooks.conftest import LANE, Failure, MakeSandbox
+from innkeeper_gateway.webhooks.sandbox import Call, Sandbox
+from tests.gateway.webhooks.conftest import LANE, Failure, MakeSandbox, limits
 
 GOOD = Call(source="function transform(evt) { return {name: 'good', data: evt} }", raw='{"a":1}')
 LOOP = Call(source="function transform() { while (true) {} }", raw="{}")
@@ -44,7 +44,7 @@ async def still_good(sandbox: Sandbox) -> None:
 )
 async def test_a_loop_ends_with_its_cpu_time(sandbox: Sandbox, failure: Failure, body: str) -> None:
     error = await failure(f"function transform() {{ {body} }}")
-    assert (error.code, error.message) == ("timeout", "the transform used more than 100 ms of CPU time")
+    assert (error.code, error.message) == ("timeout", "the transform used more than 60 ms of CPU time")
     await still_good(sandbox)
 
 
@@ -67,7 +67,7 @@ async def test_a_loop_outside_of_the_function_ends_too(sandbox: Sandbox, failure
 )
 async def test_memory_ends_at_its_limit(make_sandbox: MakeSandbox, body: str) -> None:
     # Filling memory takes longer where the machine has other things to do.
-    sandbox = make_sandbox(SandboxLimits(workers=1, cpu_ms=20_000, wall_ms=60_000, memory_bytes=16 * 2**20))
+    sandbox = make_sandbox(limits(workers=1, cpu_ms=20_000, wall_ms=60_000, memory_bytes=16 * 2**20))
     with pytest.raises(TransformError, match="needed more than 16 MiB"):
         await sandbox.transform(LANE, Call(source=f"function transform() {{ {body} }}", raw="{}"))
     await still_good(sandbox)
@@ -103,7 +103,7 @@ def test_a_worker_that_has_grown_says_so(tmp_path: Path, mib: int, worn: bool) -
 
 
 async def test_a_small_worker_is_kept(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox(SandboxLimits(workers=1))
+    sandbox = make_sandbox(limits(workers=1))
     await still_good(sandbox)
     (pid,) = sandbox.worker_pids
     assert psutil.Process(pid).memory_info().rss < 30 * 2**20
@@ -112,7 +112,7 @@ async def test_a_small_worker_is_kept(make_sandbox: MakeSandbox) -> None:
 
 
 async def test_each_call_begins_anew(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox(SandboxLimits(workers=1))
+    sandbox = make_sandbox(limits(workers=1))
     spoil = """
         Object.prototype.toJSON = () => 'spoilt'; Object.prototype.polluted = 1; Array.prototype.push = null
         JSON.stringify = JSON.parse = () => { throw 1 }; globalThis.left = 1; Reflect.get = Reflect.ownKeys = null
@@ -191,9 +191,7 @@ async def test_a_worker_has_nothing_of_the_servers(sandbox: Sandbox, monkeypatch
 
 async def flood(make_sandbox: MakeSandbox, bad: int) -> None:
     """Assert that calls of one webhook go on and succeed while `bad` ones of others loop, bomb and throw."""
-    sandbox = make_sandbox(
-        SandboxLimits(workers=4, cpu_ms=100, wall_ms=60_000, start_ms=60_000, waiting_ms=600_000)
-    )
+    sandbox = make_sandbox(limits(workers=4, cpu_ms=60, wall_ms=60_000, start_ms=60_000, waiting_ms=600_000))
     sources = (
         LOOP.source,
         "function transform() { /^(a+)+$/.test('a'.repeat(50) + 'b') }",
@@ -225,7 +223,7 @@ async def flood(make_sandbox: MakeSandbox, bad: int) -> None:
 
 
 async def test_bad_transforms_do_not_starve_good_ones(make_sandbox: MakeSandbox) -> None:
-    await flood(make_sandbox, bad=20)
+    await flood(make_sandbox, bad=15)
 
 
 @pytest.mark.slow

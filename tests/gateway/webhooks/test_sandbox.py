@@ -13,8 +13,8 @@ import pytest
 
 from innkeeper_gateway.webhooks.failures import SandboxBusyError, TransformError
 from innkeeper_gateway.webhooks.fairness import Lane
-from innkeeper_gateway.webhooks.sandbox import Call, Sandbox, SandboxLimits
-from tests.gateway.webhooks.conftest import LANE, LIMITS, Failure, MakeSandbox
+from innkeeper_gateway.webhooks.sandbox import Call, Sandbox
+from tests.gateway.webhooks.conftest import LANE, LIMITS, Failure, MakeSandbox, limits
 
 ECHO = "function transform(evt, headers, queryParams, raw) { return {evt, headers, queryParams, raw} }"
 SPIN = "function transform() { return new Array(2 ** 32 - 2).join() }"
@@ -44,7 +44,7 @@ async def test_a_transform_gets_body_headers_query_and_raw(sandbox: Sandbox) -> 
         "  [1.0, 1e2, -0]\r\n\t",
         '\ufeff{"a": 1}',
         '{"__proto__": {"polluted": true}, "a": 1, "a": 2}',
-        '"' + "x" * 2_000_000 + '"',
+        '"' + "x" * 500_000 + '"',
     ],
     ids=["escapes", "characters", "spaces", "byte order mark", "odd keys", "large"],
 )
@@ -125,9 +125,9 @@ async def test_a_transform_may_return_nothing(sandbox: Sandbox, body: str) -> No
 
 async def test_a_large_result_comes_back_whole(sandbox: Sandbox) -> None:
     source = (
-        "function transform() { return {name: 'a', data: {x: 'é'.repeat(1e6), y: 'a' + 'b'.repeat(1e6)}} }"
+        "function transform() { return {name: 'a', data: {x: 'é'.repeat(3e5), y: 'a' + 'b'.repeat(3e5)}} }"
     )
-    assert await run(sandbox, source) == {"name": "a", "data": {"x": "é" * 10**6, "y": "a" + "b" * 10**6}}
+    assert await run(sandbox, source) == {"name": "a", "data": {"x": "é" * 300_000, "y": "a" + "b" * 300_000}}
 
 
 async def test_a_body_that_is_no_json_is_told_apart(sandbox: Sandbox, failure: Failure) -> None:
@@ -174,7 +174,7 @@ async def test_a_check_says_where_the_source_is_wrong(
         ("function* transform() {}", "async", "plain function"),
         ("throw new TypeError('no')", "threw", "TypeError: no"),
         ("nowhere.at.all", "threw", "ReferenceError"),
-        ("while (true) {}", "timeout", "100 ms of CPU time"),
+        ("while (true) {}", "timeout", "60 ms of CPU time"),
         ("x".ljust(65_537), "source_size", "65537 characters: 65536 are the most"),
     ],
 )
@@ -239,7 +239,7 @@ async def test_what_is_no_json_is_refused(failure: Failure, returned: str, code:
 
 
 async def test_input_is_bounded(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox(SandboxLimits(input_bytes=1_000))
+    sandbox = make_sandbox(limits(input_bytes=1_000))
     with pytest.raises(TransformError, match="1000 are the most") as caught:
         await sandbox.transform(LANE, Call(source=ECHO, raw="x" * 1_000))
     assert caught.value.code == "input_size"
@@ -250,7 +250,7 @@ async def test_input_is_bounded(make_sandbox: MakeSandbox) -> None:
 
 
 async def test_a_worker_serves_many_calls_and_is_replaced_in_time(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox(SandboxLimits(workers=1, calls_per_worker=3))
+    sandbox = make_sandbox(limits(workers=1, calls_per_worker=3))
     assert sandbox.worker_pids == frozenset()
     seen = []
     for _ in range(6):
@@ -273,7 +273,7 @@ async def test_a_worker_killed_in_the_middle_of_a_call_is_replaced(make_sandbox:
 
 
 async def test_a_worker_killed_between_two_calls_is_replaced_unnoticed(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox(SandboxLimits(workers=1))
+    sandbox = make_sandbox(limits(workers=1))
     await run(sandbox, ECHO)
     (pid,) = sandbox.worker_pids
     os.kill(pid, signal.SIGKILL)
@@ -284,7 +284,9 @@ async def test_a_worker_killed_between_two_calls_is_replaced_unnoticed(make_sand
     assert sandbox.worker_pids != {pid}
 
 
-@pytest.mark.parametrize("source", [ECHO, SPIN], ids=["idle", "busy"])
+@pytest.mark.parametrize(
+    "source", [pytest.param(ECHO, id="idle"), pytest.param(SPIN, id="busy", marks=pytest.mark.slow)]
+)
 async def test_workers_do_not_outlive_a_server_that_is_killed(source: str) -> None:
     server = await asyncio.create_subprocess_exec(
         sys.executable, "-c", SERVER, source, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
@@ -302,7 +304,7 @@ async def test_workers_do_not_outlive_a_server_that_is_killed(source: str) -> No
 SERVER = """
 import asyncio, sys
 from innkeeper_gateway.webhooks.fairness import Lane
-from innkeeper_gateway.webhooks.sandbox import Call, Sandbox, SandboxLimits
+from innkeeper_gateway.webhooks.sandbox import Call, Sandbox
 
 async def main():
     sandbox = Sandbox(SandboxLimits(cpu_ms=100, wall_ms=60_000))
@@ -319,7 +321,7 @@ asyncio.run(main())
 
 
 async def test_a_call_too_long_by_the_clock_ends_with_its_worker(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox(SandboxLimits(workers=1, cpu_ms=60_000, wall_ms=300))
+    sandbox = make_sandbox(limits(workers=1, cpu_ms=60_000, wall_ms=300))
     with pytest.raises(TransformError, match="within 300 ms") as caught:
         await sandbox.transform(LANE, Call(source=SPIN, raw="{}"))
     assert caught.value.code == "timeout"
@@ -329,7 +331,7 @@ async def test_a_call_too_long_by_the_clock_ends_with_its_worker(make_sandbox: M
 async def test_the_kernel_ends_a_call_that_the_engine_does_not(sandbox: Sandbox, failure: Failure) -> None:
     # Long before the clock's limit: by the limit of CPU time that the kernel keeps.
     error = await failure(SPIN)
-    assert (error.code, error.message) == ("timeout", "the transform used more than 100 ms of CPU time")
+    assert (error.code, error.message) == ("timeout", "the transform used more than 60 ms of CPU time")
     assert sandbox.worker_pids == frozenset()
 
 
@@ -344,7 +346,7 @@ async def test_a_call_that_nobody_waits_for_ends_with_its_worker(make_sandbox: M
 
 
 async def test_closing_ends_calls_and_workers(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox(SandboxLimits(workers=1, cpu_ms=60_000, wall_ms=60_000))
+    sandbox = make_sandbox(limits(workers=1, cpu_ms=60_000, wall_ms=60_000))
     running = asyncio.create_task(sandbox.transform(LANE, Call(source=SPIN, raw="{}")))
     (pid,) = await until_busy(sandbox)
     waiting = asyncio.create_task(sandbox.transform(LANE, Call(source=ECHO, raw="{}")))
@@ -379,7 +381,7 @@ async def test_a_worker_that_does_not_start_is_no_fault_of_the_transform(
 
 
 async def test_too_many_waiting_calls_of_a_webhook_are_sent_away(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox(SandboxLimits(workers=1, waiting=8, cpu_ms=60_000, wall_ms=60_000))
+    sandbox = make_sandbox(limits(workers=1, waiting=8, cpu_ms=60_000, wall_ms=60_000))
     calls = [asyncio.create_task(sandbox.transform(LANE, Call(source=SPIN, raw="{}"))) for _ in range(5)]
     (sent_away, *_), _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
     with pytest.raises(SandboxBusyError, match="too many requests wait"):
@@ -391,7 +393,7 @@ async def test_too_many_waiting_calls_of_a_webhook_are_sent_away(make_sandbox: M
 
 
 async def test_a_call_does_not_wait_for_ever(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox(SandboxLimits(workers=1, waiting_ms=20, cpu_ms=60_000, wall_ms=60_000))
+    sandbox = make_sandbox(limits(workers=1, waiting_ms=20, cpu_ms=60_000, wall_ms=60_000))
     first = asyncio.create_task(sandbox.transform(LANE, Call(source=SPIN, raw="{}")))
     await until_busy(sandbox)
     with pytest.raises(SandboxBusyError, match="waited too long"):
@@ -403,7 +405,7 @@ async def test_a_call_does_not_wait_for_ever(make_sandbox: MakeSandbox) -> None:
 
 
 async def test_a_webhook_that_is_stuck_leaves_workers_to_others(make_sandbox: MakeSandbox) -> None:
-    sandbox = make_sandbox(SandboxLimits(workers=2, cpu_ms=60_000, wall_ms=60_000, start_ms=60_000))
+    sandbox = make_sandbox(limits(workers=2, cpu_ms=60_000, wall_ms=60_000, start_ms=60_000))
     stuck = [asyncio.create_task(sandbox.transform(LANE, Call(source=SPIN, raw="{}"))) for _ in range(10)]
     await until_busy(sandbox)
     other = Lane(LANE.env, "another of the same environment")

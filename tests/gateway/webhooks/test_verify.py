@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from innkeeper_engine.model.webhooks import Proof, ProofKind
@@ -279,6 +279,7 @@ def test_a_request_without_proof_is_told_what_is_missing(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SHOWN)
+@settings(max_examples=25)
 @given(garbage=st.text(st.characters(max_codepoint=255), max_size=80))
 def test_garbage_is_refused_in_words_that_give_nothing_away(kind: str, garbage: str) -> None:
     settings, secret, headers = SHOWN[kind]
