@@ -93,6 +93,20 @@ def test_a_cancelled_request_is_aborted_its_place_given_on_and_its_answer_ignore
     assert scene.effects("handler") == [], "a cancellation is no failure"
 
 
+@on(PY05, *TYPESCRIPT)
+def test_a_run_that_is_cancelled_within_a_step_starts_no_other(scene: Scene) -> None:
+    """Version 4 of TypeScript would go on to the next step in the same request; it learns of the end first."""
+    run, other = scene.runs("flow-two-steps", 2, gated=True)
+    scene.stays(0, 1)
+    delete(run)
+    run.end("Cancelled")
+    scene.open()
+    assert other.end()["output"] == "done"
+    wait_until(lambda: len(scene.effects("leave")) == 2, "both first steps came to their end")
+    scene.settle()
+    assert [effect["n"] for effect in scene.effects("second")] == [1]
+
+
 @on(PY05, JS4)
 def test_a_queued_run_is_cancelled_without_a_request(scene: Scene) -> None:
     run, queued, last = scene.runs("flow-abort", 3, gated=True)

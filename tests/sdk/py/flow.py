@@ -116,6 +116,23 @@ async def cancel_late(ctx: Any, step: Any, rec: Recorder) -> object:
 define("flow-abort", concurrency=[limit(1, key=TOKEN)], on_failure=handler_of("flow-abort-handler", noted))(
     gated
 )
+
+
+@define("flow-two-steps")
+async def two_steps(ctx: Any, step: Any, rec: Recorder) -> object:
+    """A step that lasts as long as the test wants, and one after it."""
+
+    async def first() -> object:
+        return await gated(ctx, step, rec)
+
+    async def second() -> None:
+        rec("second", **marks(ctx))
+
+    await step.run("first", first)
+    await step.run("second", second)
+    return "done"
+
+
 define("flow-bulk")(waits)
 child = define("flow-child")(gated)
 

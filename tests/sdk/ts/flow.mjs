@@ -100,6 +100,13 @@ export function declareFlow(define, { handlerOf, on, caught }) {
     { concurrency: { limit: 1, key: TOKEN }, onFailure: handlerOf("flow-abort-handler", noted) },
     gated,
   );
+  define("flow-two-steps", {}, async (ctx, step, rec) => {
+    await step.run("first", () => gated(ctx, step, rec));
+    await step.run("second", () => {
+      rec("second", marks(ctx));
+    });
+    return "done";
+  });
   define("flow-bulk", {}, waits);
   const child = define("flow-child", {}, gated);
 
