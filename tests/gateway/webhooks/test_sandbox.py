@@ -304,7 +304,7 @@ async def test_workers_do_not_outlive_a_server_that_is_killed(source: str) -> No
 SERVER = """
 import asyncio, sys
 from innkeeper_gateway.webhooks.fairness import Lane
-from innkeeper_gateway.webhooks.sandbox import Call, Sandbox
+from innkeeper_gateway.webhooks.sandbox import Call, Sandbox, SandboxLimits
 
 async def main():
     sandbox = Sandbox(SandboxLimits(cpu_ms=100, wall_ms=60_000))
