@@ -330,6 +330,19 @@ async def test_a_run_that_is_cancelled_meanwhile_does_not_come_back(store: Store
     assert not left & {"i", "st", "ri", "q", "n", "s", "x"}
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_a_run_that_ends_in_the_same_commit_does_not_come_back(store: Store, is_first: bool) -> None:
+    """In whatever order it is asked for."""
+    await do(store, start())
+    await change_keys(store)
+    held = await lease(store, "a")
+    effects = [cancel(), back(held)] if is_first else [back(held), cancel()]
+    assert (await commit(store, held, *effects)).status == "ok"
+    assert await nothing_to_lease(store)
+    left = {name.split(":")[0] for name in await read_shard(store)}
+    assert not left & {"i", "st", "ri", "q", "n", "s", "x"}
+
+
 async def test_a_run_may_end_instead(store: Store) -> None:
     """Its function is gone: nothing waits for keys, the limits are as they were."""
     await do(store, start()._replace(start_partition=NEW_STARTS, step_partition=NEW_STEPS))

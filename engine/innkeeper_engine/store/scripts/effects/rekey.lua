@@ -5,7 +5,7 @@ effects.rekey = function(e)
   local run = e[3]
   if e[2] ~= current_item or not is_live(run) then return end
   call('HSET', P .. 'st:' .. run, 'sp', e[5], 'o', e[6], 'b', e[7])
-  -- Only a first request is throttled.
-  local begins = call('HGET', P .. 'i:' .. e[2], 'k') == 's' and call('HEXISTS', P .. 'st:' .. run, 't1') == 0
-  rekeyed = {begins and e[4] or e[5], e[6], e[7]}
+  -- Only a run's first request is throttled.
+  local has_begun = call('HEXISTS', P .. 'st:' .. run, 't1') == 1
+  rekeyed = {has_begun and e[5] or e[4], e[6], e[7]}
 end
