@@ -1,7 +1,8 @@
 -- apply(guard, effects, want, registry): the one place where decisions come true.
 -- Reply: {status, registry version, detail, leased}. status: ok, or why nothing was done: lost (the lease is another's),
 -- ended (the run has), stale (checkpoints came meanwhile: detail is {v, attempt, steps, bytes of state}), moved (the
--- cursor has, or the registry, where a version is given), full (the results would take the run beyond `most` {steps, bytes of state}: detail is {steps, bytes}).
+-- cursor has, or what is guarded is gone, or the registry is another one than the version that is given), full (the
+-- results would take the run beyond `most` {steps, bytes of state}: detail is {steps, bytes}).
 local guard = request.guard
 local kind = guard[1]
 local status, detail = 'ok', {}
