@@ -128,6 +128,19 @@ class Load:
                 raise BenchmarkError(f"GET /v1/events/{event_id}/runs gave no list of runs in {stall_s:g} s")
             await asyncio.sleep(0.01)
 
+    async def await_run(self, event_id: str, stall_s: float) -> None:
+        """Wait until an event has started a run.
+
+        Raises:
+            BenchmarkError: it has not within `stall_s`.
+        """
+        deadline = time.monotonic() + stall_s
+        # The server answers after some seconds even where the event is not routed yet.
+        while not await self.runs_of(event_id):
+            if time.monotonic() > deadline:
+                raise BenchmarkError(f"event {event_id} started no run in {stall_s:g} s")
+            await asyncio.sleep(0.01)
+
     async def verify_completed(self, event_ids: Sequence[str], limit: int, stall_s: float) -> None:
         """Ask the API for the run of each event (of about `limit` spread evenly, where there are more).
 

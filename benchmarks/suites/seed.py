@@ -52,15 +52,20 @@ async def seed_waiters(session: Session, marks: range) -> None:
 async def seed_queued(session: Session, marks: range) -> None:
     """Runs of `blocked`, which may have one request at a time and never answers: the others stay queued."""
     events = [session.event("blocked", mark) for mark in marks]
+    await _queue(session, events)
+
+
+async def _queue(session: Session, events: list[bytes]) -> None:
+    """Send events, and wait until the last of them have their runs."""
     answers = await session.load.send_all(bodies(events, PER_BODY), SENDERS)
-    await session.load.await_routed(answers[-1].ids()[-1], session.sizes.stall_s)
+    for answer in answers[-SENDERS:]:
+        await session.load.await_run(answer.ids()[-1], session.sizes.stall_s)
 
 
 async def seed_tenant(session: Session, marks: range, tenant: str) -> None:
     """Runs of `tenant` whose key is full: the first one's request never ends, the others stay queued."""
     events = [session.event("tenant", mark, tenant=tenant, block=1) for mark in marks]
-    answers = await session.load.send_all(bodies(events, PER_BODY), SENDERS)
-    await session.load.await_routed(answers[-1].ids()[-1], session.sizes.stall_s)
+    await _queue(session, events)
 
 
 async def seed_mixture(session: Session, count: int) -> None:
