@@ -9,14 +9,16 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from innkeeper_apps.sandbox.failures import SandboxBusyError, TransformError
+from innkeeper_apps.sandbox.fairness import Lane
+from innkeeper_apps.sandbox.pool import Call, Sandbox
+from innkeeper_apps.webhook_proofs import SecretError, VerificationError, verify
 from innkeeper_engine.model.webhooks import DeadLetter, Webhook
 from innkeeper_engine.store.store import NewEvent
 from innkeeper_gateway.bodies import Header
 from innkeeper_gateway.ingest import IngestError, Seed, parse_events
 from innkeeper_gateway.places import IpAddress, may_come_from
 from innkeeper_gateway.settings import Limits
-from innkeeper_gateway.webhooks.failures import SandboxBusyError, TransformError
-from innkeeper_gateway.webhooks.fairness import Lane
 from innkeeper_gateway.webhooks.payloads import (
     PayloadError,
     headers_json,
@@ -24,8 +26,6 @@ from innkeeper_gateway.webhooks.payloads import (
     query_json,
     read_payload,
 )
-from innkeeper_gateway.webhooks.sandbox import Call, Sandbox
-from innkeeper_gateway.webhooks.verify import SecretError, VerificationError, verify
 
 BUSY_RETRY_S: Final = 5
 """What a sender is told to wait where the sandbox has too much to do."""

@@ -40,7 +40,7 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True):
     """A body, read as far as that can be done without running anything."""
 
     mode: Literal["json", "any", "given"]
-    """Where `evt` is found: see `sandbox.Call`."""
+    """Where `evt` is found: see `pool.Call`."""
     raw: str
     given: str = ""
     """JSON; of mode `given`."""

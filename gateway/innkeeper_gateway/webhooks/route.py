@@ -11,6 +11,7 @@ import msgspec
 import orjson
 import structlog
 
+from innkeeper_apps.sandbox.pool import MIB, Sandbox
 from innkeeper_engine.model.environments import Environment, key_digest
 from innkeeper_engine.model.webhooks import DeadLetter, Webhook
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
@@ -29,7 +30,6 @@ from innkeeper_gateway.webhooks.handling import (
     WebhookRequest,
     handle,
 )
-from innkeeper_gateway.webhooks.sandbox import MIB, Sandbox
 
 PREFIX: Final = "/w/"
 

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 import pytest
 
-from innkeeper_gateway.webhooks.failures import TransformError
-from innkeeper_gateway.webhooks.fairness import Lane
-from innkeeper_gateway.webhooks.sandbox import Call, Sandbox, SandboxLimits
+from innkeeper_apps.sandbox.failures import TransformError
+from innkeeper_apps.sandbox.fairness import Lane
+from innkeeper_apps.sandbox.pool import Call, Sandbox, SandboxLimits
 
 LANE = Lane("production", "acme")
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from innkeeper_gateway.webhooks.fairness import FairQueue, FullError, Lane, Shares
-from innkeeper_gateway.webhooks.sandbox import SandboxLimits
+from innkeeper_apps.sandbox.fairness import FairQueue, FullError, Lane, Shares
+from innkeeper_apps.sandbox.pool import SandboxLimits
 
 SHARES = Shares(
     **{"running": 4, "running_of_env": 3, "running_of_webhook": 2},

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from innkeeper_apps.sandbox.pool import Sandbox
 from innkeeper_engine.model.webhooks import DeadLetter, Proof, Webhook
 from innkeeper_gateway.ingest import Seed
 from innkeeper_gateway.settings import Limits
@@ -25,7 +26,6 @@ from innkeeper_gateway.webhooks.handling import (
     handle,
     replay,
 )
-from innkeeper_gateway.webhooks.sandbox import Sandbox
 from tests.gateway.webhooks.conftest import MakeSandbox, limits
 
 NOW_MS = 1_795_343_330_026

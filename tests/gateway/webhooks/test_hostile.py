@@ -8,10 +8,10 @@ import orjson
 import psutil
 import pytest
 
-from innkeeper_gateway.webhooks import worker
-from innkeeper_gateway.webhooks.failures import SandboxBusyError, TransformError
-from innkeeper_gateway.webhooks.fairness import Lane
-from innkeeper_gateway.webhooks.sandbox import Call, Sandbox
+from innkeeper_apps.sandbox import worker
+from innkeeper_apps.sandbox.failures import SandboxBusyError, TransformError
+from innkeeper_apps.sandbox.fairness import Lane
+from innkeeper_apps.sandbox.pool import Call, Sandbox
 from tests.gateway.webhooks.conftest import LANE, Failure, MakeSandbox, limits
 
 GOOD = Call(source="function transform(evt) { return {name: 'good', data: evt} }", raw='{"a":1}')

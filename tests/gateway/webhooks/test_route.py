@@ -9,13 +9,13 @@ import httpx
 import orjson
 import pytest
 
+from innkeeper_apps.sandbox.pool import Sandbox
 from innkeeper_engine.model.environments import Environment, key_digest
 from innkeeper_engine.model.webhooks import DeadLetter, Proof, Webhook
 from innkeeper_engine.store.connection import StoreUnavailableError
 from innkeeper_engine.store.store import Store
 from innkeeper_gateway.settings import GatewaySettings
 from innkeeper_gateway.webhooks.route import OpenedWebhook, WebhooksRoute
-from innkeeper_gateway.webhooks.sandbox import Sandbox
 from tests.gateway.world import World
 
 SECRET = b"the-secret"

@@ -11,9 +11,9 @@ import orjson
 import psutil
 import pytest
 
-from innkeeper_gateway.webhooks.failures import SandboxBusyError, TransformError
-from innkeeper_gateway.webhooks.fairness import Lane
-from innkeeper_gateway.webhooks.sandbox import Call, Sandbox
+from innkeeper_apps.sandbox.failures import SandboxBusyError, TransformError
+from innkeeper_apps.sandbox.fairness import Lane
+from innkeeper_apps.sandbox.pool import Call, Sandbox
 from tests.gateway.webhooks.conftest import LANE, LIMITS, Failure, MakeSandbox, limits
 
 ECHO = "function transform(evt, headers, queryParams, raw) { return {evt, headers, queryParams, raw} }"
@@ -303,8 +303,8 @@ async def test_workers_do_not_outlive_a_server_that_is_killed(source: str) -> No
 
 SERVER = """
 import asyncio, sys
-from innkeeper_gateway.webhooks.fairness import Lane
-from innkeeper_gateway.webhooks.sandbox import Call, Sandbox, SandboxLimits
+from innkeeper_apps.sandbox.fairness import Lane
+from innkeeper_apps.sandbox.pool import Call, Sandbox, SandboxLimits
 
 async def main():
     sandbox = Sandbox(SandboxLimits(cpu_ms=100, wall_ms=60_000))
@@ -367,11 +367,11 @@ async def test_a_worker_that_does_not_start_is_no_fault_of_the_transform(
 ) -> None:
     (tmp_path / "broken_engine.py").write_text("raise RuntimeError('not for this system')")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr("innkeeper_gateway.webhooks.process._ENGINE", "broken_engine")
+    monkeypatch.setattr("innkeeper_apps.sandbox.process._ENGINE", "broken_engine")
     sandbox = make_sandbox(LIMITS)
     with pytest.raises(SandboxBusyError, match="does not start"):
         await run(sandbox, ECHO)
-    monkeypatch.setattr("innkeeper_gateway.webhooks.process._ENGINE", "not_installed_here")
+    monkeypatch.setattr("innkeeper_apps.sandbox.process._ENGINE", "not_installed_here")
     with pytest.raises(SandboxBusyError, match="does not start"):
         await run(sandbox, ECHO)
     assert (sandbox.running, sandbox.worker_pids) == (0, frozenset())

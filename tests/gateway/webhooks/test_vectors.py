@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 
+from innkeeper_apps.sandbox.pool import Sandbox
 from innkeeper_engine.model.webhooks import Webhook
 from innkeeper_gateway.ingest import Seed
 from innkeeper_gateway.settings import Limits
 from innkeeper_gateway.webhooks.defaults import default_transform, provider_slug
 from innkeeper_gateway.webhooks.handling import Taken, WebhookRequest, handle
-from innkeeper_gateway.webhooks.sandbox import Sandbox
 
 NOW_MS = 1_795_343_330_026
 SEED = Seed(NOW_MS, b"0123456789")

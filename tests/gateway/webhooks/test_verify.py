@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from innkeeper_apps.webhook_proofs import SecretError, VerificationError, check_secret, verify
 from innkeeper_engine.model.webhooks import Proof, ProofKind
-from innkeeper_gateway.webhooks.verify import SecretError, VerificationError, check_secret, verify
 
 Headers = dict[str, str]
 

@@ -6,7 +6,7 @@ worker whose call takes too long, or went wrong in a way that may have left some
 texts go in and out. Workers have no environment variables, open no files and no sockets, and yield the CPU to the
 server itself.
 
-Nothing here knows of HTTP, of the store or of the rest of the gateway.
+Nothing here knows of HTTP or of the store.
 """
 
 import asyncio
@@ -18,16 +18,16 @@ from typing import Final, Literal
 import msgspec
 import structlog
 
-from innkeeper_gateway.webhooks import worker as program
-from innkeeper_gateway.webhooks.failures import (
+from innkeeper_apps.sandbox import worker as program
+from innkeeper_apps.sandbox.failures import (
     SandboxBusyError,
     TransformError,
     died,
     failure_of,
     timed_out,
 )
-from innkeeper_gateway.webhooks.fairness import FairQueue, FullError, Lane, Shares
-from innkeeper_gateway.webhooks.process import Worker, WorkerDiedError, WorkerStartError, spawn
+from innkeeper_apps.sandbox.fairness import FairQueue, FullError, Lane, Shares
+from innkeeper_apps.sandbox.process import Worker, WorkerDiedError, WorkerStartError, spawn
 
 MIB: Final = 1024 * 1024
 

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from innkeeper_gateway.webhooks import worker as program
+from innkeeper_apps.sandbox import worker as program
 
 Code = Literal[
     "syntax",

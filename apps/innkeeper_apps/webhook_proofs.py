@@ -17,7 +17,6 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 from innkeeper_engine.model.webhooks import Proof, ProofKind
-from innkeeper_gateway.bodies import Header
 
 MOST_SIGNATURES: Final = 32
 """In one header: senders that rotate their secrets sign with each of them, but they have a handful."""
@@ -44,7 +43,7 @@ class SecretError(ValueError):
 
 
 def verify(
-    proof: Proof, secrets: Sequence[bytes], headers: Iterable[Header], body: bytes, now_ms: int
+    proof: Proof, secrets: Sequence[bytes], headers: Iterable[tuple[bytes, bytes]], body: bytes, now_ms: int
 ) -> None:
     """Return if the request is proved by one of the secrets.
 

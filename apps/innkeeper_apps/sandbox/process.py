@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from innkeeper_gateway.webhooks import worker as program
+from innkeeper_apps.sandbox import worker as program
 
 _ENGINE: Final = "_quickjs"
 _SHOWN_BYTES: Final = 2_000
