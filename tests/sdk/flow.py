@@ -6,7 +6,7 @@ their order says it.
 
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from tests.sdk.harness import App, Run, wait_until
 
@@ -23,20 +23,29 @@ class Scene:
         """A value for keys, that no other test uses."""
         return f"{name}-{self.token}"
 
-    def send(self, event: str, n: int = 0, *, key: str | None = "key", **data: object) -> str:
-        """Send one of the app's events; its id. `key`: what `event.data.key` is made of; None: it has none."""
+    def send(
+        self, event: str, n: int = 0, *, key: str | Literal[False] | None = "key", **data: object
+    ) -> str:
+        """Send one of the app's events; its id.
+
+        `key`: what `event.data.key` is made of; False as it is; None: the event has none.
+        """
         body = {"token": self.token, "n": n, **data}
         if key is not None:
-            body["key"] = self.key(key)
+            body["key"] = key and self.key(key)
         event_id = self.app.api.send(self.app.event(event), body)
         self._sent.append(event_id)
         return event_id
 
-    def run(self, function: str, n: int = 0, *, key: str | None = "key", **data: object) -> Run:
+    def run(
+        self, function: str, n: int = 0, *, key: str | Literal[False] | None = "key", **data: object
+    ) -> Run:
         """The run that such an event starts."""
         return self.app.run_of(self.send(function, n, key=key, **data))
 
-    def runs(self, function: str, count: int, *, key: str | None = "key", **data: object) -> list[Run]:
+    def runs(
+        self, function: str, count: int, *, key: str | Literal[False] | None = "key", **data: object
+    ) -> list[Run]:
         """Runs with the numbers 0 to `count` - 1."""
         return [self.run(function, n, key=key, **data) for n in range(count)]
 

@@ -51,7 +51,44 @@ def test_an_invoker_can_catch_that_a_rate_limit_skipped_what_it_invoked(scene: S
     assert scene.entered() == [5]
 
 
+@on(PY05, JS4)
+def test_a_batch_takes_each_key_once(scene: Scene) -> None:
+    keys = ("a", "a", "b")
+    events = [scene.send("flow-batch-once", n, key=key) for n, key in enumerate(keys)]
+    batch, repeated = scene.app.run_of(events[0]), scene.app.run_of(events[1])
+    batch.end()
+    repeated.end("Skipped")
+    assert why(repeated, "skipped") == "idempotency"
+    assert [e["ns"] for e in scene.effects("enter")] == [[0, 2]]
+
+
+@on(PY05, JS4)
+def test_a_debounce_takes_in_nothing_of_a_key_that_had_its_run(scene: Scene) -> None:
+    events = [scene.send("flow-debounce-once", n) for n in (0, 1)]
+    scene.app.run_of(events[1]).end()
+    late = scene.run("flow-debounce-once", 2)
+    late.end("Skipped")
+    assert why(late, "skipped") == "idempotency"
+    assert scene.entered() == [1]
+
+
 # Singletons: Python 0.4 cannot declare them.
+@on(PY05, JS4)
+def test_what_a_singleton_refuses_does_not_count_for_the_rate_limit(scene: Scene) -> None:
+    first = scene.run("flow-rights", 0, gated=True)
+    for n in (1, 2):
+        refused = scene.run("flow-rights", n)
+        refused.end("Skipped")
+        assert why(refused, "skipped") == "singleton"
+    scene.open()
+    first.end()
+    scene.run("flow-rights", 3).end()
+    over = scene.run("flow-rights", 4)
+    over.end("Skipped")
+    assert why(over, "skipped") == "rateLimit"
+    assert scene.entered() == [0, 3]
+
+
 @on(PY05, JS4)
 def test_a_debounce_that_fires_beside_a_singleton_is_skipped(scene: Scene) -> None:
     first = scene.app.run_of(scene.send("flow-single-debounce", 0, gated=True))

@@ -139,6 +139,16 @@ def test_an_event_id_starts_each_function_once_under_whatever_name(scene: Scene)
     assert [(e["fn"], e["n"]) for e in scene.effects("enter")] == [("flow-names", 0), ("flow-other", 1)]
 
 
+@on(PY05, JS4)
+def test_a_key_that_is_false_leaves_an_event_out(scene: Scene) -> None:
+    """It is what `condition ? value : false` is for, and nothing to be noted."""
+    for function in ("flow-rate-key", "flow-once"):
+        for n in (0, 1):
+            run = scene.run(function, n, key=False)
+            run.end()
+            assert without_key(run) == []
+
+
 # --- Priority ---
 
 

@@ -171,6 +171,12 @@ define(
     batch_events=inngest.Batch(max_size=2, timeout=MINUTE, key=TOKEN),
     concurrency=[limit(1)],
 )(gated)
+define(
+    "flow-batch-once",
+    batch_events=inngest.Batch(max_size=2, timeout=MINUTE, key=TOKEN),
+    idempotency=KEY,
+)(gated)
+define("flow-debounce-once", debounce=inngest.Debounce(period=SECOND, key=KEY), idempotency=KEY)(gated)
 rated = define("flow-rate-callee", rate_limit=inngest.RateLimit(limit=1, period=HOUR, key=TOKEN))(gated)
 
 
@@ -190,6 +196,7 @@ async def rate_caller(ctx: Any, step: Any, rec: Recorder) -> object:
 if STEP_IN_CONTEXT:
     skip = inngest.Singleton(key=KEY, mode="skip")
     define("flow-single-skip", singleton=skip)(gated)
+    define("flow-rights", singleton=skip, rate_limit=inngest.RateLimit(limit=2, period=HOUR, key=KEY))(gated)
     define("flow-single-cancel", singleton=inngest.Singleton(key=KEY, mode="cancel"))(gated)
     define("flow-single-debounce", singleton=skip, debounce=inngest.Debounce(period=SECOND, key=TOKEN))(gated)
     define("flow-start-timeout", concurrency=[limit(1, key=TOKEN)], timeouts=inngest.Timeouts(start=SECOND))(

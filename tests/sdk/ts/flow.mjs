@@ -147,6 +147,12 @@ export function declareFlow(define, { handlerOf, on, caught }) {
     { batchEvents: { maxSize: 2, timeout: "1m", key: TOKEN }, concurrency: 1 },
     gated,
   );
+  define(
+    "flow-batch-once",
+    { batchEvents: { maxSize: 2, timeout: "1m", key: TOKEN }, idempotency: KEY },
+    gated,
+  );
+  define("flow-debounce-once", { debounce: { period: "1s", key: KEY }, idempotency: KEY }, gated);
   const rated = define("flow-rate-callee", { rateLimit: { limit: 1, period: "1h", key: TOKEN } }, gated);
 
   define("flow-rate-caller", {}, async ({ event }, step) => {
@@ -162,6 +168,11 @@ export function declareFlow(define, { handlerOf, on, caught }) {
   // --- Singletons and timeouts ---
 
   define("flow-single-skip", { singleton: { mode: "skip", key: KEY } }, gated);
+  define(
+    "flow-rights",
+    { singleton: { mode: "skip", key: KEY }, rateLimit: { limit: 2, period: "1h", key: KEY } },
+    gated,
+  );
   define("flow-single-cancel", { singleton: { mode: "cancel", key: KEY } }, gated);
   define(
     "flow-single-debounce",
