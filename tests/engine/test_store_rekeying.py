@@ -2,7 +2,7 @@
 
 import pytest
 
-from innkeeper_engine.model.effects import LeaseGuard, Plan, Rekey, Retry, Save, Start
+from innkeeper_engine.model.effects import Effect, LeaseGuard, Plan, Rekey, Retry, Save, Start
 from innkeeper_engine.model.state import Lease
 from innkeeper_engine.store.store import Held, Store, StoreSettings
 from tests.conftest import OpenStore
@@ -336,7 +336,7 @@ async def test_a_run_that_ends_in_the_same_commit_does_not_come_back(store: Stor
     await do(store, start())
     await change_keys(store)
     held = await lease(store, "a")
-    effects = [cancel(), back(held)] if is_first else [back(held), cancel()]
+    effects: list[Effect] = [cancel(), back(held)] if is_first else [back(held), cancel()]
     assert (await commit(store, held, *effects)).status == "ok"
     assert await nothing_to_lease(store)
     left = {name.split(":")[0] for name in await read_shard(store)}
