@@ -10,6 +10,7 @@ made of all of this and of the priority: what is queued under another one is key
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -24,6 +25,9 @@ MOST_PRIORITY_S = 600
 
 FALLBACK = "-"
 """Stands for the value of a key that the event has none for: such runs share one counter."""
+
+_INDEX = re.compile(r'(?<=[\w\])])\["([A-Za-z_]\w*)"\]')
+"""`["b"]` behind something: the field `.b`. A list has nothing before it, and in a text quotes are escaped."""
 
 _DEFS: dict[Scope, str] = {"fn": "c", "env": "e", "account": "a"}
 
@@ -170,7 +174,7 @@ def _limit(limit: KeyedLimit, variables: Mapping[str, Any], failed: list[str] | 
 def _meaning(key: Expression) -> str:
     """The same for keys that are written differently and say the same."""
     value = key.key({}) if key.is_constant else None
-    return digest(unparse(key.node) if value is None else f"={value}")[:8]
+    return digest(_INDEX.sub(r".\1", unparse(key.node)) if value is None else f"={value}")[:8]
 
 
 def _signature(limits: list[KeyedLimit], priority: Expression | None) -> str:

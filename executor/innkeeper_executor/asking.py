@@ -46,7 +46,10 @@ class Asker:
         """Do what the leased item wants; its payload is less afterwards: all that a decision reads of it."""
         context = await until_answered(lambda: self._surroundings.context(lease.env), "a read")
         entry = context.registry.functions.get(lease.slug)
-        if lease.rekey and entry is not None:
+        if lease.rekey:
+            # Under no limit: it may not be called, not even where there is nothing to key it by.
+            if entry is None:
+                return _without_function(lease, context)
             return await self._rekey(lease, entry, context)
         if lease.expiries >= self._surroundings.settings.lost_leases:
             return _lost_too_often(lease, context)

@@ -15,6 +15,7 @@ from innkeeper_engine.model.state import RunSummary
 from innkeeper_gateway.access.callers import Caller, audit
 from innkeeper_gateway.access.permissions import (
     CANCEL,
+    RERUN,
     SEE_EVENTS,
     SEE_FUNCTIONS,
     SEE_PAYLOADS,
@@ -27,6 +28,7 @@ from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.reading import folded_so_far, history_end, position
 from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, checked_ulid, json_of, needs
+from innkeeper_gateway.reruns import run_again
 from innkeeper_gateway.steps import fold_steps, run_notes, step_views
 from innkeeper_gateway.views import (
     ENDED,
@@ -138,6 +140,19 @@ async def cancel_run(run_id: str, core: CoreOf, caller: CallerOf) -> Response:
         await core.store.apply(LiveGuard(run.id), [Cancel(run.id, core.end_ids(), note)])
     audit(caller, "cancel run", run_id=run.id, function=run.slug)
     return Response(media_type="application/json")
+
+
+@router.post("/runs/{run_id}/rerun")
+async def rerun_run(run_id: str, core: CoreOf, caller: CallerOf) -> Response:
+    """Run a function once more with the events of a run, whatever became of that one; replies `{"data": {"run_id"}}`.
+
+    The new run is of the function as it is registered now, and stands behind its limits as any other. Its idempotency
+    and rate limit do not count; where it is a singleton and another run goes on, the new one is recorded as Skipped.
+    """
+    run = await _known_run(core, caller, run_id, RERUN)
+    made = await run_again(core, run)
+    audit(caller, "rerun", run_id=run.id, function=run.slug, new_run_id=made)
+    return json_response(envelope({"run_id": made}, core.clock.now_ms()))
 
 
 @router.post("/signals", dependencies=[needs(SEND_EVENTS)])

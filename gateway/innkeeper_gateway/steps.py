@@ -14,7 +14,7 @@ import orjson
 from innkeeper_engine.model.times import rfc3339
 
 _TYPES: Final = frozenset({"step", "attempt", "plan"})
-_OF_THE_RUN: Final = frozenset({"attempt", "cancelled", "key", "skipped"})
+_OF_THE_RUN: Final = frozenset({"attempt", "cancelled", "key", "rerun", "skipped"})
 _ENDED: Final = frozenset({"Completed", "Failed"})
 _VERBATIM: Final = frozenset({"Step", "Sleep", "WaitForEvent"})
 """Operations whose memoised result is what the function sees; that of others is wrapped: `{"data"|"error": ...}`."""
@@ -115,8 +115,9 @@ def step_views(
 def run_notes(notes: Iterable[bytes]) -> list[dict[str, Any]]:
     """What the notes say of the run as a whole, in their order: `[{"at", "type", ...}]`.
 
-    `type`: `skipped` or `cancelled`, with `why`; `key`, an `option` whose expression gave nothing for the run's event,
-    and its `consequence`; `attempt`, a request that failed as a whole, with `attempt`, `reason`, `error` and `retry_at`.
+    `type`: `skipped` or `cancelled`, with `why`; `rerun`, `of` which run it is one; `key`, an `option` whose expression
+    gave nothing for the run's event, and its `consequence`; `attempt`, a request that failed as a whole, with `attempt`,
+    `reason`, `error` and `retry_at`.
     """
     found = []
     for line in notes:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 import orjson
 
-from innkeeper_engine.model.effects import Effect, Gather, Rekey, Skip, Start
+from innkeeper_engine.model.effects import Effect, Gather, Skip, Start
 from innkeeper_engine.model.functions import App, FunctionConfig, Timeouts
 from innkeeper_engine.model.state import Lease
 from innkeeper_engine.store.store import Store
@@ -199,12 +199,6 @@ class Witness:
             self.say(Taken(self.clock.now_ms, lease.item, lease.run, needs, partition, *self._order(item)))
             run.begun = run.begun or not lease.rekey
             self._leases[lease.item] = lease.token
-
-    def keyed_again(self, effect: Rekey) -> None:
-        """A request is put back: it may be as old as its run, which was made after its event was accepted."""
-        run = self.runs[effect.run]
-        run.time_ms = effect.order + boost_of(self.config(run.slug), run.data)
-        self._items[effect.item] = self._items[effect.item]._replace(time_ms=run.time_ms)
 
     async def came_of(self, effects: Sequence[Effect], *, kind: str = "") -> None:
         """See which runs were made, skipped, and what was gathered."""

@@ -141,12 +141,9 @@ class Cluster(Witness):
         guard = LeaseGuard(lease.item, lease.token, lease.seen)
         tokens = [self._id() for _ in range(then)]
         applied = await self.store.apply(guard, effects, executor=executor, tokens=tokens)
-        if applied.status == "ok" and run is not None:
-            for effect in effects:
-                if isinstance(effect, Rekey):
-                    self.keyed_again(effect)
-            if lease.kind != PLANNED and not any(isinstance(effect, Rekey | Retry) for effect in effects):
-                run.done += 1
+        is_same_again = any(isinstance(effect, Rekey | Retry) for effect in effects)
+        if applied.status == "ok" and run is not None and lease.kind != PLANNED and not is_same_again:
+            run.done += 1
         await self.taken(applied.leases)
         self._held[executor] |= {lease.token: lease for lease in applied.leases}
 

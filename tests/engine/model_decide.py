@@ -90,6 +90,7 @@ def lease(**options: Any) -> Lease:
         state_bytes=100,
         event_count=1,
         queued_ms=NOW_MS,
+        wanted_ms=NOW_MS,
         started_ms=NOW_MS,
         retries=4,
         stack=(),

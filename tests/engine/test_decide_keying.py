@@ -51,23 +51,17 @@ def test_an_item_queues_as_if_its_run_were_made_now(
     event = {"data": data, "ts": ts}
     start, *rest = start_effects(Arrival(queued("x", event)), context(config))
     assert isinstance(start, Start)
-    back, said = keyed(config, event)
+    back, said = keyed(config, event, wanted_ms=start.order + start.boost_ms)
     assert (back.item, back.run) == ("run.0", "run")
     assert back[2:] == (start.start_partition, start.step_partition, start.order, start.boost_ms)
     assert said == notes(rest)
 
 
 def test_an_item_keeps_its_age() -> None:
-    """That of the run, however long it has waited; a time ahead that has passed meanwhile counts as it did."""
+    """Since when its run is wanted, however long it has waited, and whatever its event says of a time."""
     config = function(triggers=TRIGGERS, priority="30")
-    assert keyed(config, {"data": {}})[0].order == NOW_MS - 30_000
-    assert keyed(config, {"data": {}, "ts": NOW_MS + 5})[0].order == NOW_MS + 5 - 30_000
-    assert keyed(config, {"data": {}, "ts": NOW_MS - 5})[0].order == NOW_MS - 30_000
-
-
-def test_the_events_of_a_batch_put_nothing_off() -> None:
-    """As when it started."""
-    assert keyed(function(triggers=TRIGGERS), {"ts": NOW_MS + 5}, event_count=2)[0].order == NOW_MS
+    for event in ({"data": {}}, {"data": {}, "ts": LATER_MS + 5}):
+        assert keyed(config, event, wanted_ms=NOW_MS - 7)[0].order == NOW_MS - 7 - 30_000
 
 
 @pytest.mark.parametrize("event", [b"", b"[]", b"no JSON"])

@@ -45,6 +45,7 @@ def lease(attempt: int = 0, **payload: bytes) -> Lease:
         state_bytes=10,
         event_count=1,
         queued_ms=NOW_MS,
+        wanted_ms=NOW_MS,
         started_ms=NOW_MS,
         retries=4,
         stack=(),

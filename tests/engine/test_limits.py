@@ -159,6 +159,7 @@ def test_limits_keep_their_order_and_say_what_their_writers_call_them() -> None:
         ('"a" + "b"', '"ab"'),
         ("1 + 1", "2"),
         ('event.data["user"]', "event.data['user']"),
+        ("event['data'][\"user\"].id", "event.data.user.id"),
     ],
 )
 def test_keys_that_say_the_same_are_one(one: str, other: str) -> None:
@@ -172,7 +173,16 @@ def names_of(queueing: Queueing) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [(BY_USER, "event.data.shop"), ('"a"', '"b"'), ('"1"', BY_USER), ("1", "2")]
+    ("one", "other"),
+    [
+        (BY_USER, "event.data.shop"),
+        ('"a"', '"b"'),
+        ('"1"', BY_USER),
+        ("1", "2"),
+        ("""event.data.a + '["b"]'""", "event.data.a + '.b'"),
+        ('event.data.a in ["b"]', 'event.data.a in [".b"]'),
+        ('event.data.a["b c"]', "event.data.a.b"),
+    ],
 )
 def test_other_keys_are_others(one: str, other: str) -> None:
     """They count by themselves."""

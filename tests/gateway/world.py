@@ -6,6 +6,9 @@ from urllib.parse import quote
 import httpx
 import orjson
 
+from innkeeper_apps.wire.canonical import canonical
+from innkeeper_engine.decide.context import Context
+from innkeeper_engine.decide.route import Arrival, start_effects
 from innkeeper_engine.decide.runs import start_effect
 from innkeeper_engine.model.clock import RandomIds, SystemClock, derived_ulid
 from innkeeper_engine.model.effects import CursorGuard, Effect, Finish, HistoryGuard, LeaseGuard, NoGuard
@@ -113,6 +116,27 @@ class World:
         await self.send(**fields)
         (run_id,) = await self.route()
         return run_id
+
+    async def decided(self, **fields: Any) -> str:
+        """What becomes of one event by the rules of flow control; the id of its run, skipped or not."""
+        await self.send(**fields)
+        peeked = await self.store.peek(64)
+        assert peeked is not None
+        registry = await self.registries.at_least(peeked.env, peeked.registry)
+        context = Context(
+            now_ms=self.clock.now_ms(),
+            chance=0.5,
+            new_id=lambda: self.ids.ulid(self.clock.now_ms()),
+            canonical=canonical,
+            seal=lambda op: op.id.encode(),
+            registry=registry,
+        )
+        (event,) = peeked.events
+        effects = start_effects(Arrival(event), context)
+        guard = CursorGuard(peeked.env, peeked.cursor, peeked.within, 1)
+        assert (await self.store.apply(guard, effects)).status == "ok"
+        (run,) = await self.store.event_runs(peeked.env, event.id)
+        return run.id
 
     async def lease(self) -> Lease:
         """The next item of the queue."""

@@ -55,13 +55,16 @@ _REPLIES = {
     for why, message in _SKIPPED_FOR.items()
 }
 
-Origin = Literal["event", "invoke", "cron", "gathered"]
+Origin = Literal["event", "invoke", "cron", "gathered", "rerun"]
 Failed = tuple[str, str]
 """An option whose expression gives nothing, and what that means."""
 
 
 class Occasion(NamedTuple):
-    """What a run may be made for: an event that met a trigger, an invocation, a cron's slot, a gathering that is due."""
+    """What a run may be made for: an event that met a trigger, an invocation, a cron's slot, a gathering that is due.
+
+    Or somebody who wants a run once more: idempotency and rate limits are about what comes by itself, not about him.
+    """
 
     origin: Origin
     run: str
@@ -254,7 +257,9 @@ def _rights(
     """What the run needs to begin, in the order in which the store asks."""
     rights: list[Right] = []
     now_ms, event, config = context.now_ms, occasion.event, entry.config
-    if entry.idempotency is not None:
+    if occasion.origin == "rerun":
+        pass  # What comes by itself is limited, not what somebody asks for once more.
+    elif entry.idempotency is not None:
         value = "" if occasion.is_batch else _right_value(entry.idempotency, event, IDEMPOTENCY, failed)
         if value:
             why = "idempotency"

@@ -1,7 +1,7 @@
 """A queued item under keys that its function does not have any more: where it queues by the present ones."""
 
 from innkeeper_engine.compiled import FunctionEntry
-from innkeeper_engine.decide.events import event_object, future_ms
+from innkeeper_engine.decide.events import event_object
 from innkeeper_engine.decide.flow import failing, key_notes
 from innkeeper_engine.limits import queued
 from innkeeper_engine.model.effects import Effect, Rekey
@@ -16,14 +16,12 @@ def rekey(lease: Lease, entry: FunctionEntry, now_ms: int) -> list[Effect]:
     """
     event = event_object((lease.payload or {}).get("e:0", b""))
     place = queued(entry.queueing, event)
-    # The events of a batch do not put it off.
-    due_ms = future_ms(event, lease.queued_ms) if lease.event_count == 1 else 0
     back = Rekey(
         item=lease.item,
         run=lease.run,
         start_partition=place.start_partition,
         step_partition=place.step_partition,
-        order=max(lease.queued_ms, due_ms) - place.boost_ms,
+        order=lease.wanted_ms - place.boost_ms,
         boost_ms=place.boost_ms,
     )
     return [back, *key_notes(lease.run, [failing(option) for option in place.failed], now_ms)]

@@ -37,6 +37,8 @@ class Lease(msgspec.Struct, kw_only=True):
     started_ms: int
     retries: int
     """As configured when the run started."""
+    wanted_ms: float
+    """Since when the run is wanted: what its place in the queue goes by, before its priority."""
     stack: tuple[str, ...]
     """Completed steps in their order; for a planned step those that were complete when it was planned."""
     rekey: bool = False

@@ -56,6 +56,10 @@ class Reader(ABC):
         """Whether the event with this number has met everything that it starts, resumes or cancels."""
         return int(await self.command("GET", self.key(f"ec:{env}")) or 0) >= seq
 
+    async def last_event(self, env: str) -> int:
+        """The number of the newest event of an environment; 0 before the first."""
+        return int(await self.command("GET", self.key(f"esq:{env}")) or 0)
+
     async def event_runs(self, env: str, event_id: str) -> list[RunSummary]:
         """The runs that an event started, oldest first. Two round trips."""
         ids = await self.command("LRANGE", self.key(f"er:{env}:{event_id}"), 0, -1)

@@ -69,6 +69,7 @@ def read_lease(raw: list[Any]) -> Lease:
         queued_ms=int(state[b"q"]),
         started_ms=int(state[b"t1"] if b"t1" in state else state[b"q"]),
         retries=int(state[b"re"]),
+        wanted_ms=float(state[b"o"]) + float(state.get(b"b", 0)),
         stack=tuple(step.decode() for step in stack),
         rekey=b"rk" in item,
         payload=None
