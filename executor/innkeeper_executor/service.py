@@ -149,6 +149,7 @@ class Executor:
     async def _due_loop(self) -> None:
         wait_s = 0.0
         while True:
+            await self._chores.wait_for_room()
             if not self._worker.free:
                 await self._wait_for_room()
             elif wait_s > 0:

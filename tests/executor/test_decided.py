@@ -14,7 +14,7 @@ from innkeeper_engine.model.functions import FunctionConfig, Trigger
 from innkeeper_engine.model.state import Applied
 from innkeeper_engine.store.connection import StoreUnavailableError
 from innkeeper_executor.applying import Apply, apply_decided
-from innkeeper_executor.chores import AT_ONCE, Chores
+from innkeeper_executor.chores import AT_ONCE, MOST_WAITING, Chores
 from tests.executor.house import ENV, House, VirtualClock, function, soon
 
 
@@ -151,25 +151,33 @@ async def test_a_run_and_its_cancellation_are_never_parted(still_house: House) -
 
 
 async def test_a_chore_is_under_way_once() -> None:
-    """However often it comes up meanwhile; afterwards it may come up again."""
-    chores, begun, go_on = Chores(), 0, asyncio.Event()
+    """What comes up meanwhile, however often, is done once more afterwards: it may be news."""
+    chores, go_on = Chores(), asyncio.Event()
+    begun = most = working = 0
 
     async def work() -> None:
-        nonlocal begun
-        begun += 1
+        nonlocal begun, most, working
+        begun, working = begun + 1, working + 1
+        most = max(most, working)
         await go_on.wait()
+        working -= 1
 
     for _ in range(3):
         chores.begin("a", work)
-        await asyncio.sleep(0)
-    assert begun == 1
-    go_on.set()
-    while chores.under_way:
-        await asyncio.sleep(0)
-    chores.begin("a", work)
     await asyncio.sleep(0)
-    assert begun == 2
-    await chores.close()
+    assert begun == 1
+    for _ in range(3):
+        chores.begin("a", work)
+    go_on.set()
+    await all_over(chores)
+    assert (begun, most) == (2, 1)
+
+
+async def all_over(chores: Chores) -> None:
+    """Until nothing is under way."""
+    async with asyncio.timeout(5):
+        while chores.under_way:
+            await asyncio.sleep(0)
 
 
 async def test_a_few_chores_are_worked_on_at_once() -> None:
@@ -187,9 +195,28 @@ async def test_a_few_chores_are_worked_on_at_once() -> None:
         await asyncio.sleep(0)
     assert len(begun) == AT_ONCE
     go_on.set()
-    while chores.under_way:
-        await asyncio.sleep(0)
+    await all_over(chores)
     assert len(begun) == AT_ONCE + 3
+
+
+async def test_no_more_is_looked_for_than_can_wait() -> None:
+    """There is room again as soon as something is over."""
+    chores, go_on = Chores(), asyncio.Event()
+
+    async def work() -> None:
+        await go_on.wait()
+
+    for n in range(MOST_WAITING - 1):
+        chores.begin(str(n), work)
+    await soon(chores.wait_for_room())
+    chores.begin("the last", work)
+    waiting = asyncio.create_task(chores.wait_for_room())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    go_on.set()
+    await soon(waiting)
+    await chores.close()
 
 
 @pytest.mark.parametrize("error", [StoreUnavailableError("no answer"), RuntimeError("a bug")])
@@ -204,8 +231,7 @@ async def test_a_chore_that_fails_is_told_and_left(
 
     with caplog.at_level(logging.CRITICAL), capture_logs() as logs:
         chores.begin("a", work)
-        while chores.under_way:
-            await asyncio.sleep(0)
+        await all_over(chores)
     (line,) = logs
     assert line["chore"] == "a"
     await chores.close()
@@ -225,6 +251,7 @@ async def test_chores_end_with_the_executor() -> None:
     for n in range(AT_ONCE + 3):
         chores.begin(str(n), work)
     await asyncio.sleep(0)
+    chores.begin("0", work)
     chores.begin("not begun yet", work)
     await soon(chores.close())
     assert not chores.under_way
