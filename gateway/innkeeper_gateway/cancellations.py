@@ -83,8 +83,9 @@ async def list_cancellations(core: CoreOf, caller: CallerOf) -> Response:
 async def get_cancellation(cancellation_id: str, core: CoreOf, caller: CallerOf) -> Response:
     """What was asked for, and how far it is.
 
-    `looked` and `cancelled` count the runs that were there already, `done` says whether all of them have been looked
-    at. Those that begin later are cancelled as they begin and not counted.
+    `looked` and `cancelled` count the runs that were there already, those of a page on which an executor died not quite;
+    `done` says whether all of them have been looked at. Those that begin later are cancelled as they begin, and not
+    counted.
     """
     found = await _known(core, caller, cancellation_id)
     async with core.in_time():

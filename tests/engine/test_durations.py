@@ -11,6 +11,7 @@ from innkeeper_engine.durations import (
     DurationError,
     format_duration,
     parse_duration_ms,
+    parse_instant_ms,
     parse_retry_after_ms,
     parse_time_or_duration_ms,
 )
@@ -165,6 +166,17 @@ def test_a_negative_length_cannot_be_written() -> None:
 )
 def test_dates_are_due_at_their_instant(text: str, due: str) -> None:
     assert parse_time_or_duration_ms(text, 0) == at_ms(due)
+    assert parse_instant_ms(text) == at_ms(due)
+
+
+def test_an_instant_may_lie_before_all_counting() -> None:
+    assert parse_instant_ms("1969-12-31T23:59:59Z") == -1_000
+
+
+@pytest.mark.parametrize("text", ["", "5m", "tomorrow", "2024-02-30", "1706718600000"])
+def test_what_is_no_date_is_no_instant(text: str) -> None:
+    with pytest.raises(DurationError, match="is no date"):
+        parse_instant_ms(text)
 
 
 @pytest.mark.parametrize("text", ["2023-02-01T16:30:00", "2024-01-01", "1969-07-20T20:17:40Z"])
