@@ -24,7 +24,8 @@ end
 -- A wait sees the events accepted after it was committed.
 effects.wait = function(e)
   local id, run, step = e[2], e[3], e[4]
-  if not is_live(run) or call('EXISTS', P .. 'w:' .. id) == 1 or call('HEXISTS', P .. 'pl:' .. run, step) == 1 then return end
+  if not is_live(run) or call('EXISTS', P .. 'w:' .. id) == 1 then return end
+  if call('HEXISTS', P .. 'pl:' .. run, step) == 1 then return end
   if e[5] == 'signal' then
     local other = call('GET', P .. 'sig:' .. e[6] .. ':' .. e[7])
     if other and other ~= id then

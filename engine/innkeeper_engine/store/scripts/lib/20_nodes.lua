@@ -44,8 +44,7 @@ end
 local function lane_limits(lane)
   local parts = split(lane, '\1')
   local limits = {'c|' .. parts[1]}
-  if string.byte(parts[2]) == 115 then -- 's'
-    limits[2] = 't|' .. parts[1] end
+  if string.byte(parts[2]) == 115 then limits[2] = 't|' .. parts[1] end -- 's'
   for i = 3, #parts do limits[#limits + 1] = parts[i] end
   return limits
 end

@@ -1,6 +1,6 @@
--- A function's cap has changed or gone, or its keys have: who waits at limits of that name is looked at again. So many may wait that one
--- script looks at request.nodes of them at most; the list `again` holds what is left, <fn> \2 <def> \2 <where in
--- wd:<def>>, and every `due` goes on with it. Looking twice does no harm.
+-- A function's cap has changed or gone, or its keys have: who waits at limits of that name is looked at again. So many
+-- may wait that one script looks at request.nodes of them at most; the list `again` holds what is left, <fn> \2 <def> \2
+-- <where in wd:<def>>, and every `due` goes on with it. Looking twice does no harm.
 local to_look_at = request.nodes
 local LIMITS_AT_ONCE = 100
 
