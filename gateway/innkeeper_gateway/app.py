@@ -1,4 +1,4 @@
-"""The gateway as one ASGI app: events and checkpoints in front, FastAPI for everything else."""
+"""The gateway as one ASGI app: events, webhooks and checkpoints in front, FastAPI for everything else."""
 
 import time
 from collections.abc import MutableMapping
@@ -13,7 +13,7 @@ from starlette.responses import Response
 from innkeeper_engine.model.clock import Clock, Ids
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import Store
-from innkeeper_gateway import api_v0, api_v1, cancellations, health, invoke, register
+from innkeeper_gateway import api_v0, api_v1, cancellations, deadletters, health, invoke, register
 from innkeeper_gateway.access.reviews import Reviews
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Receive
 from innkeeper_gateway.checkpoint import CheckpointRoute, run_of
@@ -22,6 +22,7 @@ from innkeeper_gateway.errors import ApiError, error_response, store_trouble, tr
 from innkeeper_gateway.events_route import PREFIX, EventsRoute, Scope, Send
 from innkeeper_gateway.registrars import Registrar
 from innkeeper_gateway.settings import GatewaySettings
+from innkeeper_gateway.webhooks import route as webhooks
 
 _QUIET = ("/live", "/ready", "/health", "/v1/checkpoint/")
 """Requests of machines, which come all the time: they are logged at the level debug."""
@@ -37,6 +38,7 @@ class GatewayApp:
         self.api = make_api(core)
         self._events = EventsRoute(core)
         self._checkpoints = CheckpointRoute(core)
+        self._webhooks = webhooks.WebhooksRoute(core, core.webhooks, core.letters, core.sandbox)
         self._kind = (b"x-inngest-server-kind", core.settings.server_kind.encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,11 +59,14 @@ class GatewayApp:
             await send(message)
 
         is_events = path.startswith(PREFIX)
-        # A path with an event key in it is not for the log.
-        shown = "/e/***" if is_events else path
+        is_webhook = path.startswith(webhooks.PREFIX)
+        # A path with a key in it is not for the log.
+        shown = "/e/***" if is_events else "/w/***" if is_webhook else path
         try:
             if is_events:
                 await self._events(scope, receive, send_marked)
+            elif is_webhook:
+                await self._webhooks(scope, receive, send_marked)
             elif run_id := run_of(path):
                 answer = await self._checkpoints.answer(
                     run_id, scope["method"], scope["headers"], scope["query_string"], receive
@@ -74,17 +79,20 @@ class GatewayApp:
             _log.exception("a request ended in an error of the server's own", path=shown)
             if status == 0:
                 await internal_error()(scope, receive, send_marked)
-        self._tell(scope["method"], shown, status, started, quiet=is_events or path.startswith(_QUIET))
+        quiet = is_events or is_webhook or path.startswith(_QUIET)
+        self._tell(scope["method"], shown, status, started, quiet=quiet)
 
     def drain(self) -> None:
         """Say in `/ready` that this server stops soon, so that balancers send nobody here."""
         self.core.draining = True
 
     async def close(self) -> None:
-        """End waits and the subscription behind them. The store is its owner's to close."""
+        """End waits, the subscription behind them and the sandbox. The store is its owner's to close."""
         self.core.draining = True
         await self.core.notices.close()
         await self.core.environments.close()
+        await self.core.webhooks.close()
+        await self.core.sandbox.close()
         await self.core.access.close()
 
     def _tell(self, method: str, path: str, status: int, started: float, *, quiet: bool) -> None:
@@ -117,7 +125,7 @@ def create_app(
 
 
 def make_api(core: Core) -> FastAPI:
-    """All routes but those of events and checkpoints. The interactive documentation is served in dev mode only."""
+    """All routes but those in front. The interactive documentation is served in dev mode only."""
     dev = core.settings.dev
     api = FastAPI(
         title="Innkeeper",
@@ -126,7 +134,7 @@ def make_api(core: Core) -> FastAPI:
         openapi_url="/openapi.json" if dev else None,
     )
     api.state.core = core
-    for module in (invoke, register, api_v1, cancellations, api_v0, health):
+    for module in (invoke, register, api_v1, cancellations, deadletters, api_v0, health):
         api.include_router(module.router)
     api.add_exception_handler(ApiError, _on_api_error)
     api.add_exception_handler(BodyError, _on_body_error)

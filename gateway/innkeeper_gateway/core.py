@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+from innkeeper_apps.sandbox.pool import Sandbox
+from innkeeper_apps.sealing import Sealer
 from innkeeper_apps.wire.keys import bearer_digest
 from innkeeper_engine.compiled import Registry
 from innkeeper_engine.environments import Environments
@@ -13,8 +15,10 @@ from innkeeper_engine.model.clock import Clock, Ids
 from innkeeper_engine.model.effects import Ids2
 from innkeeper_engine.model.environments import Environment
 from innkeeper_engine.store.environments import EnvironmentStore, RegistrationInbox
+from innkeeper_engine.store.letters import LetterStore
 from innkeeper_engine.store.notices import Notices
 from innkeeper_engine.store.store import Store
+from innkeeper_engine.store.webhooks import WebhookStore
 from innkeeper_gateway.access.callers import NAMESPACE_HEADER, Access, Caller
 from innkeeper_gateway.access.reviews import Reviews
 from innkeeper_gateway.bodies import Header
@@ -23,6 +27,8 @@ from innkeeper_gateway.ingest import Seed
 from innkeeper_gateway.places import BranchError, Place, place_in, wanted_branch
 from innkeeper_gateway.registrars import DirectRegistrar, InboxRegistrar, Registrar
 from innkeeper_gateway.settings import GatewaySettings
+from innkeeper_gateway.webhooks.letters import StoredLetters
+from innkeeper_gateway.webhooks.source import Webhooks
 
 
 class RegistrySource(Protocol):
@@ -34,7 +40,7 @@ class RegistrySource(Protocol):
 
 
 class Core:
-    """Settings, store, registry, environments, clock and ids, and whether the server is about to stop."""
+    """Settings, store, registry, environments, webhooks, clock and ids, and whether the server is about to stop."""
 
     def __init__(
         self,
@@ -63,6 +69,17 @@ class Core:
         else:
             self.environments = Environments(fixed=[self.own])
             self.registrar = registrar or DirectRegistrar(store)
+        key = settings.encryption_key
+        self.webhooks = Webhooks(
+            WebhookStore(store),
+            self.notices,
+            self.environments,
+            None if key is None else Sealer(key),
+            timeout_s=settings.store_timeout_s,
+        )
+        self.sandbox = Sandbox(settings.sandbox)
+        self.letter_store = LetterStore(store)
+        self.letters = StoredLetters(self.letter_store, clock, ids, store.settings.retention_s)
         self.draining = False
 
     @asynccontextmanager

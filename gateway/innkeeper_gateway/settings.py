@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from innkeeper_apps.sandbox.pool import SandboxLimits
 from innkeeper_apps.wire.keys import signing_key_digests
 from innkeeper_engine.model.environments import Environment, EventKey, SigningKey, key_digest
 
@@ -59,6 +60,10 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...] = ()
     """Networks (CIDR) of proxies whose `X-Forwarded-For` says where a request comes from."""
     limits: Limits = Limits()
+    encryption_key: bytes | None = None
+    """32 bytes that open the secrets of webhooks; without it those that want a proof take nothing."""
+    sandbox: SandboxLimits = SandboxLimits()
+    """What the transforms of webhooks may use."""
     auto_register: AutoRegister = "Always"
     """Which apps may register themselves: all, those that are known or declared already, none."""
     routed_wait_s: float = 5.0

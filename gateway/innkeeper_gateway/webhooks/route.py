@@ -7,13 +7,12 @@ not come again; 4xx that it is not taken; 503 that it shall come again.
 import asyncio
 from typing import Any, Final, Protocol
 
-import msgspec
 import orjson
 import structlog
 
 from innkeeper_apps.sandbox.pool import MIB, Sandbox
-from innkeeper_engine.model.environments import Environment, key_digest
-from innkeeper_engine.model.webhooks import DeadLetter, Webhook
+from innkeeper_engine.model.environments import key_digest
+from innkeeper_engine.model.webhooks import DeadLetter
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Header, Receive, read_body
 from innkeeper_gateway.core import Core
@@ -30,38 +29,20 @@ from innkeeper_gateway.webhooks.handling import (
     WebhookRequest,
     handle,
 )
+from innkeeper_gateway.webhooks.source import OpenedWebhook, SealedError, WebhookSource
 
 PREFIX: Final = "/w/"
 
 BODY_BYTES: Final = 4 * MIB
 """What a provider may send, before and after decompression: more than an event may hold, since transforms leave out."""
 
+SEALED_RETRY_S: Final = 60
+"""What a sender is told to wait where somebody has to give the gateway its key first."""
+
 _JSON: Final[Header] = (b"content-type", b"application/json")
 _TEXT: Final[Header] = (b"content-type", b"text/plain; charset=utf-8")
 
 _log = structlog.get_logger(__name__)
-
-
-class OpenedWebhook(msgspec.Struct, frozen=True):
-    """A webhook that somebody knows the URL of."""
-
-    webhook: Webhook
-    environment: Environment
-    """Of which a request may choose a branch."""
-    secrets: tuple[bytes, ...] = ()
-    """Of its proof, unsealed."""
-
-
-class WebhookSource(Protocol):
-    """Where webhooks are known."""
-
-    async def by_digest(self, digest: str) -> OpenedWebhook | None:
-        """The webhook whose token has this `key_digest`; None: there is none.
-
-        Raises:
-            StoreError, StoreUnavailableError, TimeoutError: that cannot be told now.
-        """
-        ...
 
 
 class Letters(Protocol):
@@ -92,8 +73,7 @@ class WebhooksRoute:
             await _refuse(send, 405, "webhooks are sent with POST", ((b"allow", b"POST"),))
             return
         try:
-            async with asyncio.timeout(self._core.settings.store_timeout_s):
-                opened = await self._source.by_digest(key_digest(scope["path"][len(PREFIX) :]))
+            opened = await self._source.by_digest(key_digest(scope["path"][len(PREFIX) :]))
             if opened is None:
                 await _refuse(send, 404, "there is no such webhook: look at its URL")
                 return
@@ -106,6 +86,9 @@ class WebhooksRoute:
             await _refuse(send, 400, str(error))
         except BodyError as error:
             await _refuse(send, error.status, error.message)
+        except SealedError as error:
+            _log.error("a webhook's request was not taken", webhook=error.webhook, why=str(error))
+            await _busy(send, "this webhook cannot check proofs now: see the server's log", SEALED_RETRY_S)
         except (StoreError, StoreUnavailableError, TimeoutError) as error:
             trouble = store_trouble(error)
             if trouble is None:

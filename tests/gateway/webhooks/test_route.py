@@ -15,7 +15,8 @@ from innkeeper_engine.model.webhooks import DeadLetter, Proof, Webhook
 from innkeeper_engine.store.connection import StoreUnavailableError
 from innkeeper_engine.store.store import Store
 from innkeeper_gateway.settings import GatewaySettings
-from innkeeper_gateway.webhooks.route import OpenedWebhook, WebhooksRoute
+from innkeeper_gateway.webhooks.route import WebhooksRoute
+from innkeeper_gateway.webhooks.source import OpenedWebhook
 from tests.gateway.world import World
 
 SECRET = b"the-secret"
