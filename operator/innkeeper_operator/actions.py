@@ -40,7 +40,7 @@ class Delete(msgspec.Struct, frozen=True, kw_only=True):
 class SetStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Make `status` so (the whole of it). Only sent where it differs from what is there."""
 
-    kind: Literal["InngestApp", "Function"]
+    kind: Literal["InngestApp", "Function", "Webhook"]
     namespace: str
     name: str
     uid: str

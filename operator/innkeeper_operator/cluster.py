@@ -65,7 +65,9 @@ RESOURCES: Final[dict[str, Resource]] = {
     for resource in (
         Resource(API_VERSION, "inngestapps", "InngestApp"),
         Resource(API_VERSION, "functions", "Function"),
+        Resource(API_VERSION, "webhooks", "Webhook"),
         Resource("v1", "secrets", "Secret"),
+        Resource("v1", "configmaps", "ConfigMap"),
         Resource("v1", "services", "Service"),
         Resource("v1", "pods", "Pod"),
         Resource("v1", "namespaces", "Namespace", namespaced=False),

@@ -8,7 +8,7 @@ from innkeeper_operator.actions import Action, Apply, SetFinalizer, SetStatus, T
 from innkeeper_operator.cluster import BY_KIND, Cluster
 from innkeeper_operator.keys import AppKeys, key_notice
 from innkeeper_operator.metrics import Metrics
-from innkeeper_operator.objects import APP_KIND, FUNCTION_KIND, AppObject, Json, Unreadable
+from innkeeper_operator.objects import APP_KIND, FUNCTION_KIND, WEBHOOK_KIND, AppObject, Json, Unreadable
 from innkeeper_operator.views import Answered, Outcome
 from innkeeper_operator.world import Dirty, World
 
@@ -60,7 +60,12 @@ class Doer:
     def _status(self, action: SetStatus) -> Json:
         """The status as it is."""
         key = (action.namespace, action.name)
-        known = self._world.function(key) if action.kind == FUNCTION_KIND else self._world.app(key)
+        of_kind = {
+            APP_KIND: self._world.app,
+            FUNCTION_KIND: self._world.function,
+            WEBHOOK_KIND: self._world.webhook,
+        }
+        known = of_kind[action.kind](key)
         return known.status if known is not None and not isinstance(known, Unreadable) else {}
 
     def _pinned(self, action: Apply) -> Apply:

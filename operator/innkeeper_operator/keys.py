@@ -34,6 +34,7 @@ Key: TypeAlias = tuple[str, str]
 
 EVENT: Final = "event"
 SIGNING: Final = "signing"
+WEBHOOK: Final = "webhook"
 WORKLOAD: Final = "env"
 """Values of the label."""
 
@@ -55,6 +56,18 @@ class Seals(Protocol):
 
     def seal(self, plain: bytes) -> bytes:
         """Encrypt; may give another result each time."""
+        ...
+
+
+class Opens(Seals, Protocol):
+    """The same, and what reads again what was encrypted."""
+
+    def unseal(self, sealed: bytes) -> bytes:
+        """Decrypt.
+
+        Raises:
+            ValueError: encrypted with another key, or damaged.
+        """
         ...
 
 

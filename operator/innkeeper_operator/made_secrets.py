@@ -1,4 +1,6 @@
-"""Secrets that the operator makes: a namespace's own keys, and the environment variables of an app's pods. Pure."""
+"""Secrets that the operator makes: a namespace's own keys, the environment variables of an app's pods, and the URL of a
+Webhook. Pure.
+"""
 
 import re
 from base64 import b64encode
@@ -6,19 +8,36 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from innkeeper_operator.actions import Apply
-from innkeeper_operator.keys import EVENT, EVENT_KEY, SIGNING, SIGNING_KEY, WORKLOAD, labelled, secret_text
+from innkeeper_operator.actions import Apply, Create
+from innkeeper_operator.keys import (
+    EVENT,
+    EVENT_KEY,
+    SIGNING,
+    SIGNING_KEY,
+    WEBHOOK,
+    WORKLOAD,
+    labelled,
+    secret_text,
+)
 from innkeeper_operator.objects import (
     APP_KIND,
     KEY_LABEL,
     MANAGED_BY,
     MANAGED_BY_VALUE,
     NAMESPACE_KEYS,
+    WEBHOOK_KIND,
     AppObject,
     Json,
+    Meta,
     SecretObject,
+    WebhookObject,
 )
 from innkeeper_operator.specs import API_VERSION
+from innkeeper_operator.webhook_refs import url_secret_name
+
+TOKEN: Final = "token"  # noqa: S105 - the name of an entry
+URL: Final = "url"
+"""Entries of the Secret that holds a Webhook's URL."""
 
 _LONGEST_NAME: Final = 253
 _NOT_IN_PREFIX = re.compile(r"[^A-Za-z0-9_]")
@@ -47,11 +66,10 @@ def workload_secret(app: AppObject, wanted: Mapping[str, str], there: SecretObje
         ValueError: no Secret can have that name; the message says so.
     """
     name = workload_secret_name(app.meta.name)
-    if len(name) > _LONGEST_NAME:
-        raise ValueError(f"the name is too long: no Secret can be called {name[:20]}...{name[-32:]}")
-    if there is not None and (not _is_ours(there) or _is_right(there, wanted, app)):
+    _check_length(name)
+    if there is not None and (not is_ours(there, WORKLOAD) or _is_right(there, wanted, app.meta)):
         return []
-    manifest = _secret(app.meta.namespace, name, WORKLOAD, wanted, owner=app)
+    manifest = _secret(app.meta.namespace, name, WORKLOAD, wanted, (APP_KIND, app.meta))
     # Not by force where it was not seen: a person may have made it, without the label by which it would be.
     return [Apply(manifest=manifest, force=there is not None)]
 
@@ -95,17 +113,42 @@ def workload_variables(
     return data
 
 
-def _is_ours(secret: SecretObject) -> bool:
-    return labelled(secret, WORKLOAD) and secret.meta.labels.get(MANAGED_BY) == MANAGED_BY_VALUE
+def url_secret(
+    webhook: WebhookObject, token: str, url: str, there: SecretObject | None
+) -> Apply | Create | None:
+    """How the Secret that holds a Webhook's URL becomes right; None where it is.
+
+    `there`: as it is, one of the operator's own. None: it was not seen, and a person's that has the name stays as it is.
+
+    Raises:
+        ValueError: no Secret can have that name; the message says so.
+    """
+    wanted = {TOKEN: token, URL: url}
+    if there is not None and _is_right(there, wanted, webhook.meta):
+        return None
+    name = url_secret_name(webhook.meta.name)
+    _check_length(name)
+    manifest = _secret(webhook.meta.namespace, name, WEBHOOK, wanted, (WEBHOOK_KIND, webhook.meta))
+    return Create(manifest=manifest) if there is None else Apply(manifest=manifest)
 
 
-def _is_right(secret: SecretObject, data: Mapping[str, str], owner: AppObject) -> bool:
+def is_ours(secret: SecretObject, use: str) -> bool:
+    """Whether the operator has made a Secret, for this use."""
+    return labelled(secret, use) and secret.meta.labels.get(MANAGED_BY) == MANAGED_BY_VALUE
+
+
+def _check_length(name: str) -> None:
+    if len(name) > _LONGEST_NAME:
+        raise ValueError(f"the name is too long: no Secret can be called {name[:20]}...{name[-32:]}")
+
+
+def _is_right(secret: SecretObject, data: Mapping[str, str], owner: Meta) -> bool:
     there = {name: value.decode("utf-8", "replace") for name, value in secret.data.items()}
-    return there == data and owner.meta.uid in secret.meta.owner_uids
+    return there == data and owner.uid in secret.meta.owner_uids
 
 
 def _secret(
-    namespace: str, name: str, use: str, data: Mapping[str, str], owner: AppObject | None = None
+    namespace: str, name: str, use: str, data: Mapping[str, str], owner: tuple[str, Meta] | None = None
 ) -> Json:
     meta: Json = {
         "name": name,
@@ -113,8 +156,7 @@ def _secret(
         "labels": {KEY_LABEL: use, MANAGED_BY: MANAGED_BY_VALUE},
     }
     if owner is not None:
-        meta["ownerReferences"] = [
-            {"apiVersion": API_VERSION, "kind": APP_KIND, "name": owner.meta.name, "uid": owner.meta.uid}
-        ]
+        kind, of = owner
+        meta["ownerReferences"] = [{"apiVersion": API_VERSION, "kind": kind, "name": of.name, "uid": of.uid}]
     encoded = {entry: b64encode(value.encode()).decode() for entry, value in sorted(data.items())}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "type": "Opaque", "data": encoded}

@@ -1,8 +1,9 @@
-"""Watches of single Secrets by their names, for clusters whose admin grants exactly those.
+"""Watches of single objects by their names: of Secrets, for clusters whose admin grants exactly those, and of the
+ConfigMaps that Webhooks name, since nothing is to be kept of all the others.
 
 RBAC with `resourceNames` refuses plain lists, and a label selector too, but lets through lists and watches with the
 field selector `metadata.name=<name>`. kopf has one selector per kind, so these watches are made here: one task per
-Secret that an app refers to, and one for each namespace's own keys.
+object.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ import structlog
 from innkeeper_operator.cluster import RESOURCES, Cluster
 from innkeeper_operator.errors import ApiError
 from innkeeper_operator.sessions import open_session
-from innkeeper_operator.world import SECRETS, Dirty, Key, World
+from innkeeper_operator.world import Dirty, Key, World
 
 Json = dict[str, Any]
 
@@ -31,16 +32,18 @@ class _ExpiredError(Exception):
     """The watch cannot go on from where it was."""
 
 
-class NamedSecrets:
-    """Keeps the Secrets of some names in a `World`."""
+class Named:
+    """Keeps the objects of one kind that have some names in a `World`."""
 
     def __init__(
         self,
+        kind: str,
         cluster: Cluster,
         world: World,
         on_dirty: Callable[[Dirty], None],
         on_restart: Callable[[str], None] = lambda _kind: None,
     ) -> None:
+        self._kind = kind
         self._cluster = cluster
         self._world = world
         self._on_dirty = on_dirty
@@ -50,7 +53,7 @@ class NamedSecrets:
         self._listed: dict[Key, asyncio.Event] = {}
 
     async def want(self, keys: Iterable[Key]) -> None:
-        """Watch exactly these Secrets; returns once the new ones have been asked for, or could not be."""
+        """Watch exactly these; returns once the new ones have been asked for, or could not be."""
         wanted = set(keys)
         for key in set(self._tasks) - wanted:
             self._tasks.pop(key).cancel()
@@ -61,7 +64,7 @@ class NamedSecrets:
         for key in wanted - set(self._tasks):
             listed = self._listed[key] = asyncio.Event()
             self._tasks[key] = asyncio.create_task(
-                self._follow(self._session, key, listed), name=f"secret {key}"
+                self._follow(self._session, key, listed), name=f"{self._kind} {key}"
             )
         await asyncio.gather(*(event.wait() for event in list(self._listed.values())))
 
@@ -85,28 +88,34 @@ class NamedSecrets:
                 while True:
                     version = await self._watch(session, key, version)
             except _ExpiredError:
-                self._on_restart(SECRETS)
+                self._on_restart(self._kind)
             except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
                 if isinstance(error, ApiError) and error.status == 403:
                     # Not an error to be loud about: an app may name what the admin does not grant.
                     self._drop(key)
                 listed.set()
-                self._on_restart(SECRETS)
+                self._on_restart(self._kind)
                 _log.warning(
-                    "cannot watch a Secret", namespace=key[0], name=key[1], error=str(error), retry_s=wait_s
+                    "cannot watch an object by its name",
+                    kind=self._kind,
+                    namespace=key[0],
+                    name=key[1],
+                    error=str(error),
+                    retry_s=wait_s,
                 )
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, longest_s)
 
     async def _list(self, key: Key) -> str:
         query = {"fieldSelector": f"metadata.name={key[1]}"}
-        answer = await self._cluster.request("GET", RESOURCES[SECRETS].path(key[0]), query=query)
+        answer = await self._cluster.request("GET", RESOURCES[self._kind].path(key[0]), query=query)
         items = answer.get("items") or ()
-        known = self._world.secret(key)
-        if known is not None and known.meta.uid not in {raw["metadata"].get("uid") for raw in items}:
+        there = {raw["metadata"].get("uid") for raw in items}
+        known = self._world.uids(self._kind, key[0])
+        if any(place == key and uid not in there for uid, place in known.items()):
             self._drop(key)
         for raw in items:
-            self._on_dirty(self._world.put(SECRETS, raw))
+            self._on_dirty(self._world.put(self._kind, raw))
         return str((answer.get("metadata") or {}).get("resourceVersion") or "")
 
     async def _watch(self, session: aiohttp.ClientSession, key: Key, version: str) -> str:
@@ -123,7 +132,7 @@ class NamedSecrets:
             "resourceVersion": version,
             "timeoutSeconds": "300",
         }
-        url = self._cluster.configuration.host + RESOURCES[SECRETS].path(key[0])
+        url = self._cluster.configuration.host + RESOURCES[self._kind].path(key[0])
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=_QUIET_S)
         async with session.get(url, params=query, timeout=timeout) as reply:
             if reply.status == 410:
@@ -138,13 +147,13 @@ class NamedSecrets:
                     raise ApiError(int(raw.get("code") or 0), str(raw.get("reason")), str(raw.get("message")))
                 version = str((raw.get("metadata") or {}).get("resourceVersion") or version)
                 if kind == "DELETED":
-                    self._on_dirty(self._world.drop(SECRETS, *key, str(raw["metadata"]["uid"]), version))
+                    self._on_dirty(self._world.drop(self._kind, *key, str(raw["metadata"]["uid"]), version))
                 elif kind in ("ADDED", "MODIFIED"):
-                    self._on_dirty(self._world.put(SECRETS, raw))
+                    self._on_dirty(self._world.put(self._kind, raw))
         return version
 
     def _drop(self, key: Key) -> None:
-        self._on_dirty(self._world.forget(SECRETS, key))
+        self._on_dirty(self._world.forget(self._kind, key))
 
 
 async def _events(reply: aiohttp.ClientResponse) -> AsyncIterator[Json]:

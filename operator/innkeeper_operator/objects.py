@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from innkeeper_operator.specs import AppSpec, FunctionSpec
+from innkeeper_operator.specs import AppSpec, FunctionSpec, WebhookSpec
 
 Json = dict[str, Any]
 
@@ -40,6 +40,7 @@ _REVISION_LABELS: Final = ("pod-template-hash", "controller-revision-hash")
 
 APP_KIND: Final = "InngestApp"
 FUNCTION_KIND: Final = "Function"
+WEBHOOK_KIND: Final = "Webhook"
 
 
 class Managed(msgspec.Struct, frozen=True):
@@ -93,6 +94,14 @@ class FunctionObject(msgspec.Struct, frozen=True):
     status: Json
 
 
+class WebhookObject(msgspec.Struct, frozen=True):
+    """A Webhook."""
+
+    meta: Meta
+    spec: WebhookSpec
+    status: Json
+
+
 class Unreadable(msgspec.Struct, frozen=True):
     """An object whose spec this version cannot read: of a later version, or stored before a rule was made."""
 
@@ -117,6 +126,13 @@ class SecretObject(msgspec.Struct, frozen=True):
 
     def __rich_repr__(self) -> Any:
         yield repr(self)
+
+
+class ConfigMapObject(msgspec.Struct, frozen=True):
+    """A ConfigMap that a Webhook names."""
+
+    meta: Meta
+    data: dict[str, str]
 
 
 class ServicePort(msgspec.Struct, frozen=True):
@@ -225,6 +241,22 @@ def read_function(raw: Json) -> FunctionObject | Unreadable:
         app = ref.get("name") if isinstance(ref, dict) else None
         return Unreadable(FUNCTION_KIND, meta, str(error), app if isinstance(app, str) else "")
     return FunctionObject(meta, spec, dict(raw.get("status") or {}))
+
+
+def read_webhook(raw: Json) -> WebhookObject | Unreadable:
+    """A Webhook."""
+    meta = read_meta(raw)
+    try:
+        spec = msgspec.convert(raw.get("spec") or {}, WebhookSpec)
+    except msgspec.ValidationError as error:
+        return Unreadable(WEBHOOK_KIND, meta, str(error))
+    return WebhookObject(meta, spec, dict(raw.get("status") or {}))
+
+
+def read_config_map(raw: Json) -> ConfigMapObject:
+    """A ConfigMap; `binaryData` is not looked at."""
+    data = {str(key): str(value) for key, value in (raw.get("data") or {}).items()}
+    return ConfigMapObject(read_meta(raw), data)
 
 
 def read_secret(raw: Json) -> SecretObject:

@@ -10,36 +10,43 @@ from typing import Literal, TypeAlias
 import structlog
 from kubernetes.client import Configuration
 
+from innkeeper_apps.sandbox.pool import Sandbox, SandboxLimits
 from innkeeper_engine.model.clock import Clock, RandomIds, SystemClock
 from innkeeper_engine.store.connection import Address, StoreError, StoreUnavailableError
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.store import Greeter, Store, StoreSettings
+from innkeeper_engine.store.webhooks import WebhookStore
 from innkeeper_operator.cluster import Cluster
 from innkeeper_operator.counters import Counters
+from innkeeper_operator.doing import Doer
 from innkeeper_operator.election import Election, LeaseLostError, Timing
 from innkeeper_operator.environs import Environs
 from innkeeper_operator.errors import ApiError
 from innkeeper_operator.health import Checks, Health
 from innkeeper_operator.inbox import Checks as Egress
 from innkeeper_operator.inbox import Inbox
-from innkeeper_operator.keys import Seals, wanted_secrets
+from innkeeper_operator.keys import Opens, wanted_secrets
 from innkeeper_operator.metrics import Metrics
-from innkeeper_operator.named import NamedSecrets
+from innkeeper_operator.named import Named
 from innkeeper_operator.objects import AppObject
 from innkeeper_operator.queue import WorkQueue
 from innkeeper_operator.reconcile import Asks, Reconciler
 from innkeeper_operator.registry_io import RegistryIO
 from innkeeper_operator.settings import OperatorSettings
 from innkeeper_operator.watching import Scope, Watching, quieten
-from innkeeper_operator.world import Dirty, World
+from innkeeper_operator.webhook_reconcile import WebhookReconciler
+from innkeeper_operator.webhook_refs import wanted_config_maps, wanted_webhook_secrets
+from innkeeper_operator.world import CONFIG_MAPS, SECRETS, Dirty, World
 
 _log = structlog.get_logger(__name__)
 
 _RETRY_S = 1.0
 _REGISTRY_LOOK_S = 30.0
 
-Work: TypeAlias = tuple[Literal["app", "environments", "stray"], str, str]
-"""What to look at: ("app", namespace, name), ("environments", "", ""), ("stray", environment, app id)."""
+Work: TypeAlias = tuple[Literal["app", "environments", "stray", "webhook"], str, str]
+"""What to look at: ("app", namespace, name), ("environments", "", ""), ("stray", environment, app id),
+("webhook", namespace, name).
+"""
 
 _ENVIRONMENTS: Work = ("environments", "", "")
 
@@ -55,7 +62,7 @@ class Operator:
         *,
         asker: Asks,
         egress: Egress,
-        sealer: Seals,
+        sealer: Opens,
         identity: str,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -91,9 +98,9 @@ class Operator:
             self._work, self._clock, workers=settings.workers, on_failure=self._failed
         )
         labelled = settings.secret_mode == "Labelled"  # noqa: S105 - a mode
-        self._named = (
-            None if labelled else NamedSecrets(self.cluster, self.world, self._dirty, self._restarted)
-        )
+        watched = (self.cluster, self.world, self._dirty, self._restarted)
+        self._named = None if labelled else Named(SECRETS, *watched)
+        self._config_maps = Named(CONFIG_MAPS, *watched)
         self.watching = Watching(
             self.cluster,
             self.world,
@@ -123,6 +130,17 @@ class Operator:
             self.metrics,
             self._dirty,
             lambda env, app_id: self.queue.add(("stray", env, app_id)),
+        )
+        self.webhooks = WebhookReconciler(
+            self.world,
+            WebhookStore(self.store),
+            Sandbox(SandboxLimits(workers=1)),
+            Doer(self.world, self.cluster, self.metrics, self._dirty),
+            settings,
+            sealer,
+            self._clock,
+            prepare=self._want_for_webhooks,
+            random_hex=lambda: secrets.token_hex(32),
         )
         self._inbox = Inbox(
             self.store,
@@ -201,6 +219,8 @@ class Operator:
     async def _end(self, *, release: bool) -> None:
         self.settled.clear()
         await self.reconciler.close()
+        await self.webhooks.close()
+        await self._config_maps.close()
         if self._named is not None:
             await self._named.close()
         if release:
@@ -217,6 +237,8 @@ class Operator:
             self.queue.add(_ENVIRONMENTS)
         for namespace, name in dirty.apps:
             self.queue.add(("app", namespace, name))
+        for namespace, name in dirty.webhooks:
+            self.queue.add(("webhook", namespace, name))
 
     async def _work(self, key: Work) -> int | None:
         kind, first, second = key
@@ -227,6 +249,8 @@ class Operator:
                 again_ms = await self.reconciler.app((first, second))
             elif kind == "stray":
                 again_ms = await self.reconciler.gone(first, second)
+            elif kind == "webhook":
+                again_ms = await self.webhooks.look((first, second))
             else:
                 await self.environs.apply()
                 again_ms = None
@@ -242,10 +266,16 @@ class Operator:
         log("a look failed and is repeated", what=key[0], where=key[1], name=key[2], error=str(error))
 
     async def _want_secrets(self) -> None:
-        """In the mode Named: watch the Secrets that apps name."""
+        """In the mode Named: watch the Secrets that apps and Webhooks name."""
         if self._named is not None:
             apps = [app for app in self.world.apps() if isinstance(app, AppObject)]
-            await self._named.want(wanted_secrets(apps))
+            hooks = self.world.webhooks()
+            await self._named.want(wanted_secrets(apps) | wanted_webhook_secrets(hooks))
+
+    async def _want_for_webhooks(self) -> None:
+        """Watch what Webhooks name."""
+        await self._want_secrets()
+        await self._config_maps.want(wanted_config_maps(self.world.webhooks()))
 
     # ---- the registry
 
@@ -253,13 +283,15 @@ class Operator:
         self._reconnected.set()
 
     async def _follow_registry(self) -> None:
-        """After each reconnect, look whether it is the same registry, and for what has lost its InngestApp."""
+        """After each reconnect, look whether it is the same registry, and for what has lost its object."""
         while True:
             self._reconnected.clear()
             try:
                 await self.registry.id()
                 for env, app_id in await self.reconciler.strays():
                     self.queue.add(("stray", env, app_id))
+                for namespace, name in await self.webhooks.strays():
+                    self.queue.add(("webhook", namespace, name))
             except (StoreError, StoreUnavailableError) as error:
                 _log.warning("the registry cannot be read yet", error=str(error))
                 await asyncio.sleep(_RETRY_S)
@@ -285,9 +317,12 @@ class Operator:
         """It has nothing of what was written before."""
         _log.warning("the registry is another one: everything is written again, and every app is asked again")
         self.environs.touch(forget_store=True)
+        self.webhooks.forget_store()
         self.queue.add(_ENVIRONMENTS)
         for app in self.world.apps():
             self.queue.add(("app", *app.meta.key))
+        for webhook in self.world.webhooks():
+            self.queue.add(("webhook", *webhook.meta.key))
 
     # ---- health
 

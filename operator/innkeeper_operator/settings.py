@@ -21,6 +21,8 @@ class OperatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What the registration of an app is worth that nobody has declared."""
     base_url: str = ""
     """Where apps reach the gateway, for the environment variables made for them."""
+    webhooks_url: str = ""
+    """Where providers reach the gateway, for the URLs of Webhooks; empty: where apps do."""
     lease_namespace: str = "default"
     lease_name: str = "innkeeper-operator"
     default_account: str = ""

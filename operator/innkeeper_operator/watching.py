@@ -32,6 +32,7 @@ from innkeeper_operator.world import (
     SECRETS,
     SERVICES,
     SLICES,
+    WEBHOOKS,
     Dirty,
     World,
 )
@@ -42,7 +43,7 @@ _SELECTORS: Final = {SECRETS: KEY_LABEL, SLICES: SERVICE_NAME}
 """Label selectors: what has not the label is not asked for."""
 _LIGHT: Final = frozenset({PODS})
 """Kinds of which only the metadata is looked at."""
-_CRD_KINDS: Final = (APPS, FUNCTIONS)
+_CRD_KINDS: Final = (APPS, FUNCTIONS, WEBHOOKS)
 _RETRY_S: Final = (1.0, 30.0)
 _GRACE_S: Final = 0.5
 _STOP_S: Final = 10.0
@@ -67,7 +68,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
         secrets = (SECRETS,) if self.secrets else ()
         # Namespaces belong to no namespace: an operator that was given a few may not look at them all.
         namespaces = () if self.namespaces else (NAMESPACES,)
-        return (*namespaces, *secrets, SERVICES, SLICES, PODS, FUNCTIONS, APPS)
+        return (*namespaces, *secrets, SERVICES, SLICES, PODS, FUNCTIONS, APPS, WEBHOOKS)
 
     def collections(self) -> dict[str, tuple[str, str | None]]:
         """Every path that is watched: its kind and its namespace."""

@@ -19,6 +19,7 @@ from innkeeper_operator.objects import (
     NAMESPACE_KEYS,
     SYNC_REQUESTED,
     AppObject,
+    ConfigMapObject,
     FunctionObject,
     Json,
     Meta,
@@ -28,7 +29,9 @@ from innkeeper_operator.objects import (
     ServiceObject,
     SliceObject,
     Unreadable,
+    WebhookObject,
     read_app,
+    read_config_map,
     read_function,
     read_meta,
     read_namespace,
@@ -36,14 +39,18 @@ from innkeeper_operator.objects import (
     read_secret,
     read_service,
     read_slice,
+    read_webhook,
 )
+from innkeeper_operator.webhook_refs import config_map_of, secrets_of_webhook
 
 Key: TypeAlias = tuple[str, str]
 """Namespace and name."""
 
 APPS: Final = "inngestapps"
 FUNCTIONS: Final = "functions"
+WEBHOOKS: Final = "webhooks"
 SECRETS: Final = "secrets"
+CONFIG_MAPS: Final = "configmaps"
 SERVICES: Final = "services"
 SLICES: Final = "endpointslices"
 PODS: Final = "pods"
@@ -52,7 +59,9 @@ NAMESPACES: Final = "namespaces"
 _READERS: Final[dict[str, Callable[[Json], Any]]] = {
     APPS: read_app,
     FUNCTIONS: read_function,
+    WEBHOOKS: read_webhook,
     SECRETS: read_secret,
+    CONFIG_MAPS: read_config_map,
     SERVICES: read_service,
     SLICES: read_slice,
     PODS: read_pod,
@@ -67,6 +76,7 @@ class Dirty(msgspec.Struct, frozen=True):
     apps: frozenset[Key] = frozenset()
     namespaces: frozenset[str] = frozenset()
     """Namespaces whose environment may have changed: its keys, its name, its account."""
+    webhooks: frozenset[Key] = frozenset()
 
 
 _CLEAN = Dirty()
@@ -84,6 +94,7 @@ class World:
         self._apps_by_service: defaultdict[Key, set[Key]] = defaultdict(set)
         self._functions_of: defaultdict[Key, set[Key]] = defaultdict(set)
         self._functions_in: defaultdict[str, set[Key]] = defaultdict(set)
+        self._webhooks_in: defaultdict[str, set[Key]] = defaultdict(set)
         self._slices_of: defaultdict[Key, set[Key]] = defaultdict(set)
         self._slices_with: defaultdict[Key, set[Key]] = defaultdict(set)
         """Slices by the pod that they name."""
@@ -129,6 +140,20 @@ class World:
     def functions(self) -> list[FunctionObject | Unreadable]:
         """Every Function."""
         return list(self._objects[FUNCTIONS].values())
+
+    def webhook(self, key: Key) -> WebhookObject | Unreadable | None:
+        """A Webhook."""
+        found: WebhookObject | Unreadable | None = self._objects[WEBHOOKS].get(key)
+        return found
+
+    def webhooks(self) -> list[WebhookObject | Unreadable]:
+        """Every Webhook."""
+        return list(self._objects[WEBHOOKS].values())
+
+    def config_map(self, key: Key) -> ConfigMapObject | None:
+        """A ConfigMap that a Webhook names."""
+        found: ConfigMapObject | None = self._objects[CONFIG_MAPS].get(key)
+        return found
 
     def secret(self, key: Key) -> SecretObject | None:
         """A Secret that may be read."""
@@ -191,7 +216,7 @@ class World:
         self._index(kind, meta.key, fresh)
         dirty = _both(touched, self._concerned(kind, fresh))
         if kind == APPS and known is not None and _membership(known) == _membership(fresh):
-            return Dirty(apps=dirty.apps)
+            return Dirty(apps=dirty.apps, webhooks=dirty.webhooks)
         return dirty
 
     def drop(self, kind: str, namespace: str, name: str, uid: str, version: str = "") -> Dirty:
@@ -238,7 +263,14 @@ class World:
         if kind == SECRETS:
             everyone = self._apps_in.get(meta.namespace, set())
             users = everyone if meta.name == NAMESPACE_KEYS else self._users(everyone, meta.name)
-            return Dirty(frozenset(users), frozenset({meta.namespace}))
+            hooks = self._hooks_with(meta.namespace, lambda hook: meta.name in secrets_of_webhook(hook))
+            return Dirty(frozenset(users), frozenset({meta.namespace}), hooks)
+        if kind == WEBHOOKS:
+            return Dirty(webhooks=frozenset({meta.key}))
+        if kind == CONFIG_MAPS:
+            return Dirty(
+                webhooks=self._hooks_with(meta.namespace, lambda hook: config_map_of(hook) == meta.name)
+            )
         if kind == SERVICES:
             # The ports of a Service are a part of what workloads are told of where they are.
             served = frozenset(self._apps_by_service.get(meta.key, ()))
@@ -249,10 +281,20 @@ class World:
             slices = [self._objects[SLICES][key] for key in self._slices_with.get(meta.key, ())]
             services = {(meta.namespace, piece.service) for piece in slices}
             return Dirty(frozenset(app for s in services for app in self._apps_by_service.get(s, ())))
-        return Dirty(frozenset(self._apps_in.get(meta.name, ())), frozenset({meta.name}))
+        return Dirty(
+            frozenset(self._apps_in.get(meta.name, ())),
+            frozenset({meta.name}),
+            frozenset(self._webhooks_in.get(meta.name, ())),
+        )
 
     def _users(self, apps: Iterable[Key], secret: str) -> set[Key]:
         return {key for key in apps if secret in secrets_of(self._objects[APPS][key])}
+
+    def _hooks_with(
+        self, namespace: str, names: Callable[[WebhookObject | Unreadable], bool]
+    ) -> frozenset[Key]:
+        inside = self._webhooks_in.get(namespace, ())
+        return frozenset(key for key in inside if names(self._objects[WEBHOOKS][key]))
 
     def _index(self, kind: str, key: Key, value: Any) -> None:
         for index, entry in self._entries(kind, key, value):
@@ -278,6 +320,8 @@ class World:
             if app := _app_of(value):
                 inside.append((self._functions_of, app))
             return inside
+        if kind == WEBHOOKS:
+            return [(self._webhooks_in, key[0])]
         if kind == SLICES:
             pods = {endpoint.pod for endpoint in value.endpoints if endpoint.pod}
             return [
@@ -334,6 +378,10 @@ def _essence(kind: str, value: Any) -> Hashable:
     if kind == SECRETS:
         annotations = (meta.annotations.get(ALLOWED_EVENTS), meta.annotations.get(ALLOWED_CIDRS))
         return meta.uid, _frozen(meta.labels), annotations, _frozen(value.data)
+    if kind == WEBHOOKS:
+        return meta.uid, meta.generation, meta.deleting
+    if kind == CONFIG_MAPS:
+        return meta.uid, _frozen(value.data)
     if kind == SERVICES:
         return meta.uid, value.ports
     if kind == SLICES:
@@ -353,4 +401,4 @@ def _frozen(values: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
 
 
 def _both(one: Dirty, other: Dirty) -> Dirty:
-    return Dirty(one.apps | other.apps, one.namespaces | other.namespaces)
+    return Dirty(one.apps | other.apps, one.namespaces | other.namespaces, one.webhooks | other.webhooks)

@@ -21,7 +21,7 @@ OPERATOR = [
     rule(GROUP, ["webhooks"], READ),
     rule(GROUP, ["inngestapps/status", "functions/status", "webhooks/status"], ["patch"]),
     rule(GROUP, ["inngestapps/finalizers"], ["update"]),
-    rule("", ["services", "pods"], READ),
+    rule("", ["services", "pods", "configmaps"], READ),
     rule("discovery.k8s.io", ["endpointslices"], READ),
     rule("events.k8s.io", ["events"], ["create"]),
 ]

@@ -11,7 +11,7 @@ from tests.chart.rendering import render
 from tests.kube.access import rules_bound_to
 from tests.kube.cluster import Cluster
 from tests.kube.emulator import KubeEmulator
-from tests.operator.house import House, RunningOperator
+from tests.operator.house import House, RunningOperator, says
 
 CHART = Path(__file__).parents[2] / "charts" / "innkeeper"
 
@@ -62,11 +62,35 @@ def live_and_die(house: House, emulator: KubeEmulator, namespace: str) -> None:
     assert emulator.list("events", namespace)
 
 
+def take_webhooks(house: House, namespace: str) -> None:
+    """A Webhook with a transform in a ConfigMap: what an operator reads and writes for it."""
+    house.cluster.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "transforms", "namespace": namespace},
+            "data": {"acme.js": "function transform(evt) { return {name: 'acme/' + evt.type} }"},
+        }
+    )
+    ref = {"name": "transforms", "key": "acme.js"}
+    house.cluster.apply(
+        {
+            "apiVersion": "innkeeper.dev/v1alpha1",
+            "kind": "Webhook",
+            "metadata": {"name": "acme", "namespace": namespace},
+            "spec": {"transform": {"configMapRef": ref}},
+        }
+    )
+    house.until("Webhook", namespace, "acme", lambda webhook: says(webhook, "Ready", "True"))
+    house.until("secrets", namespace, "acme-webhook-url", lambda secret: "data" in secret)
+
+
 def test_in_all_namespaces(house: House, module_emulator: KubeEmulator) -> None:
     namespace = house.namespace()
     operator = operator_of_the_chart(house, module_emulator, {})
     try:
         live_and_die(house, module_emulator, namespace)
+        take_webhooks(house, namespace)
     finally:
         operator.stop()
 
@@ -78,5 +102,6 @@ def test_in_some_namespaces(house: House, module_emulator: KubeEmulator) -> None
     )
     try:
         live_and_die(house, module_emulator, namespace)
+        take_webhooks(house, namespace)
     finally:
         operator.stop()

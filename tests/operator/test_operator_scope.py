@@ -54,9 +54,10 @@ def rules(namespace: str, secrets: tuple[str, ...] | None = None) -> list[Rule]:
     found = [
         rule(_GROUP, ("inngestapps",), "get", "list", "watch", "patch"),
         rule(_GROUP, ("functions",), "get", "list", "watch", "create", "patch", "delete"),
-        rule(_GROUP, ("inngestapps/status", "functions/status"), "get", "patch"),
+        rule(_GROUP, ("webhooks",), "get", "list", "watch"),
+        rule(_GROUP, ("inngestapps/status", "functions/status", "webhooks/status"), "get", "patch"),
         rule(_GROUP, ("inngestapps/finalizers",), "update"),
-        rule(("",), ("services", "pods"), "get", "list", "watch"),
+        rule(("",), ("services", "pods", "configmaps"), "get", "list", "watch"),
         rule(("discovery.k8s.io",), ("endpointslices",), "get", "list", "watch"),
         rule(("events.k8s.io",), ("events",), "create", "patch"),
         rule(("",), ("namespaces",), "get", names=(namespace,)),

@@ -22,7 +22,7 @@
   resources: [inngestapps/finalizers]
   verbs: [update]
 - apiGroups: [""]
-  resources: [services, pods]
+  resources: [services, pods, configmaps]
   verbs: [get, list, watch]
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
