@@ -114,6 +114,23 @@ async def test_a_step_under_old_keys_goes_back_among_the_steps(store: Store) -> 
     assert await field(store, "i:run.1", "o") == b"7"
 
 
+async def test_who_knows_other_keys_than_are_written_is_asked_again_after_a_second(
+    timed: Store, clock: TestClock
+) -> None:
+    """An executor of another version may name keys otherwise: two of them must not keep the store busy."""
+    held = await begin(timed)
+    await commit(timed, held, Plan("run", "a"))
+    await change_keys(timed)
+    strange = await lease(timed, "a")
+    await commit(timed, strange, back(strange, signed(STARTS, "z"), signed(STEPS, "z")))
+    assert await nothing_to_lease(timed)
+    clock.now_ms += 1000
+    again = await lease(timed, "b")
+    assert again.rekey
+    await commit(timed, again, back(again))
+    assert not (await lease(timed, "c")).rekey
+
+
 async def test_a_sleeping_run_is_keyed_again_when_it_wakes(timed: Store, clock: TestClock) -> None:
     """What was not queued when the keys changed."""
     held = await begin(timed)

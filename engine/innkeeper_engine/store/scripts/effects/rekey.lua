@@ -1,6 +1,7 @@
 -- rekey: 2 item, 3 run, 4 start partition, 5 step partition, 6 order, 7 boost ms. Under the item's lease, which ends with
 -- the script: the item waits where it would have been put today, and so will what the run asks for from now on. Items
 -- of the run that wait under the old keys are keyed at visits of their own.
+local STRANGE_KEYS_MS = 1000
 effects.rekey = function(e)
   local run = e[3]
   if e[2] ~= current_item or not is_live(run) then return end
