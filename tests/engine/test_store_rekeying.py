@@ -322,17 +322,18 @@ async def test_what_was_leased_when_the_keys_changed_goes_back_under_the_runs_pr
     assert not (await lease(store, "c")).rekey
 
 
-async def test_the_keys_change_again_before_the_item_is_back(store: Store) -> None:
-    """It comes out once more."""
-    await do(store, start())
-    await change_keys(store, "k")
-    held = await lease(store, "a")
-    await change_keys(store, "m")
-    await commit(store, held, back(held))
-    again = await lease(store, "b")
+async def test_the_keys_change_again_before_the_item_is_back(timed: Store, clock: TestClock) -> None:
+    """It comes out once more, after the second that such an item waits."""
+    await do(timed, start())
+    await change_keys(timed, "k")
+    held = await lease(timed, "a")
+    await change_keys(timed, "m")
+    await commit(timed, held, back(held))
+    clock.now_ms += 1000
+    again = await lease(timed, "b")
     assert again.rekey
-    await commit(store, again, back(again, signed(STARTS, "m"), signed(STEPS, "m")))
-    assert not (await lease(store, "c")).rekey
+    await commit(timed, again, back(again, signed(STARTS, "m"), signed(STEPS, "m")))
+    assert not (await lease(timed, "c")).rekey
 
 
 async def test_a_run_that_is_cancelled_meanwhile_does_not_come_back(store: Store) -> None:
