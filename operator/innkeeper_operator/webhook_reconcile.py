@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
 
@@ -28,6 +29,9 @@ from innkeeper_operator.webhooks import (
     record_name,
 )
 from innkeeper_operator.world import Key, World
+
+_OF_THE_MACHINE: Final = ("timeout", "crashed")
+"""Failures that may come of a machine which is busy, or short of memory."""
 
 _log = structlog.get_logger(__name__)
 
@@ -136,7 +140,7 @@ class WebhookReconciler:
         if known is not None and known[0] == source:
             return known[1]
         verdict = await self._try(source)
-        if verdict.known:
+        if verdict.lasting:
             self._verdicts[view.webhook.meta.key] = (source, verdict)
         return verdict
 
@@ -145,10 +149,10 @@ class WebhookReconciler:
             await self._sandbox.check_transform(source)
         except TransformError as error:
             place = f"line {error.line}, column {error.column}: " if error.line else ""
-            return Verdict(f"{place}{error.message}")
+            return Verdict(f"{place}{error.message}", lasting=error.code not in _OF_THE_MACHINE)
         except SandboxBusyError as error:
             _log.warning("a transform could not be tried", why=str(error))
-            return Verdict(str(error), known=False)
+            return Verdict(str(error), tried=False, lasting=False)
         return Verdict()
 
     def _is_terminating(self, namespace: str) -> bool:

@@ -36,7 +36,7 @@ FALLBACK: Final = "-fallback"
 """Behind the name of an entry of a Secret: the entry with the secret that is valid beside it."""
 
 _TOKEN_FORM = re.compile(r"[A-Za-z0-9_-]{32,255}")
-_RECHECK_MS: Final = 5 * SECOND_MS
+_RETRY_MS: Final = 5 * SECOND_MS
 
 
 class UnusableError(Exception):
@@ -56,8 +56,10 @@ class Verdict(msgspec.Struct, frozen=True):
 
     problem: str = ""
     """What is wrong, and where; empty: nothing."""
-    known: bool = True
-    """False: it could not be tried; `problem` says why, and it is tried again."""
+    tried: bool = True
+    """False: it could not be; `problem` says why."""
+    lasting: bool = True
+    """False: a busy machine may have been the cause, so it is tried again."""
 
 
 class WebhookView(msgspec.Struct, frozen=True, kw_only=True):
@@ -283,12 +285,12 @@ def plan_webhook(view: WebhookView, verdict: Verdict | None, sealer: Opens) -> W
             )
         )
     actions += _news(view, said)
-    return WebhookPlan(record=record, actions=tuple(actions), wake_ms=_wake_ms(view, wrong))
+    return WebhookPlan(record=record, actions=tuple(actions), wake_ms=_wake_ms(view, verdict, wrong))
 
 
 def _record(view: WebhookView, token: str, verdict: Verdict | None, sealer: Opens) -> Webhook:
     transform = read_transform(view)
-    if verdict is None or not verdict.known:
+    if verdict is None or not verdict.tried:
         why = verdict.problem if verdict is not None else "it was not tried yet"
         raise UnusableError("NotChecked", f"the transform could not be tried yet: {why}", "Unknown")
     if verdict.problem:
@@ -343,7 +345,9 @@ def _status(view: WebhookView, said: Said, token: str, record: Webhook | None) -
 def _news(view: WebhookView, said: Said) -> list[Tell]:
     """What is told when a Webhook becomes ready or not."""
     before = find(view.webhook.status, READY)
-    if said.status == "Unknown" or (before is not None and (before.status, before.reason) == said_of(said)):
+    if said.status == "Unknown":
+        return []
+    if before is not None and (before.status, before.reason) == (said.status, said.reason):
         return []
     meta = view.webhook.meta
     return [
@@ -359,15 +363,11 @@ def _news(view: WebhookView, said: Said) -> list[Tell]:
     ]
 
 
-def said_of(said: Said) -> tuple[str, str]:
-    """What of a condition is news when it changes."""
-    return said.status, said.reason
-
-
-def _wake_ms(view: WebhookView, wrong: UnusableError | None) -> int | None:
+def _wake_ms(view: WebhookView, verdict: Verdict | None, wrong: UnusableError | None) -> int | None:
     if wrong is None:
         return None
-    if wrong.reason == "NotChecked":
-        return view.now_ms + _RECHECK_MS
+    if verdict is not None and not verdict.tried:
+        return view.now_ms + _RETRY_MS
     # A Secret without the label is not seen, nor is it seen to go.
-    return view.now_ms + MINUTE_MS if view.url_secret is None and view.makes_secrets else None
+    hidden = view.url_secret is None and view.makes_secrets
+    return view.now_ms + MINUTE_MS if hidden or (verdict is not None and not verdict.lasting) else None

@@ -4,15 +4,17 @@ from typing import Any
 
 import pytest
 
-from innkeeper_operator.objects import Unreadable
+from innkeeper_operator.objects import Unreadable, WebhookObject
 from innkeeper_operator.world import (
     APPS,
+    CONFIG_MAPS,
     FUNCTIONS,
     NAMESPACES,
     PODS,
     SECRETS,
     SERVICES,
     SLICES,
+    WEBHOOKS,
     Dirty,
     World,
 )
@@ -254,3 +256,52 @@ def test_a_namespace_concerns_its_apps_when_it_is_deleted_or_named_otherwise(
     assert world.put(NAMESPACES, named) == Dirty(apps("shop"), frozenset({"prod"}))
     going = make("prod", namespace="", meta={"deletionTimestamp": "2026-01-01T00:00:00Z"})
     assert world.put(NAMESPACES, going).apps == apps("shop")
+
+
+# ---- webhooks
+
+
+def hook(make: Maker, name: str = "acme", **rest: Any) -> Json:
+    """A Webhook that names the ConfigMap `transforms` and the Secret `hook`."""
+    verify = {"github": {"secretRef": {"name": "hook", "key": "secret"}}}
+    spec = {"transform": {"configMapRef": {"name": "transforms", "key": "a.js"}}, "verify": verify}
+    return make(name, spec=spec | rest.pop("spec", {}), **rest)
+
+
+def hooks(*names: str) -> frozenset[tuple[str, str]]:
+    return apps(*names)
+
+
+def test_a_webhook_is_looked_at_when_what_it_names_changes(make: Maker, world: World) -> None:
+    raw = hook(make)
+    assert world.put(WEBHOOKS, raw) == Dirty(webhooks=hooks("acme"))
+    world.put(WEBHOOKS, hook(make, "plain", spec={"transform": {"script": "x"}, "verify": None}))
+    assert world.put(CONFIG_MAPS, make("transforms", data={"a.js": "x"})) == Dirty(webhooks=hooks("acme"))
+    assert world.put(CONFIG_MAPS, make("others", data={"a.js": "x"})) == NOBODY
+    assert world.put(CONFIG_MAPS, make("transforms", namespace="eu", data={"a.js": "x"})) == NOBODY
+    prod = frozenset({"prod"})
+    assert world.put(SECRETS, make("hook", data={})) == Dirty(namespaces=prod, webhooks=hooks("acme"))
+    assert world.put(SECRETS, make("plain-webhook-url", data={})) == Dirty(
+        namespaces=prod, webhooks=hooks("plain")
+    )
+    assert world.put(SECRETS, make("other", data={})) == Dirty(namespaces=prod)
+    assert world.put(NAMESPACES, make("prod", namespace="")).webhooks == hooks("acme", "plain")
+    assert world.forget(CONFIG_MAPS, ("prod", "transforms")) == Dirty(webhooks=hooks("acme"))
+    assert world.drop(WEBHOOKS, "prod", "acme", raw["metadata"]["uid"]) == Dirty(webhooks=hooks("acme"))
+    assert world.webhook(("prod", "acme")) is None
+    assert world.put(CONFIG_MAPS, make("transforms", data={"a.js": "y"})) == NOBODY
+
+
+def test_the_status_of_a_webhook_makes_nothing_due(make: Maker, world: World) -> None:
+    world.put(WEBHOOKS, hook(make))
+    assert world.put(WEBHOOKS, hook(make, status={"url": "x"})) == NOBODY
+    known = world.webhook(("prod", "acme"))
+    assert isinstance(known, WebhookObject)
+    assert known.status == {"url": "x"}
+    assert world.put(WEBHOOKS, hook(make, meta={"generation": 2})) == Dirty(webhooks=hooks("acme"))
+
+
+def test_a_webhook_that_cannot_be_read_names_nothing(make: Maker, world: World) -> None:
+    assert world.put(WEBHOOKS, make("odd", spec={"transform": 3})) == Dirty(webhooks=hooks("odd"))
+    assert isinstance(world.webhook(("prod", "odd")), Unreadable)
+    assert world.put(CONFIG_MAPS, make("transforms", data={})) == NOBODY
