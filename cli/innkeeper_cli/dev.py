@@ -16,10 +16,18 @@ from innkeeper_apps.sync import Syncer
 from innkeeper_apps.transport import Transport
 from innkeeper_cli import datadir
 from innkeeper_cli.declared import Declared, DeclaredRegistrar
+from innkeeper_cli.declared_webhooks import DeclaredWebhooks
 from innkeeper_cli.discovery import Keeper, Scanner, candidates, where
 from innkeeper_cli.embedded import EmbeddedValkey
 from innkeeper_cli.executor_role import dev_egress, make_executor
-from innkeeper_cli.gateway_role import listen, make_app, reveal, store_settings, until_it_ends
+from innkeeper_cli.gateway_role import (
+    listen,
+    make_app,
+    reveal,
+    sandbox_limits,
+    store_settings,
+    until_it_ends,
+)
 from innkeeper_cli.settings import DevRole
 from innkeeper_cli.stopping import Stop
 from innkeeper_cli.syncing import AppSync
@@ -29,6 +37,7 @@ from innkeeper_engine.model.clock import SystemClock
 from innkeeper_engine.store import durability
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store
+from innkeeper_engine.store.webhooks import WebhookStore
 from innkeeper_executor.service import Executor
 from innkeeper_gateway.app import GatewayApp
 from innkeeper_gateway.registrars import DirectRegistrar, Registrar
@@ -82,6 +91,7 @@ class DevServer:
         self._valkey: EmbeddedValkey | None = None
         self._gateway: GatewayServer | None = None
         self._keeper: Keeper | None = None
+        self._webhooks: DeclaredWebhooks | None = None
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Start everything and tell the terminal; `stack` undoes it, in order."""
@@ -94,7 +104,7 @@ class DevServer:
         stack.push_async_callback(store.close)
         measured = await durability.measure(store)
         registrar = DeclaredRegistrar(store, declared) if declared else DirectRegistrar(store)
-        app = make_app(_gateway_settings(self._role), store, registrar)
+        app = make_app(_gateway_settings(self._role, key), store, registrar)
         gateway = GatewayServer(app, host=self._role.host, port=self._role.port)
         executor = make_executor(
             self._role,
@@ -110,10 +120,11 @@ class DevServer:
         self._gateway = gateway
         urls = _once((*self._options.urls, *(declared.urls if declared else ())))
         self._keeper = await self._make_keeper(stack, registrar, urls)
+        url = f"http://{_shown_host(self._role.host)}:{gateway.port}"
         self._terminal.banner(
             Banner(
                 version=VERSION,
-                url=f"http://{_shown_host(self._role.host)}:{gateway.port}",
+                url=url,
                 store=description,
                 data="" if self._options.memory else str(directory),
                 durability=measured,
@@ -122,6 +133,16 @@ class DevServer:
                 poll_interval_s=self._options.poll_interval_s if self._options.poll else None,
             )
         )
+        if declared:
+            self._webhooks = DeclaredWebhooks(
+                declared,
+                WebhookStore(store),
+                app.core.sandbox,
+                SystemClock(),
+                env=app.core.own.name,
+                encryption_key=key,
+                base_url=url,
+            )
 
     def parts(self) -> list[Coroutine[Any, Any, None]]:
         """What runs until the end."""
@@ -130,6 +151,8 @@ class DevServer:
         parts = [until_it_ends(self._gateway), self._keeper.run()]
         if self._valkey is not None:
             parts.append(self._valkey.supervise())
+        if self._webhooks is not None:
+            parts.append(self._webhooks.run())
         return parts
 
     def _encryption_key(self, directory: Path) -> bytes:
@@ -202,8 +225,10 @@ async def _directory(options: Options) -> AsyncIterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _gateway_settings(role: DevRole) -> GatewaySettings:
+def _gateway_settings(role: DevRole, encryption_key: bytes) -> GatewaySettings:
     return GatewaySettings(
+        encryption_key=encryption_key,
+        sandbox=sandbox_limits(role),
         dev=True,
         event_keys=tuple(key.get_secret_value() for key in role.event_key or ()),
         signing_key=reveal(role.signing_key),

@@ -3,8 +3,9 @@
 import os
 
 import structlog
-from pydantic import SecretStr
+from pydantic import SecretBytes, SecretStr
 
+from innkeeper_apps.sandbox.pool import MIB, SandboxLimits
 from innkeeper_cli.errors import RoleError
 from innkeeper_cli.settings import DevRole, ExecutorRole, GatewayRole
 from innkeeper_cli.stopping import Stop
@@ -28,6 +29,15 @@ def reveal(secret: SecretStr | None) -> str | None:
     return None if secret is None else secret.get_secret_value()
 
 
+def _reveal_bytes(secret: SecretBytes | None) -> bytes | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+def sandbox_limits(role: DevRole | GatewayRole) -> SandboxLimits:
+    """What the transforms of webhooks may use."""
+    return SandboxLimits(workers=role.webhook_workers, memory_bytes=role.webhook_memory_mib * MIB)
+
+
 def store_settings(role: ExecutorRole | DevRole | GatewayRole) -> StoreSettings:
     """The store's own settings from the role's."""
     return StoreSettings(lease_ms=round(role.lease_s * 1000))
@@ -38,12 +48,16 @@ def gateway_settings(role: GatewayRole) -> GatewaySettings:
     if role.managed:
         return GatewaySettings(
             managed=True,
+            encryption_key=_reveal_bytes(role.encryption_key),
+            sandbox=sandbox_limits(role),
             admin_token=reveal(role.admin_token),
             trusted_proxies=role.trusted_proxies,
             auto_register=role.auto_register or "Existing",
             version=VERSION,
         )
     return GatewaySettings(
+        encryption_key=_reveal_bytes(role.encryption_key),
+        sandbox=sandbox_limits(role),
         event_keys=tuple(key.get_secret_value() for key in role.event_key or ()),
         signing_key=reveal(role.signing_key),
         signing_key_fallback=reveal(role.signing_key_fallback),

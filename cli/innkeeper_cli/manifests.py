@@ -1,7 +1,8 @@
 """Custom resources from files, for `innkeeper dev --manifests`: read, checked, and looked up by app.
 
 The same files go to a cluster by `kubectl apply`. Objects of other kinds are passed over, but for Services, which say
-what number a named port has. Nothing here asks an app or writes a registry.
+what number a named port has, and for the ConfigMaps and Secrets that Webhooks may name. Nothing here asks an app or
+writes a registry.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,17 +15,34 @@ import yaml
 from innkeeper_cli.errors import RoleError
 from innkeeper_operator.objects import (
     AppObject,
+    ConfigMapObject,
     FunctionObject,
+    SecretObject,
     Unreadable,
+    WebhookObject,
     read_app,
+    read_config_map,
     read_function,
     read_meta,
+    read_secret,
+    read_webhook,
 )
-from innkeeper_operator.specs import API_VERSION, GROUP, AppSpec, FunctionSpec, ServiceRef
+from innkeeper_operator.specs import (
+    API_VERSION,
+    GROUP,
+    AppSpec,
+    FunctionSpec,
+    ServiceRef,
+    Verify,
+    WebhookSpec,
+)
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _MOST_BYTES = 4 * 1024 * 1024
 _LOCAL = "localhost"
+
+DEFAULT_NAMESPACE = "default"
+"""Where an object is that names none, as for `kubectl apply`."""
 
 
 class ManifestError(RoleError):
@@ -40,6 +58,11 @@ class Manifests(msgspec.Struct, frozen=True):
     """Port number by Service and port name."""
     passed_over: tuple[str, ...]
     """Kinds of this group that are not used on a laptop yet."""
+    webhooks: tuple[WebhookObject, ...] = ()
+    config_maps: dict[tuple[str, str], ConfigMapObject] = {}
+    """By namespace and name."""
+    secrets: dict[tuple[str, str], SecretObject] = {}
+    """By namespace and name; `stringData` counts as in a cluster."""
 
     def urls(self) -> dict[str, AppObject]:
         """Where each app is on this machine, in the order of the files.
@@ -85,10 +108,19 @@ def load(folder: Path) -> Manifests:
     functions: dict[str, FunctionObject] = {}
     ports: dict[tuple[str, str], int] = {}
     passed_over: list[str] = []
+    webhooks: dict[str, WebhookObject] = {}
+    config_maps: dict[tuple[str, str], ConfigMapObject] = {}
+    secrets: dict[tuple[str, str], SecretObject] = {}
     for where, raw in _objects(folder):
         kind, group = raw.get("kind"), str(raw.get("apiVersion", "")).partition("/")[0]
         if kind == "Service" and raw.get("apiVersion") == "v1":
             ports.update(_ports(raw))
+        elif kind == "ConfigMap" and raw.get("apiVersion") == "v1":
+            config_map = read_config_map(_placed(raw))
+            config_maps[config_map.meta.key] = config_map
+        elif kind == "Secret" and raw.get("apiVersion") == "v1":
+            secret = _secret(raw)
+            secrets[secret.meta.key] = secret
         elif group == GROUP and kind == "InngestApp":
             app = _read(where, raw, read_app(raw), AppSpec)
             if (app.spec.endpoint.service is None) == (app.spec.endpoint.url is None):
@@ -97,9 +129,21 @@ def load(folder: Path) -> Manifests:
         elif group == GROUP and kind == "Function":
             function = _read(where, raw, read_function(raw), FunctionSpec)
             _add(where, functions, function.meta.name, function)
+        elif group == GROUP and kind == "Webhook":
+            webhook = _read(where, raw, read_webhook(_placed(raw)), WebhookSpec)
+            _check_webhook(where, webhook.spec)
+            _add(where, webhooks, "/".join(webhook.meta.key), webhook)
         elif group == GROUP:
             passed_over.append(str(kind))
-    return Manifests(tuple(apps.values()), tuple(functions.values()), ports, tuple(sorted(set(passed_over))))
+    return Manifests(
+        tuple(apps.values()),
+        tuple(functions.values()),
+        ports,
+        tuple(sorted(set(passed_over))),
+        tuple(webhooks.values()),
+        config_maps,
+        secrets,
+    )
 
 
 def files(folder: Path) -> list[Path]:
@@ -148,6 +192,31 @@ def _ports(raw: Mapping[str, Any]) -> dict[tuple[str, str], int]:
     }
 
 
+def _placed(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """The object with a namespace."""
+    meta = dict(raw.get("metadata") or {})
+    return {**raw, "metadata": meta | {"namespace": meta.get("namespace") or DEFAULT_NAMESPACE}}
+
+
+def _secret(raw: Mapping[str, Any]) -> SecretObject:
+    """A Secret as an API server keeps it: what `stringData` has goes before `data`."""
+    secret = read_secret(_placed(raw))
+    plain = {str(key): str(value).encode() for key, value in (raw.get("stringData") or {}).items()}
+    return SecretObject(secret.meta, secret.data | plain)
+
+
+def _check_webhook(where: str, spec: WebhookSpec) -> None:
+    """The rules that the CustomResourceDefinition has beyond types."""
+    if (spec.transform.script is None) == (spec.transform.config_map_ref is None):
+        raise ManifestError(f"{where}: spec.transform: exactly one of script and configMapRef must be set")
+    if spec.verify is None:
+        return
+    kinds = [field for field in msgspec.structs.fields(Verify) if field.name != "tolerance"]
+    if sum(getattr(spec.verify, field.name) is not None for field in kinds) != 1:
+        names = ", ".join(field.encode_name for field in kinds)
+        raise ManifestError(f"{where}: spec.verify: exactly one of {names} must be set")
+
+
 def _read(where: str, raw: Mapping[str, Any], read: Any, spec: type[msgspec.Struct]) -> Any:
     """The object, if it can be used; an API server would say the same of it."""
     if raw.get("apiVersion") != API_VERSION:
@@ -189,4 +258,4 @@ def _add(where: str, known: dict[str, Any], name: str, read: Any) -> None:
     known[name] = read
 
 
-__all__ = ["ManifestError", "Manifests", "files", "load"]
+__all__ = ["DEFAULT_NAMESPACE", "ManifestError", "Manifests", "files", "load"]

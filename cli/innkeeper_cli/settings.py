@@ -238,6 +238,13 @@ class _Listens(Role):
     port: Annotated[int, Field(ge=1, le=65_535)] = 8288
 
 
+class _Transforms(Role):
+    webhook_workers: Annotated[int, Field(ge=1, le=64)] = 4
+    """Processes that run the transforms of webhooks at the same time; they are started when they are needed."""
+    webhook_memory_mib: Annotated[int, Field(ge=8, le=1024)] = 64
+    """What the JavaScript of one transform may hold, MiB."""
+
+
 class _Leases(Role):
     lease_s: Seconds = 30.0
     """How long a request may go without a heartbeat of its executor. The same for gateways and executors."""
@@ -262,8 +269,11 @@ class _Works(_Leases):
         return self
 
 
-class GatewayRole(_Listens, _Leases):
-    """`innkeeper gateway`: it does not start without its keys. What is sealed is for executors alone to open."""
+class GatewayRole(_Listens, _Leases, _Transforms):
+    """`innkeeper gateway`: it does not start without its keys.
+
+    The encryption key may be missing: then webhooks that want a proof take nothing, since their secrets are sealed.
+    """
 
     redis_url: RedisUrl
     event_key: Annotated[EventKeys, AfterValidator(_unless_managed)] = Field(None, validate_default=True)
@@ -364,7 +374,7 @@ class OperatorRole(ReleaseRole):
     grace_s: Seconds = 5.0
 
 
-class DevRole(_Listens, _Works):
+class DevRole(_Listens, _Works, _Transforms):
     """`innkeeper dev`: needs nothing, takes all."""
 
     host: str = "127.0.0.1"

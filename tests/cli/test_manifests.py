@@ -22,6 +22,14 @@ spec: {appRef: {name: shop}, id: f}
 """
 
 
+WEBHOOK = """
+apiVersion: innkeeper.dev/v1alpha1
+kind: Webhook
+metadata: {name: h}
+spec: {transform: {script: x}, verify: {github: {secretRef: {name: s, key: k}}}}
+"""
+
+
 def write(folder: Path, **texts: str) -> Path:
     for name, text in texts.items():
         (folder / f"{name}.yaml").write_text(text)
@@ -57,8 +65,20 @@ def test_a_url_is_taken_as_it_is(tmp_path: Path) -> None:
 
 
 def test_kinds_that_a_laptop_does_not_use_are_named(tmp_path: Path) -> None:
-    write(tmp_path, hook="apiVersion: innkeeper.dev/v1alpha1\nkind: Webhook\nmetadata: {name: h}\nspec: {}\n")
-    assert load(tmp_path).passed_over == ("Webhook",)
+    write(tmp_path, hook="apiVersion: innkeeper.dev/v1alpha1\nkind: Tenant\nmetadata: {name: h}\nspec: {}\n")
+    assert load(tmp_path).passed_over == ("Tenant",)
+
+
+def test_webhooks_come_with_what_they_name(tmp_path: Path) -> None:
+    secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s, namespace: n}\n"
+    secret += "data: {a: YQ==, b: YQ==}\nstringData: {b: b}"
+    script = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a.js: x}"
+    found = load(write(tmp_path, hook=WEBHOOK, secret=secret, script=script))
+    (webhook,) = found.webhooks
+    assert webhook.meta.key == ("default", "h")
+    assert found.secrets["n", "s"].data == {"a": b"a", "b": b"b"}
+    assert found.config_maps["default", "c"].data == {"a.js": "x"}
+    assert found.passed_over == ()
 
 
 @pytest.mark.parametrize(
@@ -83,6 +103,12 @@ def test_kinds_that_a_laptop_does_not_use_are_named(tmp_path: Path) -> None:
         ({"f": FUNCTION.replace("id: f", "id: f, retries: many")}, "retries"),
         ({"f": FUNCTION.replace("metadata: {name: f}", "metadata: {}")}, "metadata.name is missing"),
         ({"f": "a: [\n"}, "is no YAML"),
+        ({"h": WEBHOOK.replace("script: x", "")}, "exactly one of script and configMapRef"),
+        (
+            {"h": WEBHOOK.replace("{github:", "{slack: {secretRef: {name: s, key: k}}, github:")},
+            "exactly one of github,",
+        ),
+        ({"h": WEBHOOK.replace("verify:", "verfy:")}, "spec.verfy: there is no such field"),
     ],
 )
 def test_what_cannot_be_used_is_named_with_file_and_field(
