@@ -135,10 +135,7 @@ def test_a_role_starts_with_what_its_pod_gives_it(
     port = pod.container["ports"][0]["containerPort"]
     assert found["port"] == port
     assert found["redis_url"].get_secret_value().endswith("@innkeeper-valkey.innkeeper-system.svc:6379/0")
-    if role == "gateway":
-        assert found["encryption_key"] is None, "what is sealed is not for gateways to open"
-    else:
-        assert len(found["encryption_key"].get_secret_value()) == 32
+    assert len(found["encryption_key"].get_secret_value()) == 32
     if role != "operator":
         assert found["managed"] is True
 
@@ -158,6 +155,12 @@ def test_the_values_reach_the_settings(
     assert found.egress_allow == ("10.1.0.0/16", "billing.internal")
     assert found.host == "::"
     assert (found.log_level, found.log_format) == ("debug", "console")
+
+
+def test_the_gateway_is_told_what_the_values_say(releases: dict[str, Release]) -> None:
+    everything = releases["everything"].pod("gateway").env
+    assert everything["INNKEEPER_WEBHOOK_WORKERS"] == "2"
+    assert everything["INNKEEPER_TRUSTED_PROXIES"] == "10.0.0.0/8,fd00::/8"
 
 
 def test_the_operator_is_told_what_the_values_say(releases: dict[str, Release]) -> None:
@@ -235,8 +238,12 @@ def test_secret_settings_come_from_files(release: Release) -> None:
         assert volume["defaultMode"] == 0o440
 
 
-def test_gateways_do_not_get_the_encryption_key(release: Release) -> None:
-    assert "encryption" not in json.dumps(release.pod("gateway").owner)
+def test_a_gateway_has_room_for_the_transforms_of_its_webhooks(default: Release) -> None:
+    """What a worker takes at most: the JavaScript's 64 MiB, and the process around it."""
+    pod = default.pod("gateway")
+    limit = pod.container["resources"]["limits"]["memory"]
+    assert limit.endswith("Gi")
+    assert int(limit[:-2]) * 1024 >= 512 + 90 * int(pod.env["INNKEEPER_WEBHOOK_WORKERS"])
 
 
 # ---- probes, commands, ends

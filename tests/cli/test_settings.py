@@ -118,6 +118,8 @@ def test_who_may_register_depends_on_the_operator_unless_it_is_said(
         ("AUTO_REGISTER", "Sometimes", "'Never', 'Existing' or 'Always'"),
         ("MANAGED", "perhaps", "valid boolean"),
         ("ADMIN_TOKEN", "short", "24 or more ASCII characters"),
+        ("WEBHOOK_WORKERS", "0", "greater than or equal to 1"),
+        ("WEBHOOK_MEMORY_MIB", "4", "greater than or equal to 8"),
         ("ADMIN_TOKEN", "with a space in the middle of it", "without spaces"),
     ],
 )
@@ -128,6 +130,21 @@ def test_a_bad_value_of_a_gateways_own_is_refused(
     with pytest.raises(SettingsError, match=f"INNKEEPER_{name}") as raised:
         load(GatewayRole)
     assert raised.match(says)
+
+
+@pytest.mark.parametrize("managed", ["true", "false"])
+def test_a_gateway_opens_secrets_of_webhooks_where_it_has_the_key(
+    complete: pytest.MonkeyPatch, managed: str
+) -> None:
+    complete.setenv("INNKEEPER_MANAGED", managed)
+    complete.setenv("INNKEEPER_WEBHOOK_WORKERS", "2")
+    complete.setenv("INNKEEPER_WEBHOOK_MEMORY_MIB", "16")
+    settings = gateway_settings(load(GatewayRole))
+    assert settings.encryption_key == bytes.fromhex(SEALING)
+    assert (settings.sandbox.workers, settings.sandbox.memory_bytes) == (2, 16 << 20)
+    assert SEALING not in repr(settings)
+    complete.delenv("INNKEEPER_ENCRYPTION_KEY")
+    assert gateway_settings(load(GatewayRole)).encryption_key is None
 
 
 def test_trusted_proxies_are_a_list_of_networks(complete: pytest.MonkeyPatch) -> None:

@@ -73,10 +73,8 @@ topologySpreadConstraints:
 {{- define "innkeeper.secretSettings" -}}
 - name: INNKEEPER_REDIS_URL_FILE
   value: /run/innkeeper/secrets/redis-url
-{{- if ne .role "gateway" }}
 - name: INNKEEPER_ENCRYPTION_KEY_FILE
   value: /run/innkeeper/secrets/encryption-key
-{{- end }}
 {{- end }}
 
 {{/* root, role */}}
@@ -90,13 +88,11 @@ topologySpreadConstraints:
           items:
             - key: {{ include "innkeeper.redisSecretKey" .root | quote }}
               path: redis-url
-      {{- if ne .role "gateway" }}
       - secret:
           name: {{ include "innkeeper.encryptionSecret" .root | quote }}
           items:
             - key: {{ include "innkeeper.encryptionSecretKey" .root | quote }}
               path: encryption-key
-      {{- end }}
 {{- end }}
 
 {{- define "innkeeper.logSettings" -}}
@@ -143,6 +139,8 @@ topologySpreadConstraints:
 - name: INNKEEPER_TRUSTED_PROXIES
   value: {{ join "," . | quote }}
 {{- end }}
+- name: INNKEEPER_WEBHOOK_WORKERS
+  value: {{ int .root.Values.gateway.webhookWorkers | quote }}
 - name: INNKEEPER_LEASE_S
   value: {{ .root.Values.leaseSeconds | quote }}
 {{- end }}
