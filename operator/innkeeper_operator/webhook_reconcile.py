@@ -139,21 +139,10 @@ class WebhookReconciler:
         known = self._verdicts.get(view.webhook.meta.key)
         if known is not None and known[0] == source:
             return known[1]
-        verdict = await self._try(source)
+        verdict = await judge_transform(self._sandbox, source)
         if verdict.lasting:
             self._verdicts[view.webhook.meta.key] = (source, verdict)
         return verdict
-
-    async def _try(self, source: str) -> Verdict:
-        try:
-            await self._sandbox.check_transform(source)
-        except TransformError as error:
-            place = f"line {error.line}, column {error.column}: " if error.line else ""
-            return Verdict(f"{place}{error.message}", lasting=error.code not in _OF_THE_MACHINE)
-        except SandboxBusyError as error:
-            _log.warning("a transform could not be tried", why=str(error))
-            return Verdict(str(error), tried=False, lasting=False)
-        return Verdict()
 
     def _is_terminating(self, namespace: str) -> bool:
         seen = self._world.namespace(namespace)
@@ -203,6 +192,18 @@ class WebhookReconciler:
             del records[name][env]
             _log.info("a webhook is gone", namespace=key[0], name=key[1], environment=env)
         records.pop(name, None)
+
+
+async def judge_transform(sandbox: Sandbox, source: str) -> Verdict:
+    """What the sandbox says of a transform."""
+    try:
+        await sandbox.check_transform(source)
+    except TransformError as error:
+        place = f"line {error.line}, column {error.column}: " if error.line else ""
+        return Verdict(f"{place}{error.message}", lasting=error.code not in _OF_THE_MACHINE)
+    except SandboxBusyError as error:
+        return Verdict(str(error), tried=False, lasting=False)
+    return Verdict()
 
 
 def _key(name: str) -> Key:

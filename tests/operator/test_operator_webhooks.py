@@ -343,11 +343,14 @@ def test_an_operator_of_one_namespace_leaves_the_records_of_others_alone(house: 
     house.store_run(lambda store: WebhookStore(store).write(theirs))
     gone = Webhook(name=f"{inside}/gone", env=inside, digest="1" * 64, transform=SCRIPT)
     house.store_run(lambda store: WebhookStore(store).write(gone))
-    operator = house.operator(namespaces=(inside,), environments={inside: "live"})
+    operator = house.operator(
+        namespaces=(inside,), environments={inside: "live"}, webhooks_url="https://hooks.example"
+    )
     operator.settled()
     declare(house, inside)
     until(house, inside, "True", "Ready")
     operator.idle()
+    assert url(house, inside)["url"].startswith("https://hooks.example/w/")
     assert records(house, outside) == [theirs]
     assert [(each.env, each.name) for each in records(house, inside)] == [("live", f"{inside}/acme")]
     operator.stop()
