@@ -116,10 +116,10 @@ def load(folder: Path) -> Manifests:
         if kind == "Service" and raw.get("apiVersion") == "v1":
             ports.update(_ports(raw))
         elif kind == "ConfigMap" and raw.get("apiVersion") == "v1":
-            config_map = read_config_map(_placed(raw))
+            config_map = read_config_map(_with_data(where, raw))
             config_maps[config_map.meta.key] = config_map
         elif kind == "Secret" and raw.get("apiVersion") == "v1":
-            secret = _secret(raw)
+            secret = _secret(where, raw)
             secrets[secret.meta.key] = secret
         elif group == GROUP and kind == "InngestApp":
             app = _read(where, raw, read_app(raw), AppSpec)
@@ -198,9 +198,17 @@ def _placed(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {**raw, "metadata": meta | {"namespace": meta.get("namespace") or DEFAULT_NAMESPACE}}
 
 
-def _secret(raw: Mapping[str, Any]) -> SecretObject:
+def _with_data(where: str, raw: Mapping[str, Any]) -> dict[str, Any]:
+    """A ConfigMap or Secret whose data can be read, with a namespace."""
+    for field in ("data", "stringData"):
+        if not isinstance(raw.get(field) or {}, dict):
+            raise ManifestError(f"{where}: {field}: must be an object of texts")
+    return _placed(raw)
+
+
+def _secret(where: str, raw: Mapping[str, Any]) -> SecretObject:
     """A Secret as an API server keeps it: what `stringData` has goes before `data`."""
-    secret = read_secret(_placed(raw))
+    secret = read_secret(_with_data(where, raw))
     plain = {str(key): str(value).encode() for key, value in (raw.get("stringData") or {}).items()}
     return SecretObject(secret.meta, secret.data | plain)
 

@@ -108,6 +108,10 @@ def test_webhooks_come_with_what_they_name(tmp_path: Path) -> None:
             {"h": WEBHOOK.replace("{github:", "{slack: {secretRef: {name: s, key: k}}, github:")},
             "exactly one of github,",
         ),
+        (
+            {"s": "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: [a]"},
+            "Secret s: stringData: must be an object of texts",
+        ),
         ({"h": WEBHOOK.replace("verify:", "verfy:")}, "spec.verfy: there is no such field"),
     ],
 )
