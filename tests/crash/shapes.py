@@ -9,7 +9,11 @@ from tests.crash.app import APP_ID, Body, Call, hashed
 CHAIN = tuple(f"s{n}" for n in range(5))
 GROUP = tuple(f"p{n}" for n in range(4))
 REPORTED = tuple(f"c{n}" for n in range(5))
+KEY = "event.data.key"
+"""Another one in each event."""
 SAME_KEY = "event.data.key == async.data.key"
+SHARED = {"limit": 16, "key": "'storm'", "scope": "env"}
+"""One counter for several functions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,14 +99,29 @@ async def _once(call: Call) -> Any:
 
 
 SHAPES: dict[str, Shape] = {
-    "chain": Shape(_chain, "crash/chain", bodies=CHAIN),
+    "chain": Shape(
+        _chain, "crash/chain", bodies=CHAIN, options={"concurrency": [SHARED], "priority": {"run": "30"}}
+    ),
     "echo": Shape(_echo, "crash/chain"),
     "group": Shape(_group, "crash/group", bodies=(*GROUP, "join"), options={"concurrency": [{"limit": 8}]}),
-    "nap": Shape(_nap, "crash/nap", bodies=("before", "after"), others=("nap",)),
-    "wait": Shape(_wait, "crash/wait", bodies=("before", "after"), others=("wait",)),
+    "nap": Shape(
+        _nap, "crash/nap", bodies=("before", "after"), others=("nap",), options={"concurrency": [SHARED]}
+    ),
+    "wait": Shape(
+        _wait,
+        "crash/wait",
+        bodies=("before", "after"),
+        others=("wait",),
+        options={"timeouts": {"start": "30m", "finish": "1h"}, "singleton": {"key": KEY, "mode": "skip"}},
+    ),
     "caller": Shape(_caller, "crash/caller", bodies=("before", "after"), others=("invoke",)),
     "callee": Shape(_callee, bodies=("x", "y"), options={"concurrency": [{"limit": 3}]}),
-    "flaky": Shape(_flaky, "crash/flaky", bodies=("before", "flaky")),
+    "flaky": Shape(
+        _flaky,
+        "crash/flaky",
+        bodies=("before", "flaky"),
+        options={"throttle": {"limit": 500, "period": "1s", "burst": 20}},
+    ),
     "reported": Shape(_reported, "crash/reported", bodies=REPORTED),
     "failing": Shape(_failing, "crash/failing", status="Failed", bodies=("before",)),
     "failing-failure": Shape(
@@ -125,7 +144,7 @@ SHAPES: dict[str, Shape] = {
         others=("long",),
         options={"cancel": [{"event": "crash/stop", "if": SAME_KEY}]},
     ),
-    "once": Shape(_once, "crash/once", bodies=("only",)),
+    "once": Shape(_once, "crash/once", bodies=("only",), options={"idempotency": KEY}),
 }
 
 EVENTS = sorted({shape.event for shape in SHAPES.values() if shape.event})
