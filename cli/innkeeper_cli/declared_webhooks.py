@@ -12,7 +12,6 @@ from typing import Final
 
 import structlog
 
-from innkeeper_apps.sandbox.failures import SandboxBusyError, TransformError
 from innkeeper_apps.sandbox.pool import Sandbox
 from innkeeper_apps.sealing import Sealer
 from innkeeper_cli.declared import Declared
@@ -26,10 +25,10 @@ from innkeeper_operator.conditions import READY, find
 from innkeeper_operator.keys import WEBHOOK, secret_text
 from innkeeper_operator.made_secrets import TOKEN
 from innkeeper_operator.objects import KEY_LABEL, Meta, SecretObject, WebhookObject
+from innkeeper_operator.webhook_reconcile import judge_transform
 from innkeeper_operator.webhook_refs import config_map_of, proof_of, url_secret_name
 from innkeeper_operator.webhooks import (
     UnusableError,
-    Verdict,
     WebhookPlan,
     WebhookView,
     plan_webhook,
@@ -39,9 +38,6 @@ from innkeeper_operator.webhooks import (
 
 LOOK_EVERY_S: Final = 1.0
 """Between two looks at the files."""
-
-_OF_THE_MACHINE: Final = ("timeout", "crashed")
-"""Failures that a busy machine may have caused: the transform is tried again."""
 
 _log = structlog.get_logger(__name__)
 
@@ -109,7 +105,7 @@ class DeclaredWebhooks:
     async def _plan(self, view: WebhookView) -> tuple[WebhookPlan, bool]:
         """The operator's plan; and whether it is the last word, since the transform could be tried."""
         try:
-            verdict = await self._verdict(read_transform(view))
+            verdict = await judge_transform(self._sandbox, read_transform(view))
         except UnusableError:
             verdict = None
         return plan_webhook(view, verdict, self._sealer), verdict is None or verdict.lasting
@@ -139,16 +135,6 @@ class DeclaredWebhooks:
         token = hmac.new(self._key, f"webhook-url {name}".encode(), hashlib.sha256).hexdigest()[:32]
         own = Meta(name=url_secret_name(meta.name), namespace=meta.namespace, labels={KEY_LABEL: WEBHOOK})
         return SecretObject(own, {TOKEN: token.encode()})
-
-    async def _verdict(self, source: str) -> Verdict:
-        try:
-            await self._sandbox.check_transform(source)
-        except TransformError as error:
-            place = f"line {error.line}, column {error.column}: " if error.line else ""
-            return Verdict(f"{place}{error.message}", lasting=error.code not in _OF_THE_MACHINE)
-        except SandboxBusyError as error:
-            return Verdict(str(error), tried=False, lasting=False)
-        return Verdict()
 
     def _tell(self, view: WebhookView, plan: WebhookPlan) -> None:
         meta = view.webhook.meta

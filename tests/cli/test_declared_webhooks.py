@@ -73,7 +73,9 @@ class Laptop:
 
 @pytest.fixture
 async def laptop(tmp_path: Path, store: Store) -> AsyncIterator[Laptop]:
-    sandbox = Sandbox(SandboxLimits(workers=1, wall_ms=20_000, start_ms=60_000, waiting_ms=60_000))
+    sandbox = Sandbox(
+        SandboxLimits(workers=1, cpu_ms=1_000, wall_ms=20_000, start_ms=60_000, waiting_ms=60_000)
+    )
     yield Laptop(tmp_path, store, sandbox)
     await sandbox.close()
 

@@ -12,7 +12,7 @@ from innkeeper_engine.store.store import Store
 from innkeeper_engine.store.webhooks import WebhookStore
 from innkeeper_gateway.settings import GatewaySettings
 from tests.gateway.conftest import SIGNING_KEY
-from tests.gateway.webhooks.conftest import LIMITS
+from tests.gateway.webhooks.conftest import limits
 from tests.gateway.world import World
 
 BEARER = {"authorization": f"Bearer {SIGNING_KEY}"}
@@ -23,7 +23,8 @@ MENDED = "function transform(evt) { return {name: 'card/came', data: evt} }"
 @pytest.fixture
 async def world(store: Store) -> AsyncIterator[World]:
     """A gateway with keys, and a webhook whose transform throws."""
-    world = World(store, GatewaySettings(signing_key=SIGNING_KEY, sandbox=LIMITS))
+    settings = GatewaySettings(signing_key=SIGNING_KEY, sandbox=limits(cpu_ms=1_000), store_timeout_s=60)
+    world = World(store, settings)
     world.http.headers.update(BEARER)
     await write(store, BROKEN)
     yield world
