@@ -10,13 +10,13 @@ made of all of this and of the priority: what is queued under another one is key
 """
 
 import hashlib
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
 from innkeeper_engine.cel import Expression, ExpressionError, compile_expression
+from innkeeper_engine.cel.nodes import Const, Index, Node, Select
 from innkeeper_engine.cel.unparse import unparse
 from innkeeper_engine.model.functions import Concurrency, FunctionConfig, Scope, Throttle
 
@@ -25,9 +25,6 @@ MOST_PRIORITY_S = 600
 
 FALLBACK = "-"
 """Stands for the value of a key that the event has none for: such runs share one counter."""
-
-_INDEX = re.compile(r'(?<=[\w\])])\["([A-Za-z_]\w*)"\]')
-"""`["b"]` behind something: the field `.b`. A list has nothing before it, and in a text quotes are escaped."""
 
 _DEFS: dict[Scope, str] = {"fn": "c", "env": "e", "account": "a"}
 
@@ -174,7 +171,17 @@ def _limit(limit: KeyedLimit, variables: Mapping[str, Any], failed: list[str] | 
 def _meaning(key: Expression) -> str:
     """The same for keys that are written differently and say the same."""
     value = key.key({}) if key.is_constant else None
-    return digest(_INDEX.sub(r".\1", unparse(key.node)) if value is None else f"={value}")[:8]
+    return digest(unparse(_plain(key.node)) if value is None else f"={value}")[:8]
+
+
+def _plain(node: Node) -> Node:
+    """With fields by their names: `event.data["user"]` is `event.data.user`."""
+    node = node.with_parts(tuple(map(_plain, node.parts())))
+    if isinstance(node, Index) and isinstance(node.key, Const):
+        name = node.key.value
+        if isinstance(name, str) and name.isidentifier():
+            return Select(node.operand, name)
+    return node
 
 
 def _signature(limits: list[KeyedLimit], priority: Expression | None) -> str:

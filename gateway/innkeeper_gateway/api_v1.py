@@ -143,16 +143,22 @@ async def cancel_run(run_id: str, core: CoreOf, caller: CallerOf) -> Response:
 
 
 @router.post("/runs/{run_id}/rerun")
-async def rerun_run(run_id: str, core: CoreOf, caller: CallerOf) -> Response:
-    """Run a function once more with the events of a run, whatever became of that one; replies `{"data": {"run_id"}}`.
+async def rerun_run(run_id: str, request: Request, core: CoreOf, caller: CallerOf) -> Response:
+    """Run a function once more with the events of a run, whatever became of that one; the request has no body.
 
-    The new run is of the function as it is registered now, and stands behind its limits as any other. Its idempotency
-    and rate limit do not count; where it is a singleton and another run goes on, the new one is recorded as Skipped.
+    Replies `{"data": {"run_id", "status"}}`. The new run is of the function as it is registered now, and stands behind
+    its limits as any other. Its idempotency and rate limit do not count; where it is a singleton and another run goes
+    on, the new one is recorded as Skipped.
     """
     run = await _known_run(core, caller, run_id, RERUN)
+    if await json_of(request, core.settings.limits.request_bytes, "Invalid rerun") not in (None, {}):
+        raise ApiError(400, "Invalid rerun: a run is run again with its own events; send no body")
     made = await run_again(core, run)
     audit(caller, "rerun", run_id=run.id, function=run.slug, new_run_id=made)
-    return json_response(envelope({"run_id": made}, core.clock.now_ms()))
+    async with core.in_time():
+        new = await core.store.run(made)
+    status = new.status if new is not None else "Scheduled"
+    return json_response(envelope({"run_id": made, "status": status}, core.clock.now_ms()))
 
 
 @router.post("/signals", dependencies=[needs(SEND_EVENTS)])

@@ -32,6 +32,8 @@ MOST_KEPT: Final = 2_000
 LONGEST_MS: Final = 366 * DAY_MS
 """How long a window is at most, and how far ahead it may end."""
 
+_FIELDS: Final = ("app_id", "function_id", "started_after", "started_before", "if")
+
 _REFUSAL: Final = "Invalid cancellation"
 
 router = APIRouter(prefix="/v1", dependencies=KNOWN_CALLER)
@@ -133,6 +135,7 @@ def read_cancellation(body: Any, now_ms: int) -> Wanted:
         )
     findings = Findings()
     fields = Fields(body, findings)
+    _check_fields(fields, body)
     app_id = fields.identity("app_id", "write the id of the app, as its client has it")
     function_id = fields.identity("function_id", "write the id of the function, as its own code has it")
     after_ms = _instant(fields, "started_after")
@@ -144,6 +147,16 @@ def read_cancellation(body: Any, now_ms: int) -> Wanted:
         said = "; ".join(f"{problem.field}: {problem.message}" for problem in findings.problems)
         raise ApiError(400, f"{_REFUSAL}: {said}")
     return Wanted(app_id, function_id, after_ms or 0, before_ms, expression)
+
+
+def _check_fields(fields: Fields, body: dict[str, Any]) -> None:
+    """What is not read would cancel more than was meant, and nobody brings runs back."""
+    for name in body:
+        if name not in _FIELDS:
+            fields.problem(name[:100], f"there is no such field; there are {', '.join(_FIELDS)}")
+    condition_given = body.get("if")
+    if isinstance(condition_given, str) and not condition_given.strip():
+        fields.problem("if", "is empty: leave it out to cancel all runs of the window")
 
 
 def _instant(fields: Fields, key: str, missing: str = "") -> int | None:

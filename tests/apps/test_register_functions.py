@@ -461,6 +461,13 @@ def test_cancellations_are_read_with_their_time_in_milliseconds() -> None:
         ({"triggers": [{"event": "a", "jitter": "5s"}]}, "triggers[0].jitter", "no effect on an event"),
         ({"triggers": [{"cron": "0 0 * * *", "expression": "true"}]}, "triggers[0].expression", "on a cron"),
         ({"debounce": {"period": "1s", "key": "'event.data.id'"}}, "debounce.key", "is a text in quotes"),
+        ({"concurrency": {"limit": 1, "key": "null"}}, "concurrency.key", "gives nothing for any event"),
+        (
+            {"idempotency": "event.data.userId + '-' + event.type"},
+            "idempotency",
+            "no event has a field event.type: there are id, name, data",
+        ),
+        ({"concurrency": {"limit": 1, "key": "event['foo'].x"}}, "concurrency.key", "event.foo"),
         (
             {"batchEvents": BATCH | {"key": '"event.data.id"'}},
             "batchEvents.key",

@@ -145,6 +145,9 @@ def in_days(days: float) -> str:
         ),
         (asked(**{"if": "'event.data.x'"}), "if: 'event.data.x' gives neither true nor false"),
         (asked(**{"if": True}), "if: is true, a text is wanted"),
+        (asked(**{"if": " "}), "if: is empty: leave it out to cancel all runs"),
+        (asked(expression=EXPRESSION), "expression: there is no such field; there are app_id, function_id"),
+        (asked(started_afer=AFTER), "started_afer: there is no such field"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_is_wrong(body: Any, message: str) -> None:

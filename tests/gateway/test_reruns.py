@@ -86,6 +86,17 @@ async def test_a_singleton_holds_for_reruns_too(world: World) -> None:
     assert {note.get("why") for note in view["notes"]} == {"singleton", None}
 
 
+async def test_a_rerun_takes_no_events_of_its_own(world: World) -> None:
+    """What is sent with it would have no effect, so it is refused."""
+    await world.register(function("app-fn"))
+    run = await world.start()
+    for body in (b'{"data":{}}', b"{", b"[]"):
+        reply = await world.http.post(f"/v1/runs/{run}/rerun", content=body)
+        assert reply.status_code == 400, reply.text
+    reply = await world.http.post(f"/v1/runs/{run}/rerun", content=b"{}")
+    assert (reply.status_code, reply.json()["data"]["status"]) == (200, "Scheduled")
+
+
 async def test_what_starts_nothing_starts_no_rerun(world: World) -> None:
     """Paused, or gone: the answer says what would be right."""
     await world.register(function("app-fn"))

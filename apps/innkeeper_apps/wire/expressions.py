@@ -6,11 +6,13 @@ from typing import Final, Protocol
 
 from innkeeper_apps.wire.fields import Fields
 from innkeeper_engine.cel import Expression, ExpressionError
-from innkeeper_engine.cel.nodes import Cond, Node, free_names
+from innkeeper_engine.cel.nodes import Cond, Node, field_path, free_names
 
 EVENT: Final = frozenset({"event"})
 EVENT_AND_ASYNC: Final = frozenset({"event", "async"})
 
+_FIELDS: Final = ("id", "name", "data", "user", "ts", "v")
+"""What an event has (https://www.inngest.com/docs/features/events-triggers/event-format)."""
 _NUMBERS: Final = frozenset({"int", "double"})
 _LOOKS_LIKE_A_PATH = re.compile(r"\b(event|async)\.\w")
 
@@ -60,6 +62,8 @@ def value_expression(fields: Fields, key: str, check: CheckExpression) -> str | 
             f"{text} is a text in quotes, so it has the same value for every event; "
             "take the outer quotes away to read the field",
         )
+    elif checked.types is not None and set(checked.types) <= {"null"}:
+        fields.warn(key, f"{text} gives nothing for any event, so all are under one")
     return text
 
 
@@ -127,7 +131,21 @@ def _compile(
     fields: Fields, key: str, text: str, variables: frozenset[str], check: CheckExpression
 ) -> CheckedExpression | None:
     try:
-        return check(text, variables=variables)
+        checked = check(text, variables=variables)
     except ExpressionError as error:
         fields.problem(key, f"{text} is no valid expression: {error}")
         return None
+    for path in sorted(_unknown_fields(checked.node)):
+        fields.warn(
+            key, f"no event has a field {path}: there are {', '.join(_FIELDS)}, and all your own is in data"
+        )
+    return checked
+
+
+def _unknown_fields(node: Node) -> set[str]:
+    """What is read of an event beside the fields that events have."""
+    path = field_path(node)
+    if path is not None:
+        variable, names = path
+        return {f"{variable}.{names[0]}"} if names and names[0] not in _FIELDS else set()
+    return set[str]().union(*(_unknown_fields(part) for part in node.parts()))
