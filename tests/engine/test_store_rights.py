@@ -255,6 +255,20 @@ async def test_a_thousand_starts_a_period_are_counted_one_by_one(timed: Store, c
     assert await is_granted(timed, "in time", right)
 
 
+@pytest.mark.parametrize("over", [0, 1, 63, 64, 65, 128, 199, 200])
+async def test_what_is_over_is_taken_off_a_log_at_once(timed: Store, clock: TestClock, over: int) -> None:
+    """However much that is, and nothing else: a log that was not used for long is read in pages."""
+    right = rate(200)
+    log, count = timed.key(f"rl:{right.key}"), timed.key(f"rn:{right.key}")
+    entries = [f"{clock.now_ms - MINUTE_MS + n} 1" for n in range(1 - over, 201 - over)]
+    await timed.command("RPUSH", log, *entries)
+    await timed.command("SET", count, 200)
+    assert await is_granted(timed, "run", right) == (over > 0)
+    kept = [entry.encode() for entry in entries[over:]] + [f"{clock.now_ms} 1".encode()] * (over > 0)
+    assert await timed.command("LRANGE", log, 0, -1) == kept
+    assert int(await timed.command("GET", count)) == len(kept)
+
+
 async def test_more_starts_than_that_take_no_more_memory(timed: Store, clock: TestClock) -> None:
     """Their times are rounded up to a thousandth of the period."""
     right = rate(1_000_000)
