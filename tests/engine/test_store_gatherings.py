@@ -187,14 +187,6 @@ async def test_a_full_batch_goes_at_once(timed: Store, clock: TestClock) -> None
     assert sorted(await gathered(timed)) == [ids(1, 2, 3), ids(4, 5)]
 
 
-async def test_a_batch_whose_size_was_lowered_goes_with_its_next_event(timed: Store) -> None:
-    """A registration may change while events are gathered."""
-    await gather(timed, batch(1))
-    await gather(timed, batch(2))
-    await gather(timed, batch(3, most=2))
-    assert await gathered(timed) == [ids(1, 2, 3)]
-
-
 async def test_a_batch_has_ten_mebibytes_at_most(timed: Store, clock: TestClock) -> None:
     """What would not fit in is the first of the next; the older ones do not wait for it."""
     for event in range(1, 5):
@@ -264,6 +256,27 @@ async def test_an_event_in_a_full_batch_is_not_refused_by_itself(timed: Store) -
         await gather(timed, effect)
     await do(timed, *effects)
     assert await timed.run("skipped") is None
+    assert await gathered(timed) == [ids(1, 2, 3)]
+
+
+@pytest.mark.parametrize("most", [2, 3, 4])
+async def test_a_batch_that_may_be_no_larger_than_it_is_goes_before_the_next_event(
+    timed: Store, clock: TestClock, most: int
+) -> None:
+    """Its function has a smaller `maxSize` now: nobody is handed more than that who may be handed it."""
+    for event in range(1, 5):
+        await gather(timed, batch(event, most=9))
+    await gather(timed, batch(5, most=most))
+    assert await gathered(timed) == [ids(1, 2, 3, 4)], "at once"
+    clock.now_ms += PERIOD_MS
+    assert sorted(await gathered(timed)) == [ids(1, 2, 3, 4), ids(5)]
+
+
+async def test_a_batch_is_filled_up_to_a_smaller_size(timed: Store) -> None:
+    """Where it has not reached that yet."""
+    for event in (1, 2):
+        await gather(timed, batch(event, most=9))
+    await gather(timed, batch(3, most=3))
     assert await gathered(timed) == [ids(1, 2, 3)]
 
 

@@ -19,7 +19,9 @@ effects.gather = function(e)
   local at
   if open then
     local known = call('HMGET', P .. 'gh:' .. open, 'at', 'sz')
-    if kind == 'batch' and known[2] + size > MOST_GATHERED_BYTES then
+    -- It may have been opened when more were to come together.
+    local is_full = known[2] + size > MOST_GATHERED_BYTES or call('LLEN', P .. 'ge:' .. open) >= e[9]
+    if kind == 'batch' and is_full then
       close_gathering(open, group)
       set_timer('G' .. open, now)
     else
