@@ -29,8 +29,10 @@ __all__ = [
     "caps",
     "function_uuid",
     "held",
+    "limits_are_written",
     "register_app",
     "remove_app",
+    "write_limits",
 ]
 
 KEPT_MS = 600_000
@@ -242,3 +244,30 @@ def caps(entry: FunctionEntry) -> list[str | int]:
     """A function's caps as the scheduler reads them, `[def, cap, ...]`; `sig`: under which signature it queues."""
     queueing = entry.queueing
     return [*queueing.caps, *(("sig", queueing.signature) if queueing.signature else ())]
+
+
+async def limits_are_written(store: Store, entry: FunctionEntry) -> bool:
+    """Whether the scheduler goes by a function's limits and keys as they are compiled here. One round trip.
+
+    It may not where another version wrote the registration: that one kept what the app declares, and made other limits
+    of it, or gave them other names.
+    """
+    flat = await store.command("HGETALL", store.key(f"f:{entry.key}"))
+    known = dict(zip(flat[::2], flat[1::2], strict=True))
+    known.pop(b"held", None)
+    wanted = [str(each).encode() for each in caps(entry)]
+    return known == dict(zip(wanted[::2], wanted[1::2], strict=True))
+
+
+async def write_limits(store: Store, registry: Registry, slug: str) -> int:
+    """Tell the scheduler of a registered function's limits again, as they are compiled here; nothing else changes.
+
+    Returns the version of the registry that holds them; 0, and nothing is done, where `registry` is not the current
+    one any more. One round trip.
+
+    Raises:
+        KeyError: the registry has no such function.
+    """
+    entry = registry.functions[slug]
+    function = (entry.key, held(entry.app, entry.config), caps(entry))
+    return await store.configure(registry.env, functions=[function], expect=registry.version)

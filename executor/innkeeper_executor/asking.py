@@ -16,6 +16,7 @@ from innkeeper_engine.model.state import FETCH, PLANNED, Lease
 from innkeeper_engine.registry import FunctionEntry, Registry
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.fetching import Fetcher
+from innkeeper_executor.limiting import Limits
 from innkeeper_executor.patience import until_answered
 from innkeeper_executor.surroundings import Surroundings
 
@@ -30,7 +31,7 @@ Outcome: TypeAlias = Answer | list[Effect]
 
 
 class Asker:
-    """Does what an item wants. May be cancelled at any time: nothing is committed here."""
+    """Does what an item wants. May be cancelled at any time: nothing of a run is committed here."""
 
     def __init__(
         self, store: Store, surroundings: Surroundings, driver: Driver, fetcher: Fetcher, target: Target
@@ -41,6 +42,7 @@ class Asker:
         self._driver = driver
         self._fetcher = fetcher
         self._target = target
+        self._limits = Limits(store)
 
     async def ask(self, lease: Lease) -> Outcome:
         """Do what the leased item wants; its payload is less afterwards: all that a decision reads of it."""
@@ -64,6 +66,7 @@ class Asker:
         if lease.payload is None:
             (first,) = await until_answered(lambda: self._store.run_payload(lease.run, "e:0"), "a read")
             lease.payload = {"e:0": first or b"{}"}
+        await until_answered(lambda: self._limits.see_to(entry, context), "a write of limits")
         return rekey(lease, entry, context.now_ms)
 
     async def _call(self, lease: Lease, entry: FunctionEntry, context: Context) -> Answer:
