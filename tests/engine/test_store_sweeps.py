@@ -172,6 +172,17 @@ async def test_the_heads_of_runs_come_in_one_reply(timed: Store, clock: TestCloc
     assert await timed.run_heads([]) == []
 
 
+async def test_a_run_counts_from_when_its_event_was_received(timed: Store, clock: TestClock) -> None:
+    """However late it was routed: as whoever starts it counts."""
+    await do(timed, start("late")._replace(made_ms=clock.now_ms - 5_000))
+    await do(timed, start("now", event=2)._replace(made_ms=clock.now_ms))
+    heads = await timed.run_heads(["late", "now"], events=False)
+    assert heads == [RunHead("late", clock.now_ms - 5_000, b""), RunHead("now", clock.now_ms, b"")]
+    keys = await read_shard(timed)
+    assert "m" in keys["st:late"].value
+    assert "m" not in keys["st:now"].value
+
+
 async def test_a_reply_of_large_events_is_bounded(store: Store) -> None:
     """As many come as some megabytes hold, and always one."""
     body = b'"%b"' % (b"x" * (1 << 20))

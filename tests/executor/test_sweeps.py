@@ -171,6 +171,31 @@ async def test_runs_that_begin_later_in_the_window_are_cancelled_as_they_start(
     assert (await house.store.sweep(ENV, cancellation)).cancelled == 0
 
 
+@pytest.mark.parametrize("is_there", [False, True], ids=["later", "there"])
+async def test_a_run_counts_from_the_receipt_of_its_event(
+    still_house: House, clock: VirtualClock, is_there: bool
+) -> None:
+    """Whether it starts under the cancellation or is swept: routed late, it is in the window it would have been in."""
+    house = still_house
+    await house.register(function("f"))
+    hand = house.hand()
+    event = house.event("test/f", {"n": 1})
+    await house.store.append(ENV, [event])
+    received_ms = clock.now_ms()
+    clock.ms += 5_000
+    if is_there:
+        await hand.route_all()
+    await cancel(house, after_ms=received_ms + 1, before_ms=received_ms + HOUR_MS)
+    await sweep_all(hand)
+    await hand.route_all()
+    runs = await house.started(event[0])
+    assert await statuses(house, runs) == ["Scheduled"], "received before the window"
+    if is_there:
+        await cancel(house, after_ms=received_ms, before_ms=received_ms + 1)
+        await sweep_all(hand)
+        assert await statuses(house, runs) == ["Cancelled"]
+
+
 async def test_a_run_that_starts_as_the_cancellation_is_written_is_not_missed(still_house: House) -> None:
     """Either the router knows of it, or the run is there when it is swept."""
     house = still_house

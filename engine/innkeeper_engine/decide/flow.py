@@ -223,6 +223,8 @@ def _start(entry: FunctionEntry, occasion: Occasion, context: Context, failed: l
     place = queued(entry.queueing, occasion.event)
     if place.failed:
         failed += [failing(option) for option in place.failed]
+    # Whoever sweeps the runs that are there asks for the same time.
+    made_ms = occasion.at_ms if occasion.origin in ("event", "invoke") else context.now_ms
     start = start_effect(
         entry,
         run_id=occasion.run,
@@ -237,11 +239,11 @@ def _start(entry: FunctionEntry, occasion: Occasion, context: Context, failed: l
         place=place,
         rights=rights,
         ids=_ids(context) if entry.config.timeouts is not None else ("", ""),
+        made_ms=made_ms,
     )
     if not failed and not entry.cancellations:
         return [start]
     effects: list[Effect] = [start]
-    made_ms = occasion.at_ms if occasion.origin in ("event", "invoke") else context.now_ms
     for each in entry.cancellations:
         # One for a function that is gone has nothing to say: the function is here.
         if each.config.why == "bulk" and covers(each, made_ms, occasion.event):

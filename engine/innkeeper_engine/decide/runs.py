@@ -35,12 +35,14 @@ def start_effect(
     place: Queued | None = None,
     rights: tuple[Right, ...] = (),
     ids: Ids2 = ("", ""),
+    made_ms: int = 0,
 ) -> Start:
     """A run of this function, without asking whether it may start: `decide.flow` does.
 
     `event` is the decoded first of `events` (id, canonical body or empty for a stored one); `event_seq` its number in
     the environment: only later events cancel. `order_ms`: since when the run is wanted; `due_ms` in the future puts the
     first request off. `place`: where it queues, if that is known already. `ids` are for its end by a timeout.
+    `made_ms`: when cancellations of many runs take it to be made; 0: as it is written.
     """
     if place is None:
         place = queued(entry.queueing, event)
@@ -70,6 +72,7 @@ def start_effect(
         (timeouts.finish_ms or 0) if timeouts else 0,
         ids,
         place.boost_ms,
+        made_ms,
     )
 
 

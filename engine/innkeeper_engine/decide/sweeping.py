@@ -15,8 +15,8 @@ class LiveRun(NamedTuple):
     """A run that had not ended when its page was read."""
 
     run: str
-    queued_ms: int
-    """When it was made."""
+    made_ms: int
+    """When it was made: its event was received, or it was written."""
     body: bytes = b""
     """Its first event; asked for only where `needs_events`."""
 
@@ -42,17 +42,17 @@ def needs_events(cancellation: CompiledCancellation) -> bool:
     return cancellation.condition is not None
 
 
-def in_window(cancellation: CompiledCancellation, queued_ms: int) -> bool:
+def in_window(cancellation: CompiledCancellation, made_ms: int) -> bool:
     """Whether a run that was made then is in the cancellation's window: its end is no part of it."""
-    return cancellation.config.after_ms <= queued_ms < cancellation.config.before_ms
+    return cancellation.config.after_ms <= made_ms < cancellation.config.before_ms
 
 
-def covers(cancellation: CompiledCancellation, queued_ms: int, event: Mapping[str, Any]) -> bool:
-    """Whether a run that was made at `queued_ms` with this first event is cancelled.
+def covers(cancellation: CompiledCancellation, made_ms: int, event: Mapping[str, Any]) -> bool:
+    """Whether a run that was made at `made_ms` with this first event is cancelled.
 
     A condition that is not true, or that gives nothing for the event, spares the run.
     """
-    if not in_window(cancellation, queued_ms):
+    if not in_window(cancellation, made_ms):
         return False
     return cancellation.condition is None or cancellation.condition.matches({"event": event})
 
@@ -69,6 +69,6 @@ def sweep_effects(
     wants_event = needs_events(cancellation)
     return [
         Cancel(run, (context.new_id(), context.new_id()), note)
-        for run, queued_ms, body in runs
-        if covers(cancellation, queued_ms, event_object(body) if wants_event else {})
+        for run, made_ms, body in runs
+        if covers(cancellation, made_ms, event_object(body) if wants_event else {})
     ]

@@ -90,6 +90,8 @@ class Start(NamedTuple):
     """For the end by a timeout."""
     boost_ms: int = 0
     """Its priority: `order` is less by so much, and its partition's turn comes so much earlier."""
+    made_ms: int = 0
+    """When it was made, for cancellations of many runs: an event was received; 0: as it is written."""
 
 
 class Skip(NamedTuple):

@@ -159,8 +159,8 @@ class RunHead(NamedTuple):
     """What a run that has not ended is about."""
 
     run: str
-    queued_ms: int
-    """When it was made."""
+    made_ms: int
+    """When it was made: its event was received, or it was written."""
     event: bytes
     """Its first event; empty where it was not asked for."""
 

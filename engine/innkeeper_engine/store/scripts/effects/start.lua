@@ -16,7 +16,7 @@ local function record_skipped(run, env, fn, app, ids, cron, why, parent, reply)
   if parent ~= '' then resolve(parent, reply) end
 end
 
--- What start goes by beyond the plain run: timeouts and priority, as fields of its state.
+-- What start goes by beyond the plain run: timeouts, priority, when it was made if not now, as fields of its state.
 local function start_options(e, run, fields)
   local function add(name, value)
     fields[#fields + 1] = name
@@ -30,6 +30,7 @@ local function start_options(e, run, fields)
   end
   if e[20] > 0 then add('ft', e[20]) end
   if e[22] ~= 0 then add('b', e[22]) end
+  if e[23] ~= 0 and e[23] ~= now then add('m', digits(e[23])) end
 end
 
 -- A run begins: once per run id, and once in 24 h per function where the sender chose the event's id; if all of its
@@ -37,7 +38,7 @@ end
 -- e: 2 run, 3 env, 4 fn, 5 slug as JSON, 6 app, 7 events {id, body or ''}, 8 start partition, 9 step partition,
 --    10 order, 11 due ms or 0, 12 cancels {pause, event, path, value, after, deadline, condition}, 13 parent pause or '',
 --    14 idempotency key or '', 15 announces its end, 16 cron line or '', 17 retries, 18 rights, 19 timeouts.start in ms
---    or 0, 20 timeouts.finish in ms or 0, 21 two ids for the end by a timeout, 22 priority in ms or 0
+--    or 0, 20 timeouts.finish in ms or 0, 21 two ids for the end by a timeout, 22 priority in ms or 0, 23 when it was made (ms) or 0: now
 effects.start = function(e)
   local run, env = e[2], e[3]
   if call('EXISTS', P .. 'run:' .. run) == 1 then return end
