@@ -162,6 +162,12 @@ class Registry:
         )
         return None if entry is None or entry.app.draining else entry
 
+    def may_come_back(self, slug: str) -> bool:
+        """Whether a function that is gone is waited for: what it has begun is not cancelled yet."""
+        return slug not in self.functions and any(
+            each.slug == slug and each.why == "function" for each in self.cancellations.values()
+        )
+
     def heard(self) -> list[str]:
         """The engine's own events that some trigger or cancellation listens to."""
         wanted = {*self._by_trigger, *self.cancelling_names}

@@ -13,7 +13,7 @@ from innkeeper_engine.model.calls import DISCOVER, Answer, Call, Target
 from innkeeper_engine.model.effects import Effect, Retry
 from innkeeper_engine.model.environments import wire_name
 from innkeeper_engine.model.state import FETCH, PLANNED, Lease
-from innkeeper_engine.registry import FunctionEntry, Registry
+from innkeeper_engine.registry import FunctionEntry
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.fetching import Fetcher
 from innkeeper_executor.limiting import Limits
@@ -116,13 +116,9 @@ def error_answer(reason: str) -> Answer:
 
 def _without_function(lease: Lease, context: Context) -> Outcome:
     """Back into the queue while the function may come back; what waits there is not called meanwhile."""
-    if _may_come_back(lease.slug, context.registry):
+    if context.registry.may_come_back(lease.slug):
         return [Retry(lease.item, lease.attempt, context.now_ms + AWAY_MS)]
     return error_answer(f"function {lease.slug!r} is not registered any more")
-
-
-def _may_come_back(slug: str, registry: Registry) -> bool:
-    return any(each.slug == slug and each.why == "function" for each in registry.cancellations.values())
 
 
 def _lost_too_often(lease: Lease, context: Context) -> Outcome:

@@ -25,21 +25,26 @@ class Gatherings:
         self._apply = apply
 
     async def fire(self, gathered: Gathered) -> None:
-        """Start the run of a gathering, as the registry says now; of a function that is gone it is dropped.
+        """Start the run of a gathering, as the registry says now.
 
-        Two round trips at least.
+        While its function is gone and may come back, nothing is done: the gathering comes up again by itself. Of one that
+        does not come back it is dropped. Two round trips at least, none where it waits.
 
         Raises:
             StoreError, StoreUnavailableError: the store did not do it, or nobody knows; it comes up again.
         """
+        if self._waits(gathered, await self._surroundings.context(gathered.env)):
+            return
         found = await asyncio.gather(
             *(self._store.event(gathered.env, event_id) for event_id in gathered.events)
         )
         events = [event for event in found if event is not None]
         effects: Sequence[Effect] = []
 
-        def decide(context: Context) -> Sequence[Effect]:
+        def decide(context: Context) -> Sequence[Effect] | None:
             nonlocal effects
+            if self._waits(gathered, context):
+                return None
             entry = context.registry.functions.get(gathered.slug)
             effects = [] if entry is None else fire_gathered(entry, gathered, events, context)
             return effects
@@ -48,6 +53,17 @@ class Gatherings:
         applied = await apply_decided(self._surroundings, self._apply, gathered.env, guard, decide)
         if applied is not None and applied.status == "ok" and not effects:
             self._tell(gathered, events)
+
+    def _waits(self, gathered: Gathered, context: Context) -> bool:
+        if not context.registry.may_come_back(gathered.slug):
+            return False
+        log.debug(
+            "gathered events wait for their function",
+            kind=gathered.kind,
+            env=gathered.env,
+            function=gathered.slug,
+        )
+        return True
 
     def _tell(self, gathered: Gathered, events: Sequence[StoredEvent]) -> None:
         log.warning(
