@@ -230,7 +230,7 @@ def _read(where: str, raw: Mapping[str, Any], read: Any, spec: type[msgspec.Stru
     if raw.get("apiVersion") != API_VERSION:
         raise ManifestError(f"{where}: apiVersion is {raw.get('apiVersion')!r}; write {API_VERSION}")
     if isinstance(read, Unreadable):
-        raise ManifestError(f"{where}: spec: {read.why}")
+        raise ManifestError(f"{where}: {read.why}")
     unknown = next(_unknown(raw.get("spec") or {}, spec, "spec"), None)
     if unknown is not None:
         raise ManifestError(f"{where}: {unknown}")

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from innkeeper_operator.explaining import explain
 from innkeeper_operator.specs import AppSpec, FunctionSpec, WebhookSpec
 
 Json = dict[str, Any]
@@ -227,7 +228,7 @@ def read_app(raw: Json) -> AppObject | Unreadable:
     try:
         spec = msgspec.convert(raw.get("spec") or {}, AppSpec)
     except msgspec.ValidationError as error:
-        return Unreadable(APP_KIND, meta, str(error))
+        return Unreadable(APP_KIND, meta, explain(error, AppSpec))
     return AppObject(meta, spec, dict(raw.get("status") or {}))
 
 
@@ -239,7 +240,9 @@ def read_function(raw: Json) -> FunctionObject | Unreadable:
     except msgspec.ValidationError as error:
         ref = (raw.get("spec") or {}).get("appRef")
         app = ref.get("name") if isinstance(ref, dict) else None
-        return Unreadable(FUNCTION_KIND, meta, str(error), app if isinstance(app, str) else "")
+        return Unreadable(
+            FUNCTION_KIND, meta, explain(error, FunctionSpec), app if isinstance(app, str) else ""
+        )
     return FunctionObject(meta, spec, dict(raw.get("status") or {}))
 
 
@@ -249,7 +252,7 @@ def read_webhook(raw: Json) -> WebhookObject | Unreadable:
     try:
         spec = msgspec.convert(raw.get("spec") or {}, WebhookSpec)
     except msgspec.ValidationError as error:
-        return Unreadable(WEBHOOK_KIND, meta, str(error))
+        return Unreadable(WEBHOOK_KIND, meta, explain(error, WebhookSpec))
     return WebhookObject(meta, spec, dict(raw.get("status") or {}))
 
 
