@@ -67,6 +67,11 @@ class EndedRun(Protocol):
         """When it ended, ms since the epoch."""
         ...
 
+    @property
+    def why(self) -> str:
+        """Why it was skipped; empty for any other end."""
+        ...
+
 
 class Banner(msgspec.Struct, frozen=True, kw_only=True):
     """What is true when the server is ready."""
@@ -158,10 +163,11 @@ class Console:
         self._line("")
 
     def run(self, line: EndedRun) -> None:
-        """Function, status, duration, id."""
+        """Status, duration, function, id; of a run that was skipped the reason instead of a duration."""
         status = self._paint(f"{line.status:<9}", _STATUS_COLOURS.get(line.status, ""))
-        took = f"{duration(line.ended_ms - line.queued_ms):>10}"
-        self._line(f"{status} {took}  {_printable(line.slug)}  {self._paint(line.run, 'dim')}")
+        took = "" if line.why else duration(line.ended_ms - line.queued_ms)
+        why = f"  {_printable(line.why)}" if line.why else ""
+        self._line(f"{status} {took:>10}  {_printable(line.slug)}  {self._paint(line.run, 'dim')}{why}")
 
     def app(self, news: News) -> None:
         """One sentence, with what to do where something is wrong."""
@@ -230,7 +236,8 @@ class Lines:
     def run(self, line: EndedRun) -> None:
         """One entry."""
         took_ms = line.ended_ms - line.queued_ms
-        self._log.info("run ended", function=line.slug, status=line.status, ms=took_ms, run=line.run)
+        why = {"why": line.why} if line.why else {}
+        self._log.info("run ended", function=line.slug, status=line.status, ms=took_ms, run=line.run, **why)
 
     def app(self, news: News) -> None:
         """One entry."""

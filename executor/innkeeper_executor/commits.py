@@ -33,6 +33,8 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     queued_ms: int
     ended_ms: int
+    why: str = ""
+    """Why it was skipped; empty for a run that began or might have."""
 
 
 class Committer:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from innkeeper_engine.decide.notes import is_cancelled
+from innkeeper_engine.decide.notes import is_cancelled, why_skipped
 from innkeeper_engine.model.effects import Fold, HistoryGuard
 from innkeeper_engine.store.connection import Address, Connection
 from innkeeper_engine.store.store import Store
@@ -18,11 +18,14 @@ class Recorder:
     """Reads notes behind its own cursor, which moves with what it writes: each note is folded once."""
 
     def __init__(
-        self, store: Store, address: Address, on_cancelled: Callable[[str], Awaitable[None]] | None = None
+        self, store: Store, address: Address, on_ended: Callable[[str, str], Awaitable[None]] | None = None
     ) -> None:
-        """`on_cancelled` is told each run that was cancelled, after its history says so."""
+        """`on_ended` is told each run that was cancelled or skipped, after its history says so.
+
+        With the reason where it was skipped, else with an empty one.
+        """
         self._store = store
-        self._on_cancelled = on_cancelled
+        self._on_ended = on_ended
         self._connection = Connection(address, name="innkeeper-recorder")
 
     async def open(self) -> None:
@@ -61,8 +64,9 @@ class Recorder:
     async def _fold(self, at: str, then: str, by_run: dict[str, list[bytes]]) -> str:
         effects = [Fold(run, tuple(notes)) for run, notes in by_run.items()]
         applied = await self._store.apply(HistoryGuard(at, then), effects)
-        if self._on_cancelled is not None and applied.status == "ok":
+        if self._on_ended is not None and applied.status == "ok":
             for run, notes in by_run.items():
-                if any(is_cancelled(note) for note in notes):
-                    await self._on_cancelled(run)
+                skipped = next((why for why in map(why_skipped, notes) if why is not None), None)
+                if skipped is not None or any(is_cancelled(note) for note in notes):
+                    await self._on_ended(run, skipped or "")
         return then

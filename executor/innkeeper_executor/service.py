@@ -69,7 +69,7 @@ class Executor:
         self._sweeps = Sweeps(self.store, surroundings, self._worker.apply)
         self._chores = Chores()
         self._on_run = on_run
-        self._recorder = Recorder(self.store, address, self._tell_cancelled if on_run else None)
+        self._recorder = Recorder(self.store, address, self._tell_ended if on_run else None)
         self._work_bell = Bell(self.store, address, "wake", name=f"{self.id}-wake")
         self._route_bell = Bell(self.store, address, "rwake", name=f"{self.id}-route")
         self._inbox = Bell(self.store, address, f"inbox:{self.id}", FREE_JOBS, name=f"{self.id}-inbox")
@@ -232,14 +232,18 @@ class Executor:
             return
         await self._recorder.record_once(int(Leadership.RENEW_S * 1000))
 
-    async def _tell_cancelled(self, run_id: str) -> None:
-        """Runs are cancelled by events and by people, not by their own requests: history knows."""
+    async def _tell_ended(self, run_id: str, why: str) -> None:
+        """Runs are cancelled and skipped by events and by people, not by their own requests: history knows."""
         run = await self.store.run(run_id)
         if run is not None and self._on_run is not None:
-            ended_ms = run.ended_ms if run.ended_ms is not None else run.queued_ms
             self._on_run(
                 RunLine(
-                    run=run_id, slug=run.slug, status=run.status, queued_ms=run.queued_ms, ended_ms=ended_ms
+                    run=run_id,
+                    slug=run.slug,
+                    status=run.status,
+                    queued_ms=run.queued_ms,
+                    ended_ms=run.ended_ms if run.ended_ms is not None else run.queued_ms,
+                    why=why,
                 )
             )
 

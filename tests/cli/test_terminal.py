@@ -22,6 +22,7 @@ class Ended(msgspec.Struct):
     status: str = "Completed"
     queued_ms: int = 1_000
     ended_ms: int = 1_042
+    why: str = ""
 
 
 BANNER = Banner(
@@ -91,6 +92,17 @@ def test_a_run_is_one_line_with_function_status_duration_and_id() -> None:
     assert line.split() == ["Completed", "42", "ms", "shop-process-order", "01J0000000000000000000RUN1"]
 
 
+def test_a_run_that_was_skipped_is_one_line_with_the_reason() -> None:
+    out = io.StringIO()
+    console = Console(out, colours=False)
+    console.run(Ended())
+    console.run(Ended(status="Skipped", ended_ms=1_000, why="rateLimit"))
+    console.close()
+    completed, skipped = out.getvalue().splitlines()
+    assert skipped.split() == ["Skipped", "shop-process-order", "01J0000000000000000000RUN1", "rateLimit"]
+    assert skipped.index("shop") == completed.index("shop")
+
+
 def test_only_a_terminal_gets_colours() -> None:
     assert "\x1b[" in shown(colours=True)
     assert "\x1b[" not in shown(colours=False)
@@ -155,9 +167,10 @@ def test_programs_get_the_same_news_as_json_lines_whatever_the_level() -> None:
     lines = Lines()
     lines.banner(BANNER)
     lines.run(Ended(status="Failed"))
+    lines.run(Ended(status="Skipped", why="singleton"))
     lines.app(News("synced", "http://localhost:3000/api/inngest"))
     entries = [json.loads(line) for line in out.getvalue().splitlines()]
-    assert [entry["event"] for entry in entries] == ["ready", "run ended", "app synced"]
+    assert [entry["event"] for entry in entries] == ["ready", "run ended", "run ended", "app synced"]
     assert entries[0]["durability"] == "fsync"
     assert entries[0]["url"] == BANNER.url
     assert (entries[1]["function"], entries[1]["status"], entries[1]["ms"]) == (
@@ -165,6 +178,7 @@ def test_programs_get_the_same_news_as_json_lines_whatever_the_level() -> None:
         "Failed",
         42,
     )
+    assert ("why" in entries[1], entries[2]["status"], entries[2]["why"]) == (False, "Skipped", "singleton")
 
 
 @pytest.mark.usefixtures("restored_logging")

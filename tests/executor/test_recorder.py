@@ -4,12 +4,14 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from innkeeper_engine.decide.notes import cancel_note
 from innkeeper_engine.decide.runs import start_effect
 from innkeeper_engine.model.clock import derived_ulid
 from innkeeper_engine.model.effects import Effect, NoGuard, Note
+from innkeeper_engine.model.functions import RateLimit
 from innkeeper_engine.registry import Registries
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
@@ -138,3 +140,21 @@ async def test_a_cancelled_run_is_told_to_those_who_watch(house: House) -> None:
     line = await house.run_ended(request.call.run_id)
     assert (line.slug, line.status) == ("f", "Cancelled")
     assert line.ended_ms >= line.queued_ms
+
+
+async def test_a_skipped_run_is_told_to_those_who_watch_and_why(house: House) -> None:
+    """It has no request that could bring its end."""
+    limited = msgspec.structs.replace(function("f"), rate_limit=RateLimit(limit=1, period_ms=60_000))
+    await house.register(limited)
+    house.driver.scripts["f"] = lambda call: output()
+    await house.start_executor()
+    first = await house.send("test/f")
+    await house.so_many_ended(1)
+    event = await house.send("test/f")
+    await house.so_many_ended(2)
+    (run,) = await house.started(event)
+    line = await house.run_ended(run)
+    assert (line.slug, line.status, line.why) == ("f", "Skipped", "rateLimit")
+    assert line.ended_ms >= line.queued_ms
+    (began,) = await house.started(first)
+    assert (await house.run_ended(began)).why == ""

@@ -72,6 +72,12 @@ def is_cancelled(note: bytes) -> bool:
     return isinstance(line, dict) and line.get("type") == "cancelled"
 
 
+def why_skipped(note: bytes) -> str | None:
+    """Why a run was recorded and did not begin; None for a note that tells of something else."""
+    line = orjson.loads(note)
+    return str(line.get("why")) if isinstance(line, dict) and line.get("type") == "skipped" else None
+
+
 def _brief(error: dict[str, Any]) -> dict[str, str]:
     """An error's name and message."""
     name, message = str(error.get("name") or "Error"), str(error.get("message") or "")
