@@ -1,5 +1,6 @@
 """Cancellations of many runs: how they are kept, and how the runs that are there are looked through page by page."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import pytest
@@ -8,6 +9,7 @@ from innkeeper_engine.model.cancellations import Sweep
 from innkeeper_engine.model.effects import Cancel, Effect, SweepGuard, Swept
 from innkeeper_engine.model.state import RunHead
 from innkeeper_engine.store.store import Store
+from tests.conftest import OpenStore, ValkeyProcess
 from tests.engine.model_driver import TestClock
 from tests.engine.model_runs import ENV, EVENT_BODY, FN, IDS, begin, do, finish, lease, start
 from tests.engine.model_server import read_shard
@@ -156,6 +158,33 @@ async def test_runs_are_met_in_pages(store: Store) -> None:
     assert 2 < pages < 20
     await do(store, *(finish(run) for run in begun))
     assert await scanned(store, "begun", 50) == (set(), 1)
+
+
+async def test_pages_begin_anew_after_a_restart_of_the_server(
+    private_valkey: Callable[..., ValkeyProcess], open_store: OpenStore
+) -> None:
+    """It orders sets in another way then: where somebody was in the old order says nothing."""
+    first = private_valkey("--appendonly", "yes")
+    store = await open_store(address=first.address)
+    runs = [f"r{n}" for n in range(600)]
+    await store.command("SADD", store.key(f"rq:{FN}"), *runs)
+    cursor, before = await store.scan_live_runs(ENV, SLUG, "queued", "0", 200)
+    assert 0 < len(before) < len(runs)
+    first.stop()
+    await store.close()
+    again = ValkeyProcess(first.path.parent, "--appendonly", "yes")
+    try:
+        store = await open_store(address=again.address, prefix=store.settings.prefix)
+        met: list[str] = []
+        pages = 0
+        while cursor != "0":
+            cursor, page_runs = await store.scan_live_runs(ENV, SLUG, "queued", cursor, 200)
+            met += page_runs
+            pages += 1
+        assert set(met) == set(runs)
+        assert pages > 1, "it goes on where it is while the server stays"
+    finally:
+        again.stop()
 
 
 async def test_the_heads_of_runs_come_in_one_reply(timed: Store, clock: TestClock) -> None:

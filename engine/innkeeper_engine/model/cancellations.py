@@ -34,6 +34,6 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     phase: Literal["queued", "begun", "done"] = "queued"
     """Runs that have not begun come first: one that begins meanwhile is met among the others."""
     cursor: str = "0"
-    """Of the server's scan within the phase."""
+    """Of the scan within the phase, and which server's it is: `Store.scan_live_runs`."""
     looked: int = 0
     cancelled: int = 0

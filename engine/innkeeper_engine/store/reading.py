@@ -1,5 +1,6 @@
 """What the store knows, asked in single commands: one round trip each unless it says otherwise."""
 
+import asyncio
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -115,11 +116,23 @@ class Reader(ABC):
         """A page of a function's runs that have not begun, or have and not ended, and the cursor of the next.
 
         It begins and ends with cursor 0. A run that is there all the while is met once at least. `count` is about as
-        many as come; a set of up to about a hundred comes as a whole.
+        many as come; a set of up to about a hundred comes as a whole. A server's cursors say nothing to another one, nor
+        to itself after a restart (each orders sets by a secret of its own): there the first page comes again. Two round
+        trips then.
         """
         key = self.key(f"{LIVE_RUNS[phase]}:{env}/{slug}")
-        next_cursor, runs = await self.command("SSCAN", key, cursor, "COUNT", count)
-        return next_cursor.decode(), [run.decode() for run in runs]
+        server, _, at = cursor.rpartition(":")
+        while True:
+            # In one write: both are answered by the same server.
+            info, (after, runs) = await asyncio.gather(
+                self.command("INFO", "server"), self.command("SSCAN", key, at, "COUNT", count)
+            )
+            answering = _run_id(info)
+            if at == "0" or answering == server:
+                break
+            at = "0"
+        next_cursor = "0" if after == b"0" else f"{answering}:{after.decode()}"
+        return next_cursor, [run.decode() for run in runs]
 
     async def cancellations(self, env: str) -> dict[str, bytes]:
         """Cancellations of many runs of an environment, as written, by id."""
@@ -134,3 +147,12 @@ class Reader(ABC):
         """Take runs that have ended off a function's index: an older version ends runs without doing so."""
         for kind in LIVE_RUNS.values():
             await self.command("SREM", self.key(f"{kind}:{env}/{slug}"), *runs)
+
+
+def _run_id(info: bytes) -> str:
+    """The id that a server has given itself as it started; empty where it tells none."""
+    for line in info.decode().splitlines():
+        name, _, value = line.partition(":")
+        if name == "run_id":
+            return value
+    return ""
