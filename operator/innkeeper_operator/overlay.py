@@ -107,6 +107,7 @@ def _merge(
     findings = Findings()
     config = read_function(wire, 0, findings, check)
     excluded = bool(problems)
+    problems += _conditions_twice(spec.cancel_on or () if spec else ())
     problems += [
         _told(problem, given, spec)
         for problem in findings.problems
@@ -283,6 +284,19 @@ def _contradictions(wire: Json, given: Mapping[str, Any], unset: Iterable[str]) 
                 )
             )
     return problems
+
+
+def _conditions_twice(cancels: Iterable[CancelSpec]) -> list[SpecProblem]:
+    """Rules that say twice which events they are about: the wire has room for one."""
+    return [
+        SpecProblem(
+            "InvalidValue",
+            f"spec.cancelOn[{index}].match",
+            f"spec.cancelOn[{index}].match excludes if: take one of the two away",
+        )
+        for index, cancel in enumerate(cancels)
+        if cancel.match is not None and cancel.if_ is not None
+    ]
 
 
 def _option(field: str) -> str:

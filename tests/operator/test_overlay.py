@@ -253,6 +253,8 @@ def test_whatever_is_unset_is_as_if_it_was_never_declared(unset: set[str]) -> No
         ({"idempotency": "event.data."}, "InvalidExpression", "spec.idempotency", "no valid expression"),
         ({"cancelOn": [{"event": "c", "if": "async.data.x ="}]}, "InvalidExpression", "spec.cancelOn[0].if", "column 14"),
         ({"cancelOn": [{"event": "c", "match": "data.("}]}, "InvalidExpression", "spec.cancelOn[0].match", "no valid"),
+        ({"cancelOn": [{"event": "b"}, {"event": "c", "match": "data.id", "if": "async.data.id == 1"}]},
+         "InvalidValue", "spec.cancelOn[1].match", "excludes if: take one of the two away"),
         ({"cancelOn": [{"event": "c", "timeout": "2y"}]}, "InvalidDuration", "spec.cancelOn[0].timeout", "unknown unit"),
         ({"timeouts": {"start": "0s"}}, "InvalidDuration", "spec.timeouts.start", "too short"),
         ({"retries": 21}, "InvalidValue", "spec.retries", "too large"),
