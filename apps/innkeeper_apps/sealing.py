@@ -1,5 +1,6 @@
 """What lies encrypted in Redis: signing keys of apps, and requests of `step.fetch` and `step.ai`, which carry keys of
-others.
+others, under a key that only executors and the operator have; and the secrets of webhooks' proofs, under another one that
+only gateways and the operator have.
 """
 
 import secrets
@@ -13,7 +14,7 @@ _VERSION = b"\x01"
 
 
 class Sealer:
-    """AES-256-GCM (NIST SP 800-38D) with a key that only executors and the operator have."""
+    """AES-256-GCM (NIST SP 800-38D) with one key."""
 
     def __init__(self, key: bytes) -> None:
         if len(key) != _KEY_BYTES:

@@ -42,6 +42,15 @@ LOOK_EVERY_S: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
+def webhook_key(encryption_key: bytes) -> bytes:
+    """The key of webhooks for a server that has one process, and so one key to keep.
+
+    Hashed with a label, so that nothing which is sealed for webhooks opens with the encryption key, or the other way
+    round: what works on a laptop does not come to rely on the two being one.
+    """
+    return hashlib.sha256(b"innkeeper webhook key\0" + encryption_key).digest()
+
+
 class DeclaredWebhooks:
     """Makes the store's webhooks what the manifests say, and says on the terminal where they take requests."""
 
@@ -64,7 +73,7 @@ class DeclaredWebhooks:
         self._env = env
         self._key = encryption_key
         self._base_url = base_url
-        self._sealer = Sealer(encryption_key)
+        self._sealer = Sealer(webhook_key(encryption_key))
         self._written: Manifests | None = None
 
     async def run(self) -> None:

@@ -16,7 +16,7 @@ from innkeeper_apps.sync import Syncer
 from innkeeper_apps.transport import Transport
 from innkeeper_cli import datadir
 from innkeeper_cli.declared import Declared, DeclaredRegistrar
-from innkeeper_cli.declared_webhooks import DeclaredWebhooks
+from innkeeper_cli.declared_webhooks import DeclaredWebhooks, webhook_key
 from innkeeper_cli.discovery import Keeper, Scanner, candidates, where
 from innkeeper_cli.embedded import EmbeddedValkey
 from innkeeper_cli.executor_role import dev_egress, make_executor
@@ -227,7 +227,8 @@ async def _directory(options: Options) -> AsyncIterator[Path]:
 
 def _gateway_settings(role: DevRole, encryption_key: bytes) -> GatewaySettings:
     return GatewaySettings(
-        encryption_key=encryption_key,
+        # One process has both keys anyway, so there is one to keep.
+        webhook_key=webhook_key(encryption_key),
         sandbox=sandbox_limits(role),
         dev=True,
         event_keys=tuple(key.get_secret_value() for key in role.event_key or ()),

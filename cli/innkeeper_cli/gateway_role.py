@@ -48,7 +48,7 @@ def gateway_settings(role: GatewayRole) -> GatewaySettings:
     if role.managed:
         return GatewaySettings(
             managed=True,
-            encryption_key=_reveal_bytes(role.encryption_key),
+            webhook_key=_reveal_bytes(role.webhook_key),
             sandbox=sandbox_limits(role),
             admin_token=reveal(role.admin_token),
             trusted_proxies=role.trusted_proxies,
@@ -56,7 +56,7 @@ def gateway_settings(role: GatewayRole) -> GatewaySettings:
             version=VERSION,
         )
     return GatewaySettings(
-        encryption_key=_reveal_bytes(role.encryption_key),
+        webhook_key=_reveal_bytes(role.webhook_key),
         sandbox=sandbox_limits(role),
         event_keys=tuple(key.get_secret_value() for key in role.event_key or ()),
         signing_key=reveal(role.signing_key),

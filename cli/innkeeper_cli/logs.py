@@ -24,6 +24,7 @@ HIDDEN = frozenset(
         "signing_key",
         "signing_key_fallback",
         "steps",
+        "webhook_key",
     }
 )
 """Keys whose values are what users wrote, or what opens a door: a slip in a log call must not show them."""

@@ -65,6 +65,7 @@ async def serve(role: OperatorRole) -> None:
             asker=Asker(syncer, clock),
             egress=resolver,
             sealer=Sealer(role.encryption_key.get_secret_value()),
+            webhook_sealer=Sealer(role.webhook_key.get_secret_value()) if role.webhook_key else None,
             identity=identity(),
             host=role.host,
             port=role.port,

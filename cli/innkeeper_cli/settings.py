@@ -50,6 +50,7 @@ HOW_TO: dict[str, str] = {
     "event_key": f"the key that apps send events with; {_MAKE_KEY}",
     "signing_key": f"the key that signs every request to an app; {_MAKE_KEY}",
     "encryption_key": f"32 bytes that seal what is stored; {_MAKE_KEY}",
+    "webhook_key": f"32 bytes that seal the secrets of webhooks; {_MAKE_KEY}",
     "redis_url": "where runs are kept, for example redis://redis:6379/0",
 }
 """What each required setting is, for the one who has to make it."""
@@ -202,7 +203,7 @@ class Role(BaseSettings):
     )
 
     SECRETS: ClassVar[frozenset[str]] = frozenset(
-        {"redis_url", "event_key", "signing_key", "signing_key_fallback", "encryption_key"}
+        {"redis_url", "event_key", "signing_key", "signing_key_fallback", "encryption_key", "webhook_key"}
     )
 
     # First: whether keys are needed depends on it.
@@ -272,12 +273,14 @@ class _Works(_Leases):
 class GatewayRole(_Listens, _Leases, _Transforms):
     """`innkeeper gateway`: it does not start without its keys.
 
-    The encryption key may be missing: then webhooks that want a proof take nothing, since their secrets are sealed.
+    The key of webhooks may be missing: then those that want a proof take nothing, since their secrets are sealed. The
+    encryption key is not for gateways: it opens the keys that sign requests to apps.
     """
 
     redis_url: RedisUrl
     event_key: Annotated[EventKeys, AfterValidator(_unless_managed)] = Field(None, validate_default=True)
     signing_key: OwnSigningKey = Field(None, validate_default=True)
+    webhook_key: EncryptionKey | None = None
     auto_register: AutoRegister | None = None
     """Which apps may register themselves; by default Always, with an operator Existing: those that are declared."""
     trusted_proxies: Networks = ()
@@ -360,6 +363,8 @@ class OperatorRole(ReleaseRole):
 
     redis_url: RedisUrl
     encryption_key: EncryptionKey
+    webhook_key: EncryptionKey | None = None
+    """Seals the secrets of webhooks for gateways, which have the same one; without it Webhooks with a proof wait."""
     secret_mode: Literal["Labelled", "Named"] = "Labelled"  # noqa: S105 - a mode, no secret
     keys_generate: bool = True
     """Make the keys of a namespace where there are none; never in the mode Named."""

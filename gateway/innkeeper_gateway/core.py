@@ -69,7 +69,7 @@ class Core:
         else:
             self.environments = Environments(fixed=[self.own])
             self.registrar = registrar or DirectRegistrar(store)
-        key = settings.encryption_key
+        key = settings.webhook_key
         self.webhooks = Webhooks(
             WebhookStore(store),
             self.notices,

@@ -60,8 +60,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...] = ()
     """Networks (CIDR) of proxies whose `X-Forwarded-For` says where a request comes from."""
     limits: Limits = Limits()
-    encryption_key: bytes | None = None
-    """32 bytes that open the secrets of webhooks; without it those that want a proof take nothing."""
+    webhook_key: bytes | None = None
+    """32 bytes that open the secrets of webhooks and nothing else; without it those that want a proof take nothing."""
     sandbox: SandboxLimits = SandboxLimits()
     """What the transforms of webhooks may use."""
     auto_register: AutoRegister = "Always"

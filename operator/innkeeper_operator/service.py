@@ -63,6 +63,7 @@ class Operator:
         asker: Asks,
         egress: Egress,
         sealer: Opens,
+        webhook_sealer: Opens | None,
         identity: str,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -73,6 +74,9 @@ class Operator:
     ) -> None:
         """`asker` asks apps; `egress`: the rules that URLs of apps must pass; `identity` names this process
         in the Lease; `host` and `port` are for probes and metrics, 0 takes a free port.
+
+        `sealer` encrypts keys of apps, for executors; `webhook_sealer` secrets of webhooks, for gateways. None: there
+        is no key for that, and Webhooks with a proof wait for one.
         """
         self._settings = settings
         self._clock = clock or SystemClock()
@@ -137,7 +141,7 @@ class Operator:
             Sandbox(SandboxLimits(workers=1)),
             Doer(self.world, self.cluster, self.metrics, self._dirty),
             settings,
-            sealer,
+            webhook_sealer,
             self._clock,
             prepare=self._want_for_webhooks,
             random_hex=lambda: secrets.token_hex(32),

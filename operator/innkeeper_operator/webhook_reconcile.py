@@ -46,13 +46,16 @@ class WebhookReconciler:
         sandbox: Sandbox,
         doer: Doer,
         settings: OperatorSettings,
-        sealer: Opens,
+        sealer: Opens | None,
         clock: Clock,
         *,
         prepare: Callable[[], Awaitable[None]],
         random_hex: Callable[[], str],
     ) -> None:
-        """`prepare` sees to it that what Webhooks name is there to be looked at. `sandbox` is closed with this."""
+        """`prepare` sees to it that what Webhooks name is there to be looked at. `sandbox` is closed with this.
+
+        `sealer`: encrypts secrets of proofs, for gateways; None where the operator has no key for that.
+        """
         self._world = world
         self._store = store
         self._sandbox = sandbox

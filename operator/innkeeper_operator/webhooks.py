@@ -174,7 +174,7 @@ def read_transform(view: WebhookView) -> str:
     return view.config_map.data[ref.key]
 
 
-def _proof(view: WebhookView, sealer: Opens) -> Proof | None:
+def _proof(view: WebhookView, sealer: Opens | None) -> Proof | None:
     """Raises UnusableError where it cannot be used."""
     verify = view.webhook.spec.verify
     if verify is None:
@@ -184,6 +184,12 @@ def _proof(view: WebhookView, sealer: Opens) -> Proof | None:
         raise UnusableError("InvalidSpec", "spec.verify must name one kind of proof")
     kind, spec = found
     plain = _secrets(view, kind, spec.secret_ref)
+    if sealer is None:
+        raise UnusableError(
+            "NoWebhookKey",
+            "the operator has no key to encrypt the proof's secret with: set INNKEEPER_WEBHOOK_KEY (32 bytes, from "
+            "openssl rand -hex 32) to the same for the operator and the gateways",
+        )
     more: dict[str, Any] = {}
     if isinstance(spec, HmacVerify):
         given = {"algorithm": spec.algorithm, "encoding": spec.encoding, "prefix": spec.prefix}
@@ -244,7 +250,7 @@ def _sealed(plain: Sequence[bytes], stored: Webhook | None, sealer: Opens) -> tu
         try:
             known.setdefault(sealer.unseal(sealed), sealed)
         except ValueError:
-            # Of another encryption key: it is encrypted anew.
+            # Of another key: it is encrypted anew.
             continue
     return tuple(known.get(each) or sealer.seal(each) for each in plain)
 
@@ -259,13 +265,13 @@ def _networks(cidrs: Sequence[str]) -> tuple[str, ...]:
 # ---- the plan
 
 
-def plan_webhook(view: WebhookView, verdict: Verdict | None, sealer: Opens) -> WebhookPlan:
+def plan_webhook(view: WebhookView, verdict: Verdict | None, sealer: Opens | None) -> WebhookPlan:
     """What to do for a Webhook.
 
     Args:
         view: all that is seen of it; its URL's Secret has been made by now, where it could be.
         verdict: of what `read_transform` says; None where that failed.
-        sealer: encrypts the secrets of proofs for the store.
+        sealer: encrypts the secrets of proofs for the store; None: there is no key for that.
     """
     token, wrong = "", None
     try:
@@ -288,7 +294,7 @@ def plan_webhook(view: WebhookView, verdict: Verdict | None, sealer: Opens) -> W
     return WebhookPlan(record=record, actions=tuple(actions), wake_ms=_wake_ms(view, verdict, wrong))
 
 
-def _record(view: WebhookView, token: str, verdict: Verdict | None, sealer: Opens) -> Webhook:
+def _record(view: WebhookView, token: str, verdict: Verdict | None, sealer: Opens | None) -> Webhook:
     transform = read_transform(view)
     if verdict is None or not verdict.tried:
         why = verdict.problem if verdict is not None else "it was not tried yet"

@@ -15,6 +15,12 @@ from tests.chart.conftest import Render
 from tests.chart.rendering import COMPONENT, ROLES, Json, Pod, Release, decoded, values_of
 
 MODELS = {"gateway": "GatewayRole", "executor": "ExecutorRole", "operator": "OperatorRole"}
+KEYS = {
+    "gateway": {"webhook_key"},
+    "executor": {"encryption_key"},
+    "operator": {"encryption_key", "webhook_key"},
+}
+"""Which keys a role has."""
 SECRETS_AT = "/run/innkeeper/secrets"
 
 
@@ -135,7 +141,10 @@ def test_a_role_starts_with_what_its_pod_gives_it(
     port = pod.container["ports"][0]["containerPort"]
     assert found["port"] == port
     assert found["redis_url"].get_secret_value().endswith("@innkeeper-valkey.innkeeper-system.svc:6379/0")
-    assert len(found["encryption_key"].get_secret_value()) == 32
+    keys = {each for each in ("encryption_key", "webhook_key") if found.get(each) is not None}
+    assert keys == KEYS[role]
+    for each in keys:
+        assert len(found[each].get_secret_value()) == 32
     if role != "operator":
         assert found["managed"] is True
 
@@ -221,7 +230,7 @@ def test_gateway_and_executor_agree_on_leases(release: Release) -> None:
 def test_no_secret_is_outside_of_a_secret(default: Release) -> None:
     """Neither as a variable nor in a ConfigMap, an argument or a note."""
     secrets = [value for each in default.of("Secret") for value in decoded(each).values()]
-    assert len(secrets) == 3
+    assert len(secrets) == 4
     text = default.notes + json.dumps([each for each in default.objects if each["kind"] != "Secret"])
     for secret in secrets:
         assert secret not in text
@@ -236,6 +245,21 @@ def test_secret_settings_come_from_files(release: Release) -> None:
         mounted = {item["path"] for source in volume["sources"] for item in source["secret"]["items"]}
         assert told == {f"{SECRETS_AT}/{path}" for path in mounted}
         assert volume["defaultMode"] == 0o440
+
+
+def test_gateways_do_not_get_the_encryption_key(release: Release) -> None:
+    """It opens the keys that sign requests to apps."""
+    assert "encryption" not in json.dumps(release.pod("gateway").owner)
+
+
+def test_executors_do_not_get_the_key_of_webhooks(release: Release) -> None:
+    assert "webhook" not in json.dumps(release.pod("executor").owner).lower()
+
+
+def test_the_two_keys_are_two(default: Release) -> None:
+    made = {each["metadata"]["name"]: decoded(each) for each in default.of("Secret")}
+    sealing, hooks = made["innkeeper-encryption-key"], made["innkeeper-webhooks"]
+    assert sealing["encryption-key"] != hooks["webhook-key"]
 
 
 def test_a_gateway_has_room_for_the_transforms_of_its_webhooks(default: Release) -> None:

@@ -38,7 +38,7 @@ def data(release: Release) -> dict[str, dict[str, str]]:
 
 def test_an_install_makes_what_the_roles_can_use(default: Release, monkeypatch: pytest.MonkeyPatch) -> None:
     found = data(default)
-    assert found.keys() == {"innkeeper-encryption-key", "innkeeper-valkey"}
+    assert found.keys() == {"innkeeper-encryption-key", "innkeeper-webhooks", "innkeeper-valkey"}
     password, url = found["innkeeper-valkey"]["password"], found["innkeeper-valkey"]["url"]
     assert len(password) == 40
     address = Address.parse(url)
@@ -48,8 +48,11 @@ def test_an_install_makes_what_the_roles_can_use(default: Release, monkeypatch: 
     assert address.port == service["spec"]["ports"][0]["port"]
     monkeypatch.setenv("INNKEEPER_REDIS_URL", url)
     monkeypatch.setenv("INNKEEPER_ENCRYPTION_KEY", found["innkeeper-encryption-key"]["encryption-key"])
+    monkeypatch.setenv("INNKEEPER_WEBHOOK_KEY", found["innkeeper-webhooks"]["webhook-key"])
     role = settings.load(settings.OperatorRole)
-    assert len(role.encryption_key.get_secret_value()) == settings.ENCRYPTION_KEY_BYTES
+    assert role.webhook_key is not None
+    for key in (role.encryption_key, role.webhook_key):
+        assert len(key.get_secret_value()) == settings.ENCRYPTION_KEY_BYTES
 
 
 def test_two_installs_get_two_keys(render_chart: Render) -> None:
@@ -66,21 +69,26 @@ def test_an_upgrade_keeps_what_was_made(cluster: Cluster, chart: Chart) -> None:
     assert "/api/v1/namespaces/there/secrets/innkeeper-encryption-key" in cluster.asked
 
 
-def test_an_install_finds_the_key_that_an_uninstall_left(cluster: Cluster, chart: Chart) -> None:
+@pytest.mark.parametrize("name", ["encryption-key", "webhooks"])
+def test_an_install_finds_the_key_that_an_uninstall_left(cluster: Cluster, chart: Chart, name: str) -> None:
     """Redis keeps what the key has sealed."""
     before = cluster.render(chart, SMALL)
-    kept = before.one("Secret", "encryption-key")
+    kept = before.one("Secret", name)
     assert kept["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
     cluster.apply(before)
     after = data(cluster.render(chart, SMALL))
-    assert after["innkeeper-encryption-key"] == decoded(kept)
+    assert after[f"innkeeper-{name}"] == decoded(kept)
 
 
 def test_secrets_of_another_release_are_not_taken(cluster: Cluster, chart: Chart) -> None:
     cluster.apply(cluster.render(chart, SMALL, name="blue"))
     green = data(cluster.render(chart, SMALL, name="green"))
-    assert set(green) == {"green-innkeeper-encryption-key", "green-innkeeper-valkey"}
-    assert len(cluster.secrets) == 2
+    assert set(green) == {
+        "green-innkeeper-encryption-key",
+        "green-innkeeper-webhooks",
+        "green-innkeeper-valkey",
+    }
+    assert len(cluster.secrets) == 3
 
 
 def test_an_upgrade_never_makes_another_encryption_key(cluster: Cluster, chart: Chart) -> None:
@@ -98,8 +106,19 @@ def test_an_upgrade_may_turn_valkey_on(cluster: Cluster, chart: Chart) -> None:
     cluster.apply(cluster.render(chart, external))
     assert set(data(cluster.render(chart, SMALL, upgrade=True))) == {
         "innkeeper-encryption-key",
+        "innkeeper-webhooks",
         "innkeeper-valkey",
     }
+
+
+def test_an_upgrade_makes_the_key_of_webhooks_where_there_is_none(cluster: Cluster, chart: Chart) -> None:
+    """As after a release that knew no webhooks: what is sealed with this key, the operator can seal anew."""
+    before = {**SMALL, "webhookKey": {"existingSecret": "mine"}}
+    cluster.apply(cluster.render(chart, before))
+    first = cluster.render(chart, SMALL, upgrade=True)
+    assert len(decoded(first.one("Secret", "webhooks"))) == 1
+    cluster.apply(first)
+    assert data(cluster.render(chart, SMALL, upgrade=True)) == data(first)
 
 
 def test_what_was_made_cannot_be_overwritten(default: Release) -> None:
@@ -129,13 +148,13 @@ def test_every_secret_can_be_ones_own(releases: dict[str, Release]) -> None:
     assert not release.of("Secret")
     assert not release.of("StatefulSet")
     refs = {role: set(secret_refs(release.pod(role).spec)) for role in ("gateway", "executor", "operator")}
-    redis, key = ("redis-prod", "uri"), ("innkeeper-sealing", "current")
-    assert refs == {role: {redis, key} for role in ("gateway", "executor", "operator")}
+    redis, key, hooks = ("redis-prod", "uri"), ("innkeeper-sealing", "current"), ("innkeeper-hooks", "newest")
+    assert refs == {"gateway": {redis, hooks}, "executor": {redis, key}, "operator": {redis, key, hooks}}
 
 
 def test_valkey_takes_a_password_of_ones_own(releases: dict[str, Release]) -> None:
     release = releases["namespaced"]
-    assert set(data(release)) == {"durable-encryption-key"}
+    assert set(data(release)) == {"durable-encryption-key", "durable-webhooks"}
     assert set(secret_refs(release.pod("valkey").spec)) == {("valkey-login", "password")}
     assert ("valkey-login", "url") in set(secret_refs(release.pod("gateway").spec))
 
@@ -157,6 +176,7 @@ OWN = {"existingSecret": "mine"}
     [
         ({"encryptionKey": OWN}, "valkey.existingSecret is empty"),
         ({"valkey": OWN}, "encryptionKey.existingSecret is empty"),
+        ({"valkey": OWN, "encryptionKey": OWN}, "webhookKey.existingSecret is empty"),
         ({"valkey": {"enabled": False}, "redis": OWN}, "encryptionKey.existingSecret is empty"),
     ],
 )
@@ -167,6 +187,6 @@ def test_nothing_is_made_up_where_that_is_off(render_chart: Render, values: Json
 
 def test_with_ones_own_secrets_two_renders_are_the_same(chart: Chart) -> None:
     """What Argo CD needs, which renders all the time and compares."""
-    values = {"generateSecrets": False, "encryptionKey": OWN, "valkey": OWN}
+    values = {"generateSecrets": False, "encryptionKey": OWN, "webhookKey": OWN, "valkey": OWN}
     one, other = (chart.render(values, name="innkeeper", namespace="there") for _ in range(2))
     assert one == other

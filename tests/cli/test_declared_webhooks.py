@@ -8,7 +8,7 @@ import pytest
 from innkeeper_apps.sandbox.pool import Sandbox, SandboxLimits
 from innkeeper_apps.sealing import Sealer
 from innkeeper_cli.declared import Declared
-from innkeeper_cli.declared_webhooks import DeclaredWebhooks
+from innkeeper_cli.declared_webhooks import DeclaredWebhooks, webhook_key
 from innkeeper_engine.model.clock import SystemClock
 from innkeeper_engine.model.environments import key_digest
 from innkeeper_engine.model.webhooks import Webhook
@@ -93,7 +93,7 @@ async def test_scripts_and_secrets_are_taken_from_the_same_folder(laptop: Laptop
     hook = (await laptop.write(proved=API + PROVED))["default/proved"]
     assert hook.transform.startswith("function transform(evt)")
     assert hook.proof is not None
-    assert [Sealer(KEY).unseal(each) for each in hook.proof.secrets] == [b"the-secret"]
+    assert [Sealer(webhook_key(KEY)).unseal(each) for each in hook.proof.secrets] == [b"the-secret"]
     assert "the-secret" not in "".join(laptop.said)
 
 

@@ -13,6 +13,7 @@ from innkeeper_engine.model.calls import Target
 
 SIGNING = "ab" * 32
 SEALING = "cd" * 32
+HOOKS = "ef" * 32
 EVENT = "0f" * 16
 
 COMPLETE = {
@@ -20,6 +21,7 @@ COMPLETE = {
     "INNKEEPER_EVENT_KEY": EVENT,
     "INNKEEPER_SIGNING_KEY": f"signkey-prod-{SIGNING}",
     "INNKEEPER_ENCRYPTION_KEY": SEALING,
+    "INNKEEPER_WEBHOOK_KEY": HOOKS,
 }
 
 
@@ -133,18 +135,18 @@ def test_a_bad_value_of_a_gateways_own_is_refused(
 
 
 @pytest.mark.parametrize("managed", ["true", "false"])
-def test_a_gateway_opens_secrets_of_webhooks_where_it_has_the_key(
+def test_a_gateway_opens_secrets_of_webhooks_with_a_key_that_opens_nothing_else(
     complete: pytest.MonkeyPatch, managed: str
 ) -> None:
     complete.setenv("INNKEEPER_MANAGED", managed)
     complete.setenv("INNKEEPER_WEBHOOK_WORKERS", "2")
     complete.setenv("INNKEEPER_WEBHOOK_MEMORY_MIB", "16")
     settings = gateway_settings(load(GatewayRole))
-    assert settings.encryption_key == bytes.fromhex(SEALING)
+    assert settings.webhook_key == bytes.fromhex(HOOKS)
     assert (settings.sandbox.workers, settings.sandbox.memory_bytes) == (2, 16 << 20)
-    assert SEALING not in repr(settings)
-    complete.delenv("INNKEEPER_ENCRYPTION_KEY")
-    assert gateway_settings(load(GatewayRole)).encryption_key is None
+    assert HOOKS not in repr(settings)
+    complete.delenv("INNKEEPER_WEBHOOK_KEY")
+    assert gateway_settings(load(GatewayRole)).webhook_key is None, "the encryption key is no substitute"
 
 
 def test_trusted_proxies_are_a_list_of_networks(complete: pytest.MonkeyPatch) -> None:
@@ -214,7 +216,7 @@ def test_event_keys_are_a_list_with_commas(complete: pytest.MonkeyPatch) -> None
         load(GatewayRole)
 
 
-@pytest.mark.parametrize("secret", ["EVENT_KEY", "SIGNING_KEY", "ENCRYPTION_KEY", "REDIS_URL"])
+@pytest.mark.parametrize("secret", ["EVENT_KEY", "SIGNING_KEY", "ENCRYPTION_KEY", "WEBHOOK_KEY", "REDIS_URL"])
 def test_every_secret_may_come_from_a_file(complete: pytest.MonkeyPatch, tmp_path: Path, secret: str) -> None:
     name = f"INNKEEPER_{secret}"
     expected = load(GatewayRole)
@@ -264,6 +266,7 @@ def test_an_encryption_key_is_hex_or_base64(monkeypatch: pytest.MonkeyPatch, spe
 
 BAD = {
     "ENCRYPTION_KEY": ["hunter2hunter2", "ab" * 31, base64.b64encode(b"hunter2").decode()],
+    "WEBHOOK_KEY": ["hunter2hunter2", "ab" * 31],
     "SIGNING_KEY": ["hunter2-not-hex", "signkey-prod-hunter2", "abc"],
     "REDIS_URL": ["http://:hunter2@redis", "redis://:hunter2@redis/notanumber"],
 }
@@ -287,7 +290,8 @@ def test_a_bad_secret_is_named_and_never_shown(complete: pytest.MonkeyPatch, nam
 def test_settings_never_print_their_secrets(complete: pytest.MonkeyPatch) -> None:
     complete.setenv("INNKEEPER_SIGNING_KEY_FALLBACK", "99" * 32)
     shown = repr(load(GatewayRole)) + str(load(ExecutorRole))
-    for secret in (SIGNING, SEALING, EVENT, "hunter2", "9999", str(bytes.fromhex(SEALING))):
+    spelled = [SIGNING, SEALING, HOOKS, EVENT, "hunter2", "9999"]
+    for secret in (*spelled, str(bytes.fromhex(SEALING)), str(bytes.fromhex(HOOKS))):
         assert secret not in shown
 
 

@@ -43,6 +43,7 @@ Json = dict[str, Any]
 API = "innkeeper.dev/v1alpha1"
 KEY = "signkey-test-" + "ab" * 32
 SEALING = bytes(range(32))
+WEBHOOK_SEALING = bytes(range(32, 64))
 FACES = 40
 PORT = 3000
 PATIENCE_S = 60.0
@@ -354,6 +355,7 @@ class House:
                 asker=asker or Asker(Syncer(transport, system, server_kind="cloud"), clock),
                 egress=resolver,
                 sealer=Sealer(SEALING),
+                webhook_sealer=Sealer(WEBHOOK_SEALING),
                 identity=identity,
                 store_settings=StoreSettings(prefix=self.prefix),
                 clock=clock,

@@ -10,7 +10,7 @@ from innkeeper_engine.durations import MINUTE_MS
 from innkeeper_engine.model.environments import key_digest
 from innkeeper_engine.model.webhooks import Webhook
 from innkeeper_engine.store.webhooks import WebhookStore
-from tests.operator.house import API, SEALING, House, RunningOperator, condition, says, seen_newest
+from tests.operator.house import API, WEBHOOK_SEALING, House, RunningOperator, condition, says, seen_newest
 
 Json = dict[str, Any]
 
@@ -88,7 +88,7 @@ def proofs(house: House, namespace: str) -> list[str]:
     """The secrets of the record's proof, in clear."""
     proof = record(house, namespace).proof
     assert proof is not None
-    return [Sealer(SEALING).unseal(sealed).decode() for sealed in proof.secrets]
+    return [Sealer(WEBHOOK_SEALING).unseal(sealed).decode() for sealed in proof.secrets]
 
 
 def url(house: House, namespace: str, name: str = "acme") -> dict[str, str]:

@@ -160,7 +160,7 @@ def test_what_is_encrypted_already_is_not_encrypted_anew() -> None:
     assert swapped.record.proof.secrets == first.proof.secrets[::-1]
 
 
-def test_with_another_encryption_key_secrets_are_encrypted_anew() -> None:
+def test_with_another_key_secrets_are_encrypted_anew() -> None:
     webhook, given = hook(**proof("github")), secret(secret="a")
     first = plan_webhook(view(webhook, secret=given), GOOD, SEALER).record
     other = Sealer(bytes(32))
@@ -168,6 +168,18 @@ def test_with_another_encryption_key_secrets_are_encrypted_anew() -> None:
     assert again is not None
     assert again.proof is not None
     assert other.unseal(again.proof.secrets[0]) == b"a"
+
+
+def test_without_a_key_a_proof_waits_and_the_status_says_for_what() -> None:
+    """What was in force stays so; webhooks without a proof need no key."""
+    webhook, given = hook(**proof("github")), secret(secret="a")
+    plan = plan_webhook(view(webhook, secret=given), GOOD, None)
+    assert plan.record is None
+    assert (ready(plan).status, ready(plan).reason) == ("False", "NoWebhookKey")
+    assert "set INNKEEPER_WEBHOOK_KEY" in ready(plan).message
+    before = plan_webhook(view(webhook, secret=given), GOOD, SEALER).record
+    assert plan_webhook(view(webhook, stored=before, secret=given), GOOD, None).record == before
+    assert plan_webhook(view(), GOOD, None).record == RECORD
 
 
 def test_networks_are_written_in_one_form() -> None:

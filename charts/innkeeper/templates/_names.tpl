@@ -35,6 +35,14 @@ so that two releases never meet.
 {{- ternary .Values.encryptionKey.key "encryption-key" (ne .Values.encryptionKey.existingSecret "") -}}
 {{- end }}
 
+{{- define "innkeeper.webhookSecret" -}}
+{{- .Values.webhookKey.existingSecret | default (printf "%s-webhooks" (include "innkeeper.fullname" .)) -}}
+{{- end }}
+
+{{- define "innkeeper.webhookSecretKey" -}}
+{{- ternary .Values.webhookKey.key "webhook-key" (ne .Values.webhookKey.existingSecret "") -}}
+{{- end }}
+
 {{- define "innkeeper.valkeySecret" -}}
 {{- .Values.valkey.existingSecret | default (printf "%s-valkey" (include "innkeeper.fullname" .)) -}}
 {{- end }}

@@ -73,8 +73,14 @@ topologySpreadConstraints:
 {{- define "innkeeper.secretSettings" -}}
 - name: INNKEEPER_REDIS_URL_FILE
   value: /run/innkeeper/secrets/redis-url
+{{- if ne .role "gateway" }}
 - name: INNKEEPER_ENCRYPTION_KEY_FILE
   value: /run/innkeeper/secrets/encryption-key
+{{- end }}
+{{- if ne .role "executor" }}
+- name: INNKEEPER_WEBHOOK_KEY_FILE
+  value: /run/innkeeper/secrets/webhook-key
+{{- end }}
 {{- end }}
 
 {{/* root, role */}}
@@ -88,11 +94,20 @@ topologySpreadConstraints:
           items:
             - key: {{ include "innkeeper.redisSecretKey" .root | quote }}
               path: redis-url
+      {{- if ne .role "gateway" }}
       - secret:
           name: {{ include "innkeeper.encryptionSecret" .root | quote }}
           items:
             - key: {{ include "innkeeper.encryptionSecretKey" .root | quote }}
               path: encryption-key
+      {{- end }}
+      {{- if ne .role "executor" }}
+      - secret:
+          name: {{ include "innkeeper.webhookSecret" .root | quote }}
+          items:
+            - key: {{ include "innkeeper.webhookSecretKey" .root | quote }}
+              path: webhook-key
+      {{- end }}
 {{- end }}
 
 {{- define "innkeeper.logSettings" -}}

@@ -74,7 +74,7 @@ class Webhooks:
         timeout_s: float,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`store` and `notices`: of the same shard. `sealer`: None where the gateway has no encryption key.
+        """`store` and `notices`: of the same shard. `sealer`: None where the gateway has no key of webhooks.
 
         `timeout_s`: how long a look-up waits for the store.
         """
@@ -150,7 +150,7 @@ class Webhooks:
     def _unsealed(self, webhook: Webhook, proof: Proof) -> tuple[bytes, ...]:
         if self._sealer is None:
             raise SealedError(
-                webhook.name, "this gateway has no encryption key: set INNKEEPER_ENCRYPTION_KEY"
+                webhook.name, "this gateway has no key for it: set INNKEEPER_WEBHOOK_KEY to the operator's"
             )
         found, why = [], "it has none"
         for sealed in proof.secrets:

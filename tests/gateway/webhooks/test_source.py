@@ -109,9 +109,9 @@ async def test_no_process_is_started_before_it_is_needed_and_none_is_left(
     assert world.app.core.sandbox.worker_pids == frozenset()
 
 
-async def test_secrets_are_opened_with_the_encryption_key(make_world: MakeWorld, store: Store) -> None:
+async def test_secrets_are_opened_with_the_key_of_webhooks(make_world: MakeWorld, store: Store) -> None:
     """Any that can be opened will do."""
-    world = await make_world(encryption_key=KEY)
+    world = await make_world(webhook_key=KEY)
     sealed = proof(Sealer(bytes(32)).seal(SECRET), Sealer(KEY).seal(SECRET))
     await WebhookStore(store).write(hook(proof=sealed))
     body = b'{"a":1}'
@@ -121,12 +121,12 @@ async def test_secrets_are_opened_with_the_encryption_key(make_world: MakeWorld,
 
 @pytest.mark.parametrize(
     ("key", "why"),
-    [(None, "set INNKEEPER_ENCRYPTION_KEY"), (bytes(32), "does not open with this encryption key")],
+    [(None, "set INNKEEPER_WEBHOOK_KEY"), (bytes(32), "does not open with this encryption key")],
 )
 async def test_without_the_right_key_nothing_is_taken_and_the_log_says_why(
     make_world: MakeWorld, store: Store, key: bytes | None, why: str
 ) -> None:
-    world = await make_world(encryption_key=key)
+    world = await make_world(webhook_key=key)
     await WebhookStore(store).write(hook(proof=proof(Sealer(KEY).seal(SECRET))))
     with capture_logs() as logs:
         reply = await post(world)
