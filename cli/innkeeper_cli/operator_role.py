@@ -35,6 +35,7 @@ def operator_settings(role: OperatorRole) -> OperatorSettings:
         generate_keys=role.keys_generate and role.secret_mode == "Labelled",  # noqa: S105 - a mode
         auto_register=role.auto_register,
         base_url=role.base_url,
+        webhooks_url=role.webhooks_url,
         lease_namespace=role.lease_namespace,
         lease_name=role.lease_name,
         default_account=role.default_account,

@@ -11,6 +11,7 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -134,6 +135,21 @@ def _check_networks(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _check_webhooks_url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        is_base = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_base = False
+    # Everything from a ? or # on would swallow the path that is put behind it, and a user is a secret.
+    if not is_base or not re.fullmatch(r"[!-~]+", value) or set("?#@") & set(value):
+        raise ValueError(
+            "must be an http:// or https:// URL with neither user nor query, such as https://hooks.example.com: "
+            "where providers reach the gateway"
+        )
+    return value
+
+
 def _check_egress(values: tuple[str, ...]) -> tuple[str, ...]:
     EgressPolicy.users(values)
     return values
@@ -152,6 +168,7 @@ RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
 Backoff = Annotated[
     tuple[Seconds, ...], NoDecode, BeforeValidator(_split), Field(min_length=1, max_length=32)
 ]
+WebhooksUrl = Annotated[str, AfterValidator(_check_webhooks_url)]
 EgressAllow = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_egress)]
 
 
@@ -371,6 +388,8 @@ class OperatorRole(ReleaseRole):
     auto_register: AutoRegister = "Existing"
     base_url: str = ""
     """Where apps reach the gateway, for the variables that are made for them."""
+    webhooks_url: WebhooksUrl = ""
+    """Where providers reach the gateway, for the URLs of Webhooks; empty: where apps do."""
     default_account: str = ""
     environments: Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs)] = {}
     """Environment by namespace, where the Namespaces themselves cannot be read."""

@@ -192,6 +192,51 @@ def test_the_operator_is_told_what_the_values_say(releases: dict[str, Release]) 
     assert releases["minimal"].pod("operator").env["INNKEEPER_STATUS_COUNTERS"] == "false"
 
 
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ({}, None),
+        ({"webhooksUrl": "https://hooks.example.com/in"}, "https://hooks.example.com/in"),
+        ({"ingress": {"events": {"enabled": True, "hosts": ["a.example"]}}}, None),
+        ({"ingress": {"events": {"hosts": ["a.example"], "tls": [{"hosts": ["a.example"]}]}}}, None),
+        (
+            {
+                "ingress": {
+                    "events": {
+                        "enabled": True,
+                        "hosts": ["a.example", "b.example"],
+                        "tls": [{"secretName": "b"}, {"secretName": "a", "hosts": ["a.example"]}],
+                    }
+                }
+            },
+            "https://a.example",
+        ),
+        (
+            {
+                "webhooksUrl": "https://own.example",
+                "ingress": {
+                    "events": {"enabled": True, "hosts": ["a.example"], "tls": [{"hosts": ["a.example"]}]}
+                },
+            },
+            "https://own.example",
+        ),
+        (
+            {
+                "ingress": {
+                    "events": {"enabled": True, "hosts": ["*.example"], "tls": [{"hosts": ["*.example"]}]}
+                }
+            },
+            None,
+        ),
+    ],
+)
+def test_the_operator_is_told_where_providers_reach_webhooks(
+    render_chart: Render, values: Json, wanted: str | None
+) -> None:
+    """The host of the Ingress, where it is known to be served with TLS."""
+    assert render_chart(values).pod("operator").env.get("INNKEEPER_WEBHOOKS_URL") == wanted
+
+
 def test_the_uninstall_hook_needs_neither_redis_nor_a_key(release: Release) -> None:
     """It is told where to look and which Lease is the operator's, and works when the Secrets have gone already."""
     operator = release.pod("operator")

@@ -8,7 +8,16 @@ import pytest
 from innkeeper_cli.errors import RoleError
 from innkeeper_cli.executor_role import own_target
 from innkeeper_cli.gateway_role import gateway_settings, reviews_of
-from innkeeper_cli.settings import DevRole, ExecutorRole, GatewayRole, Role, SettingsError, load
+from innkeeper_cli.operator_role import operator_settings
+from innkeeper_cli.settings import (
+    DevRole,
+    ExecutorRole,
+    GatewayRole,
+    OperatorRole,
+    Role,
+    SettingsError,
+    load,
+)
 from innkeeper_engine.model.calls import Target
 
 SIGNING = "ab" * 32
@@ -147,6 +156,33 @@ def test_a_gateway_opens_secrets_of_webhooks_with_a_key_that_opens_nothing_else(
     assert HOOKS not in repr(settings)
     complete.delenv("INNKEEPER_WEBHOOK_KEY")
     assert gateway_settings(load(GatewayRole)).webhook_key is None, "the encryption key is no substitute"
+
+
+def test_the_operator_is_told_where_providers_reach_webhooks(complete: pytest.MonkeyPatch) -> None:
+    assert operator_settings(load(OperatorRole)).webhooks_url == "", "where apps do"
+    complete.setenv("INNKEEPER_WEBHOOKS_URL", "https://hooks.example.com/in")
+    assert operator_settings(load(OperatorRole)).webhooks_url == "https://hooks.example.com/in"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "hooks.example.com",
+        "ftp://hooks.example.com",
+        "https://",
+        "https://a.example?x=1",
+        "https://me:hunter2@a.example",
+        "https://a.example/ b",
+        "https://[",
+        "https://a.example:port",
+        "https://a.example/#",
+    ],
+)
+def test_where_providers_reach_webhooks_is_a_url(complete: pytest.MonkeyPatch, value: str) -> None:
+    complete.setenv("INNKEEPER_WEBHOOKS_URL", value)
+    with pytest.raises(SettingsError, match=r"^INNKEEPER_WEBHOOKS_URL: must be .*such as") as raised:
+        load(OperatorRole)
+    assert "hunter2" not in str(raised.value)
 
 
 def test_trusted_proxies_are_a_list_of_networks(complete: pytest.MonkeyPatch) -> None:

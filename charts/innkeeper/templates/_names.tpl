@@ -64,6 +64,24 @@ so that two releases never meet.
 {{- .Values.baseUrl | default $service -}}
 {{- end }}
 
+{{/*
+Where providers of webhooks reach the gateway; empty: where apps do. The Ingress's host is taken only where its
+certificate is for it by name: whether a Gateway's listener has TLS, or which host stands for a wildcard, is not known here.
+*/}}
+{{- define "innkeeper.webhooksUrl" -}}
+{{- $events := .Values.ingress.events -}}
+{{- if .Values.webhooksUrl -}}
+{{- .Values.webhooksUrl -}}
+{{- else if $events.enabled -}}
+{{- $host := first $events.hosts -}}
+{{- $secure := false -}}
+{{- range $events.tls -}}
+{{- if has $host (.hosts | default list) -}}{{- $secure = true -}}{{- end -}}
+{{- end -}}
+{{- if and $secure (not (hasPrefix "*" $host)) -}}https://{{ $host }}{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{/* root, component */}}
 {{- define "innkeeper.selectorLabels" -}}
 app.kubernetes.io/name: {{ .root.Chart.Name }}

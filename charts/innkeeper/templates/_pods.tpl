@@ -188,6 +188,10 @@ topologySpreadConstraints:
 {{ include "innkeeper.commonSettings" . }}
 - name: INNKEEPER_BASE_URL
   value: {{ include "innkeeper.baseUrl" .root | quote }}
+{{- with include "innkeeper.webhooksUrl" .root }}
+- name: INNKEEPER_WEBHOOKS_URL
+  value: {{ . | quote }}
+{{- end }}
 - name: INNKEEPER_CLUSTER_DOMAIN
   value: {{ $values.clusterDomain | quote }}
 {{ include "innkeeper.scopeSettings" .root }}
