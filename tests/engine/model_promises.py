@@ -3,7 +3,7 @@
 import copy
 
 from tests.engine.model_names import all_limits, fn_of, is_throttle, lane_of
-from tests.engine.model_rules import BrokenError, Cut
+from tests.engine.model_rules import BrokenError, Cut, Throttle
 from tests.engine.model_scheduler import Scheduler
 
 
@@ -51,8 +51,16 @@ def check_nobody_forgotten(scheduler: Scheduler) -> None:
         full = [limit for limit in dict.fromkeys(all_limits(partition)) if not scheduler.has_room(fn, limit)]
         if not full:
             raise BrokenError(f"{partition!r} is forgotten: it has an item and all its limits have room")
-        if all(map(is_throttle, full)) and not any(limit in scheduler.timers for limit in full):
+        if not all(map(is_throttle, full)):
+            continue
+        timers = [scheduler.timers[limit] for limit in full if limit in scheduler.timers]
+        if not timers:
             raise BrokenError(f"{partition!r} waits for a throttle that has no timer")
+        paces = [
+            cap.emission_ms for limit in full if isinstance(cap := scheduler.cap_of(fn, limit), Throttle)
+        ]
+        if min(timers) > scheduler.now_ms + max(paces):
+            raise BrokenError(f"{partition!r} waits for a throttle longer than from one start to the next")
 
 
 def cut(scheduler: Scheduler) -> Cut:

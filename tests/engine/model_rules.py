@@ -41,6 +41,7 @@ class Rule(enum.StrEnum):
     SKIP_LANES_THAT_CANNOT_BE_SERVED = "waking goes on until it has woken a lane that can be served"
     LOOK_AT_THE_OWN_CAP = "who is woken must have room under the cap of its own function"
     REARM_THE_THROTTLE = "while anybody waits for a throttle it has a timer"
+    FORGET_THE_OLD_PACE = "a throttle that has become faster is waited for by its new pace"
     STALE_LANES_HAVE_NO_LIMITS = "a visit of a stale lane looks at no limit"
     LET_OUT_ON_OTHER_KEYS = "who waits in a stale lane is let out when the keys change"
     PASS_ON_AFTER_A_STALE_LEASE = "a visit that leases to key again passes the wake on, it uses no room"

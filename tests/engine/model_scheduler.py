@@ -306,7 +306,7 @@ class Scheduler:
             return
         rearm: list[int] = []
         for lane in dict.fromkeys(lane for lane, _ in waiting):
-            if not self.has_room(fn_of(lane), limit):
+            if not self._look(fn_of(lane), limit):
                 if is_throttle(limit):
                     rearm.append(self._open_at(fn_of(lane), limit))
                 continue
@@ -457,7 +457,18 @@ class Scheduler:
     def _blocked_in(self, lane: str, limits: Iterable[str]) -> str | None:
         if self.is_stale(lane) and Rule.STALE_LANES_HAVE_NO_LIMITS not in self.left_out:
             return None
-        return next((limit for limit in limits if not self.has_room(fn_of(lane), limit)), None)
+        return next((limit for limit in limits if not self._look(fn_of(lane), limit)), None)
+
+    def _look(self, fn: str, limit: str) -> bool:
+        """Like `has_room`; what is left of an older cap's pace is forgotten for good."""
+        cap = self.caps.get((fn, def_of(limit)))
+        if isinstance(cap, Throttle) and limit in self.tats and Rule.FORGET_THE_OLD_PACE not in self.left_out:
+            self.tats[limit] = min(self.tats[limit], self.now_ms + cap.burst * cap.emission_ms)
+        return self.has_room(fn, limit)
+
+    def cap_of(self, fn: str, limit: str) -> Cap | None:
+        """A function's own cap for a limit."""
+        return self.caps.get((fn, def_of(limit)))
 
     def has_room(self, fn: str, limit: str) -> bool:
         """Whether one more item of this function may go under a limit now."""

@@ -25,7 +25,7 @@ from tests.engine.model_promises import check
 from tests.engine.model_rules import Cap, Op, Throttle
 from tests.engine.model_scheduler import Scheduler
 
-A, B, N, T = "A|x", "B|x", "N|x", "tT|x"
+A, B, N, T, T_OF_G = "A|x", "B|x", "N|x", "tT|f", "tT|g"
 
 
 class Setup(NamedTuple):
@@ -65,8 +65,8 @@ SETUPS = {
         [part("f", "t", (N,), (A,)), part("f", "t", (N,), (A, B)), part("g", "t", (), (A,))],
         {("f", "N"): 1, ("f", "A"): 1, ("f", "B"): 1, ("g", "A"): 1},
     ),
-    "a shared throttle and a shared limit": Setup(
-        [part("f", "s", (), (A, T)), part("g", "s", (), (A, T)), part("g", "t", (), (A,))],
+    "throttles and a shared limit": Setup(
+        [part("f", "s", (), (A, T)), part("g", "s", (), (A, T_OF_G)), part("g", "t", (), (A,))],
         {("f", "A"): 1, ("g", "A"): 1, ("f", "tT"): Throttle(2, 1), ("g", "tT"): Throttle(3, 2)},
     ),
     "the limits that every function has": Setup(
@@ -118,12 +118,14 @@ CROWD_WITH_KEYS = CROWD._replace(signatures={"f": ["", "k", "p"]}, boosts=(0, 0,
 
 
 def random_setup(seed: int) -> Setup:
-    """Three functions, six lanes, up to eighteen partitions; four counters and two throttles shared at random."""
+    """Three functions, six lanes, up to eighteen partitions; four counters shared at random, throttles."""
     choice = random.Random(seed)
     partitions: list[str] = []
     caps: dict[tuple[str, str], Cap] = {}
-    counters, throttles = ["A|x", "B|x", "C|x", "D|x"], ["tT|x", "tU|x"]
+    counters = ["A|x", "B|x", "C|x", "D|x"]
     for fn in ("f", "g", "h"):
+        # A throttle is its function's own.
+        throttles = [f"tT|{fn}", f"tU|{fn}"]
         unkeyed = choice.sample(counters, choice.choice([0, 0, 1]))
         throttle = choice.sample(throttles, choice.choice([0, 0, 1]))
         other = [limit for limit in counters if limit not in unkeyed]
@@ -191,8 +193,10 @@ def possible(model: Scheduler, setup: Setup, *, crowded: bool = False) -> list[t
         cap_now = model.caps.get((fn, definition))
         weight = (3 if crowded else 0.6) / len(setup.caps)
         if isinstance(cap, Throttle):
-            other = cap if cap_now != cap else Throttle(cap.emission_ms + 1, cap.burst)
-            found.append((weight, ("cap", fn, definition, other.emission_ms, other.burst)))
+            emission_ms, burst = cap
+            changes = [(emission_ms + 1, burst), (20 * emission_ms, burst), (emission_ms, burst + 2)]
+            for change in changes if cap_now == cap else [cap]:
+                found.append((weight, ("cap", fn, definition, *change)))
         elif cap_now == cap:
             found += [(weight, ("cap", fn, definition, cap + 1)), (weight, ("cap", fn, definition, None))]
         else:

@@ -6,15 +6,15 @@ import pytest
 
 from innkeeper_engine.store.connection import Address
 from tests.engine.model_promises import check
-from tests.engine.model_rules import BrokenError, Op, Rule, Throttle
+from tests.engine.model_rules import BrokenError, Op, Rule
 from tests.engine.model_scheduler import Scheduler
-from tests.engine.test_scheduler_model import SETUPS, A, B, N, Setup, T, open_lockstep, part
+from tests.engine.test_scheduler_model import SETUPS, T_OF_G, A, B, N, Setup, T, open_lockstep, part
 
 TWO_SHARED = SETUPS["two shared limits"]
 OWN_CAPS = SETUPS["one counter, own caps 1 and 2"]
 STARTS_AND_STEPS = SETUPS["starts and steps, unkeyed limit and throttle, keys"]
 LANE_AND_KEY = SETUPS["a lane's limit, a key shared with another function"]
-SHARED_THROTTLE = SETUPS["a shared throttle and a shared limit"]
+THROTTLES = SETUPS["throttles and a shared limit"]
 PRIORITIES = SETUPS["priorities"]
 
 F_AB = part("f", "t", (), (A, B))
@@ -25,7 +25,7 @@ START_B = part("f", "s", (N, T), (B,))
 STEP_A = part("f", "t", (N,), (A,))
 STEP_AB = part("f", "t", (N,), (A, B))
 F_THROTTLED = part("f", "s", (), (A, T))
-G_THROTTLED = part("g", "s", (), (A, T))
+G_THROTTLED = part("g", "s", (), (A, T_OF_G))
 P_A, P_B = part("f", "tp", (), (A,)), part("f", "tp", (), (B,))
 LEASE: Op = ("lease",)
 
@@ -51,7 +51,7 @@ CASES = {
     ),
     "an emptied one is taken out of the ring at once": Case(
         Rule.EMPTY_NODES_STAY,
-        SHARED_THROTTLE,
+        THROTTLES,
         [("add", G_A), ("add", F_THROTTLED), ("add", G_THROTTLED), LEASE, LEASE, ("done", 0), ("cancel", 1)],
     ),
     "the woken one is throttled": Case(
@@ -117,20 +117,33 @@ CASES = {
             *[("cap", "f", "N", None), ("done", 0), ("cap", "f", "A", 2)],
         ],
     ),
-    "somebody else used the throttle's turn": Case(
-        Rule.REARM_THE_THROTTLE,
-        SHARED_THROTTLE,
-        [
-            *[("add", F_THROTTLED), LEASE, ("expire", 0), ("cap", "f", "A", None), ("add", G_THROTTLED)],
-            *[LEASE, ("tick", 1), ("tick", 1)],
-        ],
-    ),
     "a throttle gets slower while somebody waits": Case(
         Rule.REARM_THE_THROTTLE,
         SETUPS["the limits that every function has"],
         [
             *[("cap", "f", "c", None), ("add", "f\x01s"), ("add", "f\x01s"), ("add", "f\x01s")],
             *[LEASE, LEASE, LEASE, ("cap", "f", "t", 3, 2), ("tick", 1)],
+        ],
+    ),
+    "a throttle gets faster while somebody waits": Case(
+        Rule.FORGET_THE_OLD_PACE,
+        THROTTLES,
+        [
+            *[
+                ("cap", "f", "A", None),
+                ("cap", "f", "tT", 1_000, 1),
+                ("add", F_THROTTLED),
+                ("add", F_THROTTLED),
+            ],
+            *[LEASE, LEASE, ("cap", "f", "tT", 2, 1)],
+        ],
+    ),
+    "a throttle has got faster before anybody waits": Case(
+        Rule.FORGET_THE_OLD_PACE,
+        THROTTLES,
+        [
+            *[("cap", "f", "A", None), ("cap", "f", "tT", 1_000, 2), ("add", F_THROTTLED), LEASE],
+            *[("cap", "f", "tT", 2, 1), ("tick", 3), ("add", F_THROTTLED), LEASE],
         ],
     ),
     "keys change while a limit is full": Case(
@@ -200,23 +213,3 @@ async def test_the_store_serves_everybody(valkey: Address, name: str) -> None:
 def test_every_rule_has_a_case() -> None:
     """A rule without a counter-example could be left out."""
     assert {case.rule for case in CASES.values()} == set(Rule)
-
-
-async def test_a_shared_throttle_wakes_whoever_has_room_first(valkey: Address) -> None:
-    """A function with a slower pace of its own does not put off the timer of one with a faster."""
-    setup = Setup(
-        [part("f", "s", (), (T,)), part("g", "s", (), (T,))],
-        {("f", "tT"): Throttle(10, 3), ("g", "tT"): Throttle(10, 1)},
-    )
-    lockstep, stores = await open_lockstep(valkey, setup)
-    try:
-        for op in [("add", setup.partitions[0])] * 4 + [LEASE] * 4 + [("add", setup.partitions[1]), LEASE]:
-            await lockstep.do(op)
-        # Three at once, the fourth of f after 10 ms, the first of g after 30.
-        assert lockstep.model.timers == {T: lockstep.model.now_ms + 10}
-        await lockstep.do(("tick", 10))
-        await lockstep.do(LEASE)
-        assert len(lockstep.model.leased) == 4
-    finally:
-        for store in stores:
-            await store.close()

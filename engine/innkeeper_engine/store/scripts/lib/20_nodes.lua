@@ -58,11 +58,23 @@ end
 local function def_of(limit) return string.sub(limit, 1, string.find(limit, '|', 1, true) - 1) end
 local function is_throttle(limit) return string.byte(limit) == 116 end -- 't'
 
+local function set_tat(limit, tat)
+  call('SET', P .. 'tat:' .. limit, string.format('%.17g', tat), 'PX', math.ceil(tat - now) + 86400000)
+end
+
 -- When a throttle has room again: GCRA with the cap written as "<emission ms>,<burst>".
+-- Right after a start it is `burst` emissions from now at most. Where it is more, the starts were by an older cap, and
+-- who comes now does not wait by its pace. That is written down, or it would be as far away at every later look.
+-- A throttle is one function's own: another one's cap would not hold any more.
 local function throttle_at(limit, cap)
   local emission, burst = string.match(cap, '^([^,]+),(.+)$')
+  emission, burst = tonumber(emission), tonumber(burst)
   local tat = tonumber(call('GET', P .. 'tat:' .. limit) or '0')
-  return tat - (tonumber(burst) - 1) * tonumber(emission), tat, tonumber(emission)
+  if tat > now + burst * emission then
+    tat = now + burst * emission
+    set_tat(limit, tat)
+  end
+  return tat - (burst - 1) * emission, tat, emission
 end
 
 -- The first limit without room, or nil. A shared counter has several caps: each function looks at its own, `caps`.
@@ -116,7 +128,6 @@ local function park(limit, lane, node)
   call('SADD', P .. 'wd:' .. def_of(limit), limit)
   if is_throttle(limit) then
     local cap = call('HGET', P .. 'f:' .. fn_of(lane), def_of(limit))
-    -- Functions may have caps of their own on a shared throttle: its timer is for whoever has room first.
     if cap then set_timer('T' .. limit, (throttle_at(limit, cap)), true) end
   end
 end
@@ -208,8 +219,7 @@ local function take_slots(caps, limits, item)
       local cap = caps[def_of(limit)]
       if cap then
         local _, tat, emission = throttle_at(limit, cap)
-        tat = math.max(now, tat) + emission
-        call('SET', P .. 'tat:' .. limit, string.format('%.17g', tat), 'PX', math.ceil(tat - now) + 86400000)
+        set_tat(limit, math.max(now, tat) + emission)
       end
     else
       call('SADD', P .. 's:' .. limit, item)
