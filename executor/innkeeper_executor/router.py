@@ -13,7 +13,7 @@ from innkeeper_engine.decide.route import (
     waiter_effects,
     waiter_queries,
 )
-from innkeeper_engine.model.effects import MAX_EFFECTS, Cancel, CursorGuard, Effect, Note
+from innkeeper_engine.model.effects import MAX_EFFECTS, Cancel, CursorGuard, Effect, Note, Single, Start
 from innkeeper_engine.model.state import Peeked, Waiter, WaiterQuery
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.applying import Apply
@@ -22,6 +22,8 @@ from innkeeper_executor.surroundings import Surroundings
 WAITERS_AT_ONCE = 200
 
 FROM_THE_START = "w::"
+
+_TAKING_OVER = MAX_EFFECTS // 16
 
 log = structlog.get_logger("innkeeper.router")
 
@@ -69,19 +71,21 @@ class Router:
         self, peeked: Peeked, arrivals: list[Arrival], found: list[list[list[Waiter]]], context: Context
     ) -> None:
         effects: list[Effect] = []
-        routed, at = 0, peeked.cursor
+        routed, at, load = 0, peeked.cursor, 0
         for arrival, waiters in zip(arrivals, found, strict=False):
             flat = [waiter for group in waiters for waiter in group]
             own = self._meets(arrival, flat, context) + self._starts(arrival, context)
-            if len(effects) + len(own) > MAX_EFFECTS:
+            own_load = sum(map(weight, own))
+            if load + own_load > MAX_EFFECTS:
                 if routed and not await self._move(context, at, "", routed, "", effects):
                     return
-                at, routed, effects = at + routed, 0, []
-                if len(own) > MAX_EFFECTS:
+                at, routed, effects, load = at + routed, 0, [], 0
+                if own_load > MAX_EFFECTS:
                     pieces = Peeked(peeked.registry, peeked.env, at, "", [arrival.queued])
                     await self._route_large(pieces, arrival, context, FROM_THE_START)
                     return
             effects += own
+            load += own_load
             routed += 1
         await self._move(context, at, "", routed, "", effects)
 
@@ -108,8 +112,7 @@ class Router:
                 within = reached
         starts = self._starts(arrival, context)
         first = int(where) if phase == "s" and after == str(version) else 0
-        while len(starts) - first > MAX_EFFECTS:
-            end = _end_of_piece(starts, first)
+        while (end := _end_of_piece(starts, first)) < len(starts):
             then = f"s:{end}:{version}"
             if not await self._move(context, at, within, 0, then, starts[first:end]):
                 return
@@ -161,9 +164,23 @@ class Router:
         return False
 
 
+def weight(effect: Effect) -> int:
+    """As how many of the effects that one script may do this one counts.
+
+    A run that takes a singleton over ends another one, with all that it waits for: sixteen such fill a script.
+    """
+    if isinstance(effect, Start) and any(isinstance(r, Single) and r.ids[0] for r in effect.rights):
+        return _TAKING_OVER
+    return 1
+
+
 def _end_of_piece(effects: Sequence[Effect], first: int) -> int:
     """Where one script's share of the effects from `first` on ends: a run and what goes with it are not parted."""
-    end = first + MAX_EFFECTS
+    end, load = first, 0
+    while end < len(effects) and (load := load + weight(effects[end])) <= MAX_EFFECTS:
+        end += 1
+    if end == len(effects):
+        return end
     while end > first + 1 and isinstance(effects[end], Cancel | Note):
         end -= 1
     return end

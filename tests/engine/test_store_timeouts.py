@@ -262,6 +262,28 @@ async def test_nothing_begins_in_a_late_run(timed: Store, clock: TestClock) -> N
     await assert_timed_out(timed, clock, "finish")
 
 
+async def test_late_runs_that_wait_for_much_end_one_after_the_other(timed: Store, clock: TestClock) -> None:
+    """One script ends some with all that they wait for; the others at once in the next, which somebody is woken for."""
+    runs = [f"r{n}" for n in range(3)]
+    for n, run in enumerate(runs):
+        await do(timed, hurried(run, event=n, announces=False))
+        held = await lease(timed, f"t{n}")
+        for first in range(0, 900, 225):
+            waits = [wait(f"w{k}", run=run, kind="sleep") for k in range(first, first + 225)]
+            await timed.apply(KeepGuard(held.item, held.token), waits)
+        await commit(timed, held)
+    clock.now_ms += FINISH_MS
+    await timed.command("DEL", timed.key("wake"))
+    ended = []
+    for _ in range(3):
+        await timed.due()
+        ended.append([await status(timed, run) for run in runs].count("Cancelled"))
+        if len(ended) == 1:
+            assert await timed.command("LPOP", timed.key("wake")) is not None
+    assert ended == [2, 3, 3]
+    check_leftovers(await read_shard(timed))
+
+
 async def test_a_late_run_can_be_cancelled_by_an_event(timed: Store, clock: TestClock) -> None:
     """The call that is in flight may take very long."""
     await do(timed, hurried(cancels=[cancel_on("stop")], announces=False))

@@ -1,17 +1,18 @@
 """Events take effect in the order in which they were accepted, each exactly once, whoever routes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from innkeeper_engine.cel import bind, compile_expression
 from innkeeper_engine.decide.runs import start_effect
 from innkeeper_engine.model.clock import derived_ulid
-from innkeeper_engine.model.effects import MAX_EFFECTS, CursorGuard, Effect, NoGuard, Wait
-from innkeeper_engine.model.functions import Cancel, FunctionConfig
+from innkeeper_engine.model.effects import MAX_EFFECTS, CursorGuard, Effect, Guard, NoGuard, Wait
+from innkeeper_engine.model.functions import Cancel, FunctionConfig, Singleton
 from innkeeper_engine.model.state import Applied
 from innkeeper_engine.registry import Registries
 from tests.conftest import OpenStore
@@ -113,6 +114,34 @@ async def test_what_an_event_started_is_cancelled_by_the_next(
         (run,) = await house.started(event)
         assert await house.status(run) == "Cancelled"
     assert await cursor(house) == 120, "80 sent, and one of each cancellation"
+
+
+@pytest.mark.parametrize("events", [40, 1], ids=["40 events", "40 functions"])
+async def test_runs_that_take_singletons_over_are_made_a_few_at_a_time(house: House, events: int) -> None:
+    """Each ends another one in the same script, with all that it waits for."""
+    singleton = Singleton(mode="cancel", key="event.data.n" if events > 1 else None)
+    slugs = ["f"] if events > 1 else [f"f{n}" for n in range(40)]
+    found = [replace(function(slug, "test/f"), singleton=singleton) for slug in slugs]
+    await house.register(*found, function("g", "test/f"))
+    hand = house.hand()
+    scripts: list[int] = []
+    apply = hand.router._apply
+
+    async def counted(guard: Guard, effects: Sequence[Effect], *, registry: int | None = None) -> Applied:
+        scripts.append(sum(bool(getattr(effect, "rights", ())) for effect in effects))
+        return await apply(guard, effects, registry=registry)
+
+    hand.router._apply = counted
+    sent = []
+    for _ in range(2):
+        sent += [await house.send("test/f", {"n": n}) for n in range(events)]
+        await hand.route_all()
+    assert max(scripts) <= 16
+    assert sum(scripts) == 80
+    runs = [run for event in sent for run in await house.started(event)]
+    assert len(runs) == 80 + 2 * events
+    statuses = [await house.status(run) for run in runs]
+    assert (statuses.count("Cancelled"), statuses.count("Scheduled")) == (40, 40 + 2 * events)
 
 
 async def test_an_event_does_not_cancel_what_a_later_one_starts(

@@ -7,6 +7,10 @@ local due = call('ZRANGEBYSCORE', P .. 'timers', '-inf', now, 'LIMIT', 0, reques
 local RETRY_MS = 5000
 -- Each may bring 100 ids; whoever gets them reads the events.
 local GATHERED_AT_ONCE = 32
+-- A run ends with all that it waits for: one that is too late ends in any case, others in the same script as long as they
+-- have so much together.
+local ENDED_AT_ONCE = 2000
+local ended = 0
 
 local function expire_lease(id)
   local item = hash(P .. 'i:' .. id)
@@ -16,15 +20,27 @@ local function expire_lease(id)
   give_back(id, item, true)
 end
 
+-- Behind all that is due now.
+local function put_off(member)
+  call('ZADD', P .. 'timers', now, member)
+  wake_wanted = true
+end
+
+-- Whether the run may be ended yet.
+local function has_room(run, member)
+  local size = call('SCARD', P .. 'ri:' .. run)
+  if ended > 0 and ended + size > ENDED_AT_ONCE then
+    put_off(member)
+    return false
+  end
+  ended = ended + size
+  return true
+end
+
 local function let_go(id, member)
   local about = call('HMGET', P .. 'gh:' .. id, 'k', 'e', 'fn', 'g')
   if not about[1] then return end
-  if #gathered == GATHERED_AT_ONCE then
-    -- Behind all that is due now.
-    call('ZADD', P .. 'timers', now, member)
-    wake_wanted = true
-    return
-  end
+  if #gathered == GATHERED_AT_ONCE then return put_off(member) end
   close_gathering(id, about[4])
   gathered[#gathered + 1] = {id, about[1], about[2], about[3], call('LRANGE', P .. 'ge:' .. id, 0, -1)}
   call('ZADD', P .. 'timers', now + RETRY_MS, member)
@@ -57,9 +73,9 @@ for _, member in ipairs(due) do
       call('ZADD', P .. 'timers', now + RETRY_MS, member)
     end
   elseif tag == 'O' then
-    start_is_late(id)
+    if has_room(id, member) then start_is_late(id) end
   elseif tag == 'F' then
-    finish_is_late(id)
+    if has_room(id, member) then finish_is_late(id) end
   elseif tag == 'G' then
     let_go(id, member)
   elseif tag == 'J' then
