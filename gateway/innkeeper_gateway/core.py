@@ -25,6 +25,7 @@ from innkeeper_gateway.bodies import Header
 from innkeeper_gateway.errors import ApiError
 from innkeeper_gateway.ingest import Seed
 from innkeeper_gateway.places import BranchError, Place, place_in, wanted_branch
+from innkeeper_gateway.refusals import Refusals
 from innkeeper_gateway.registrars import DirectRegistrar, InboxRegistrar, Registrar
 from innkeeper_gateway.settings import GatewaySettings
 from innkeeper_gateway.webhooks.letters import StoredLetters
@@ -80,6 +81,7 @@ class Core:
         self.sandbox = Sandbox(settings.sandbox)
         self.letter_store = LetterStore(store)
         self.letters = StoredLetters(self.letter_store, clock, ids, store.settings.retention_s)
+        self.refusals = Refusals()
         self.draining = False
 
     @asynccontextmanager

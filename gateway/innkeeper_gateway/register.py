@@ -7,7 +7,8 @@ import structlog
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from innkeeper_apps.wire.fields import Problem
+from innkeeper_apps.wire.canonical import NotJsonError, parse
+from innkeeper_apps.wire.fields import Fields, Findings, Problem
 from innkeeper_apps.wire.register import Registration, RegistrationError, parse_registration, shown_url
 from innkeeper_engine.compiled import app_uuid
 from innkeeper_engine.registering import FunctionTakenError
@@ -19,6 +20,8 @@ from innkeeper_gateway.requests import AUTHENTICATED, CoreOf, PlaceOf, body_of
 router = APIRouter(dependencies=AUTHENTICATED)
 
 _log = structlog.get_logger(__name__)
+
+_APP_CHARS = 255
 
 
 @router.post("/fn/register")
@@ -38,25 +41,28 @@ async def register(request: Request, core: CoreOf, place: PlaceOf) -> Response:
     if expected and expected != kind:
         raise ApiError(400, f"Expected server kind {expected[:20]}, got {kind}")
     body = await body_of(request, core.settings.limits.request_bytes)
-    now_ms = core.clock.now_ms()
+    now_ms, env = core.clock.now_ms(), place.env
     try:
         registration = parse_registration(body)
     except RegistrationError as error:
-        return _refused(str(error), error.problems)
-    env = place.env
-    await _check_policy(core, env, registration.app_id)
+        app, url = _named(body)
+        source = url or (request.client.host if request.client else "")
+        return _refused(core, env, app, str(error), error.problems, source=source)
+    app = registration.app_id
+    await _check_policy(core, env, app)
     async with core.in_time():
         try:
             done = await core.registrar.register(env, registration, body, now_ms)
         except RegistrationError as error:
-            return _refused(str(error), error.problems)
+            return _refused(core, env, app, str(error), error.problems)
         except FunctionTakenError as error:
             problem = Problem(error.slug, "id", str(error))
-            return _refused(f"At least one function is invalid: {problem}", (problem,))
+            return _refused(core, env, app, f"At least one function is invalid: {problem}", (problem,))
         except InboxFullError as error:
             raise ApiError(503, str(error), headers={"Retry-After": str(RETRY_AFTER_S)}) from None
+    core.refusals.forget(env, app)
     _tell(registration, modified=done.modified)
-    app_id = app_uuid(env, registration.app_id)
+    app_id = app_uuid(env, app)
     reply: dict[str, Any] = {
         "ok": True,
         "modified": done.modified,
@@ -69,16 +75,37 @@ async def register(request: Request, core: CoreOf, place: PlaceOf) -> Response:
     return json_response(reply)
 
 
-def _refused(why: str, problems: tuple[Problem, ...]) -> Response:
-    _log.warning("refused a registration", why=why)
+def _refused(
+    core: Core, env: str, app: str, why: str, problems: tuple[Problem, ...], *, source: str = ""
+) -> Response:
+    _tell_refusal(core, env, app, why, source=source)
     return json_response({"error": why, "problems": _shown(problems), "data": None, "status": 400}, 400)
+
+
+def _named(body: bytes) -> tuple[str, str]:
+    """The id and the URL of the app in a registration that cannot be taken; empty where it does not say."""
+    try:
+        document = parse(body)
+    except (NotJsonError, RecursionError):
+        return "", ""
+    if not isinstance(document, dict):
+        return "", ""
+    fields = Fields(document, Findings())
+    return fields.text("appName") or "", fields.text("url") or ""
+
+
+def _tell_refusal(core: Core, env: str, app: str, why: str, *, source: str = "") -> None:
+    """`source` stands for an app that has no id."""
+    # An app that is refused asks again every few seconds, and says the same until somebody has changed it.
+    say = _log.warning if core.refusals.is_news(env, app or source, why) else _log.debug
+    say("refused a registration", app=app[:_APP_CHARS], env=env, why=why)
 
 
 async def _check_policy(core: Core, env: str, app_id: str) -> None:
     policy = core.settings.auto_register
     if policy == "Always" or (policy == "Existing" and await _is_known(core, env, app_id)):
         return
-    _log.warning("refused a registration", app=app_id, env=env, why=f"autoRegister is {policy}")
+    _tell_refusal(core, env, app_id, f"autoRegister is {policy}")
     which = "only apps that are known already" if policy == "Existing" else "apps"
     may = "may register themselves" if policy == "Existing" else "may not register themselves"
     raise ApiError(

@@ -5,8 +5,10 @@ from typing import Any
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from innkeeper_engine.model.functions import Throttle
+from innkeeper_gateway.refusals import MOST_KNOWN, Refusals
 from innkeeper_gateway.settings import GatewaySettings
 from tests.gateway.conftest import SIGNING_KEY, MakeWorld
 from tests.gateway.world import APP_URL, World, function, registration
@@ -70,6 +72,49 @@ async def test_a_bad_registration_is_refused_with_every_problem(world: World) ->
     assert {problem["function"] for problem in body["problems"]} == {"app-a", "app-b"}
     assert all(problem["field"] and problem["message"] for problem in body["problems"])
     assert list((await world.registries.current("default")).functions) == ["app-old"]
+
+
+async def refused(world: World, *functions: dict[str, Any], **fields: Any) -> list[str]:
+    """Levels at which the log tells of a registration that is refused."""
+    with capture_logs() as logs:
+        reply = await world.http.post("/fn/register", json=registration(*functions, **fields))
+    assert reply.status_code == 400
+    return [line["log_level"] for line in logs if line["event"] == "refused a registration"]
+
+
+async def test_a_refusal_is_told_once_until_it_is_another_one(world: World) -> None:
+    """Apps that are refused ask again every few seconds."""
+    bad = function("app-a", retries=-1)
+    assert await refused(world, bad) == ["warning"]
+    assert await refused(world, bad) == ["debug"]
+    assert await refused(world, function("other-a", retries=-1), appName="other") == ["warning"]
+    assert await refused(world, bad) == ["debug"]
+    assert await refused(world, bad, function("app-b", retries=-1)) == ["warning"]
+    assert await refused(world, bad) == ["warning"]
+    await world.register(function("app-a"))
+    assert await refused(world, bad) == ["warning"]
+
+
+async def test_refusals_of_apps_without_an_id_are_told_apart_by_their_urls(world: World) -> None:
+    """And by where they come from, where they have none."""
+    for url in ("http://127.0.0.1:1/a", "http://127.0.0.1:1/b", ""):
+        assert await refused(world, appName="", url=url) == ["warning"]
+        assert await refused(world, appName="", url=url) == ["debug"]
+
+
+async def test_the_same_slug_of_another_app_is_told_once(world: World) -> None:
+    await world.register(function("a-b-c"), appName="a-b")
+    assert await refused(world, function("a-b-c"), appName="a") == ["warning"]
+    assert await refused(world, function("a-b-c"), appName="a") == ["debug"]
+
+
+def test_the_memory_of_refusals_is_bounded() -> None:
+    refusals = Refusals()
+    for n in range(MOST_KNOWN + 1):
+        assert refusals.is_news("default", f"app-{n}", "no")
+    assert not refusals.is_news("default", f"app-{MOST_KNOWN}", "no")
+    assert not refusals.is_news("default", "app-1", "no")
+    assert refusals.is_news("default", "app-0", "no"), "the oldest was forgotten"
 
 
 async def test_a_slug_that_another_app_has_is_refused(world: World) -> None:
