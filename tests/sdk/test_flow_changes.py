@@ -76,13 +76,14 @@ kind: InngestApp
 metadata: {{name: flow}}
 spec:
   endpoint: {{url: "{url}"}}
+  paused: {paused}
 ---
 apiVersion: innkeeper.dev/v1alpha1
 kind: Function
-metadata: {{name: child}}
+metadata: {{name: changed}}
 spec:
   appRef: {{name: flow}}
-  id: flow-child
+  id: {function}
 {more}
 """
 
@@ -97,17 +98,18 @@ class Declared:
         self.app = make_app(PY05, folder, self.server.api)
         self.write()
 
-    def write(self, *lines: str) -> None:
+    def write(self, *lines: str, function: str = "flow-child", app_paused: bool = False) -> None:
         """Write the manifests; `lines` are of the Function's spec."""
         more = "\n".join(f"  {line}" for line in lines)
         fresh = self._file.with_suffix(".new")
-        fresh.write_text(MANIFESTS.format(url=self.app.url, more=more))
+        paused = "true" if app_paused else "false"
+        fresh.write_text(MANIFESTS.format(url=self.app.url, more=more, function=function, paused=paused))
         fresh.replace(self._file)
 
-    def change(self, *lines: str) -> None:
+    def change(self, *lines: str, function: str = "flow-child", app_paused: bool = False) -> None:
         """Write the manifests, and wait until what they say holds."""
         before = self.version()
-        self.write(*lines)
+        self.write(*lines, function=function, app_paused=app_paused)
         wait_until(lambda: self.version() > before, f"{lines} holds", seen=self.server.proc.log_text)
 
     def version(self) -> int:
@@ -152,3 +154,28 @@ def test_a_manifest_limits_pauses_and_lets_go_without_the_app_doing_anything(dec
     declared.change()
     scene.run("flow-child", 5).end()
     assert scene.entered() == [0, 1, 2, 3, 5]
+
+
+def test_what_is_held_is_not_called_until_it_may_go_on(declared: Declared) -> None:
+    """A function's runs before their next step; all of a paused app, which takes new runs all the while."""
+    scene = Scene(declared.app)
+    run = scene.run("flow-two-steps", gated=True)
+    scene.wait_entered(0)
+    declared.change("paused: true", "pausePolicy: {running: Hold}", function="flow-two-steps")
+    scene.open(0)
+    wait_until(lambda: scene.effects("leave"), "the first step is done", seen=scene.effects)
+    scene.settle()
+    assert scene.effects("second") == []
+    declared.change(function="flow-two-steps")
+    run.end()
+    assert len(scene.effects("second")) == 1
+
+    declared.change(app_paused=True)
+    waiting = scene.run("flow-child", 7)
+    assert waiting.now()["status"] == "Scheduled"
+    scene.open()
+    declared.change("concurrency: [{limit: 2}]", app_paused=True)
+    assert (waiting.now()["status"], scene.entered()) == ("Scheduled", [0])
+    declared.change()
+    waiting.end()
+    assert scene.entered() == [0, 7]
