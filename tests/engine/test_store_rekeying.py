@@ -287,6 +287,32 @@ async def test_a_start_that_is_not_keyed_waits_where_it_was(timed: Store, clock:
     assert await is_throttled(timed)
 
 
+@pytest.mark.parametrize("how", ["finishes", "expires"])
+async def test_what_an_older_version_took_back_is_leased_as_always(
+    timed: Store, clock: TestClock, how: str
+) -> None:
+    """It leaves the mark of an item that was leased to be keyed again; what is leased later has a slot, and frees it."""
+    await change_keys(timed, "", "c", 1)
+    await do(timed, start())
+    await change_keys(timed, "k", "c", 1)
+    held = await lease(timed, "a")
+    assert held.rekey
+    await change_keys(timed, "", "c", 1)
+    await timed.hello("X", [])
+    await timed.command("HSET", timed.key("i:run.0"), "rk", held.token)
+    begun = await lease(timed, "b")
+    assert not begun.rekey
+    slots = timed.key(f"s:c|{FN}")
+    assert await timed.command("SMEMBERS", slots) == [b"run.0"]
+    if how == "finishes":
+        await commit(timed, begun, finish())
+    else:
+        clock.now_ms += timed.settings.lease_ms
+        assert (await timed.due()).expired == 1
+        assert await field(timed, "i:run.0", "x") == b"1"
+    assert await timed.command("EXISTS", slots) == 0
+
+
 async def test_a_start_that_was_called_and_failed_is_keyed_among_the_steps(
     timed: Store, clock: TestClock
 ) -> None:

@@ -71,7 +71,7 @@ def read_lease(raw: list[Any]) -> Lease:
         retries=int(state[b"re"]),
         wanted_ms=float(state[b"o"]) + float(state.get(b"b", 0)),
         stack=tuple(step.decode() for step in stack),
-        rekey=b"rk" in item,
+        rekey=item.get(b"rk") == token,
         payload=None
         if payload is None
         else {payload[i].decode(): payload[i + 1] for i in range(0, len(payload), 2)},

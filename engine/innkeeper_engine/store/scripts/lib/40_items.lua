@@ -1,6 +1,6 @@
 -- Queue items, i:<item>: r run, k kind (s start, d discovery, p planned step, f fetch), s step id, p partition,
 -- o order (priority taken off), b priority in ms where it is not 0, a attempt, g generation, x expiries, v checkpoints
--- seen, st state (q queued, t timer, l leased), rk leased only to be keyed again,
+-- seen, st state (q queued, t timer, l leased), rk the token of a lease that is only to key it again,
 -- sl completed steps when it was planned, tk token, ex executor, lm how long a lease lasts (ms), d sealed request of a
 -- fetch, c cancelled while leased.
 -- ri:<run> holds what goes with the run: i<item>, w<pause>.
@@ -41,12 +41,16 @@ local function new_item(id, run, kind, step, partition, order, due, sealed, boos
   queue_up(id, partition, order, due)
 end
 
+-- Whether the lease is only to key the item again. A version that knows of no such leases leaves `rk` where it is, and
+-- what it leases then is leased as always.
+local function is_to_key(item) return item.rk and item.rk == item.tk end
+
 -- Ends a lease: the slots come back, whoever waits for them is woken. The item itself is dropped or queued again.
 local function end_lease(id, item)
   call('ZREM', P .. 'timers', 'L' .. id)
   call('SREM', P .. 'x:' .. item.ex, id)
   -- What was leased to be keyed again has none.
-  if not item.rk then free_slots(item.p, id) end
+  if not is_to_key(item) then free_slots(item.p, id) end
 end
 
 local function drop_item(id, run)
@@ -64,7 +68,7 @@ end
 -- Back to the queue after a lease. What has been called once waits among the steps: only starts are throttled. What was
 -- leased to be keyed again, and was not, is where it was.
 local function requeue(id, item, due)
-  if item.rk then return put_back(id, item.p, item.o, item.b, due) end
+  if is_to_key(item) then return put_back(id, item.p, item.o, item.b, due) end
   local state = call('HMGET', P .. 'st:' .. item.r, 'sp', 'o', 'b')
   if not state[1] then return put_back(id, item.p, item.o, item.b, due) end
   put_back(id, state[1], state[2], state[3], due)
@@ -89,9 +93,9 @@ end
 -- What is leased to be keyed again is not called: its run has not begun by this, who asked for it still waits for the
 -- call, and the first event is all that keys are made of.
 local function lease_to_key(id, token, generation, item, state, run, inline_bytes)
-  call('HSET', P .. 'i:' .. id, 'rk', 1)
+  call('HSET', P .. 'i:' .. id, 'rk', token)
   item[#item + 1] = 'rk'
-  item[#item + 1] = '1'
+  item[#item + 1] = token
   local payload = false
   if call('HSTRLEN', P .. 'pl:' .. run, 'e:0') <= inline_bytes then payload = payload_of(run, 1, {}) end
   return {id, token, generation, item, state, {}, payload, call('LLEN', P .. 'sk:' .. run)}
