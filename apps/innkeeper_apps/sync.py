@@ -22,6 +22,8 @@ SYNC_TIMEOUT_S = 10.0
 MAX_SYNC_BYTES = 8 * 1024 * 1024
 
 _SHOWN_CHARS = 300
+_SAID_CHARS = 8_000
+"""Of what an SDK says in words: it repeats all that this server found wrong in a registration."""
 _HASH_SHOWN = 12
 _PHRASES = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), code)
@@ -221,8 +223,12 @@ def _object(body: bytes) -> dict[str, Any]:
 def _message(answer: dict[str, Any], body: bytes) -> str:
     for key in ("message", "error"):
         if isinstance(answer.get(key), str) and answer[key]:
-            return str(answer[key])[:_SHOWN_CHARS]
-    return " ".join(body[: 4 * _SHOWN_CHARS].decode(errors="replace").split())[:_SHOWN_CHARS]
+            return _cut(str(answer[key]), _SAID_CHARS)
+    return _cut(" ".join(body[: 8 * _SHOWN_CHARS].decode(errors="replace").split()), _SHOWN_CHARS)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _unreachable(url: str, error: TransportError) -> SyncError:
@@ -288,10 +294,10 @@ def _refused(url: str, status: int, message: str, *, quote: bool = True) -> Sync
     if status == 400 and "https port" in message.lower():
         return SyncError("unsupported_protocol", f"{where} speaks https, not http{quoted}")
     for pattern, code in _PHRASES:
-        if status in (200, 400, 401, 403, 500) and pattern.search(message):
-            return SyncError(
-                code, f"the app at {where} did not register (status {status}){quoted}{_advice(code)}"
-            )
+        if status in (200, 400, 401, 403, 500) and pattern.search(message[:_SHOWN_CHARS]):
+            # With 200 the app is fine, and repeats why this server refused it.
+            answered = "" if status == 200 else f" (status {status})"
+            return SyncError(code, f"the app at {where} did not register{answered}{quoted}{_advice(code)}")
     if status == 403:
         return SyncError("forbidden", f"{where} answered 403{quoted}")
     if status >= 500:

@@ -1,5 +1,6 @@
 """What `innkeeper dev` tells the person in front of it: a banner, a line for each run that ended, news of apps."""
 
+import re
 import sys
 import threading
 from typing import Literal, Protocol, TextIO
@@ -10,6 +11,9 @@ import structlog
 from innkeeper_cli.discovery import News
 from innkeeper_cli.logs import TERMINAL_LOGGER
 from innkeeper_engine.store.durability import Durability
+
+MOST_PROBLEMS = 10
+"""Lines that one refusal of an app takes at most, besides its first and its last."""
 
 BUSY_LINES = 200
 """Lines that wait for a slow terminal at most; more are counted instead of shown."""
@@ -37,6 +41,15 @@ _NEWS: dict[str, tuple[str, Colour]] = {
     "failing": ("app not registered: {text}", "yellow"),
     "gone": ("app gone: {url}", "dim"),
 }
+
+
+_PROBLEMS = re.compile(
+    r"(?P<summary>.*?(?:At least one function is invalid|Invalid request):) (?P<problems>.*)", re.DOTALL
+)
+_BETWEEN_PROBLEMS = re.compile(
+    r"; (?=[^;:]{1,255}-[^;:]{0,255}: [A-Za-z_][\w.\[\]]*: |(?:url|functions)[\w.\[\]]*: |and \d+ more$)"
+)
+_MORE = re.compile(r"and (\d{1,9}) more")
 
 
 class EndedRun(Protocol):
@@ -131,6 +144,24 @@ def duration(ms: int) -> str:
     raise AssertionError("a minute or more has one of these units")
 
 
+def listed(text: str) -> list[str]:
+    """The lines of a sentence that may end in the problems of a registration, each in one, some of many.
+
+    Problems are written `<function>: <field>: <message>; ...; and 3 more`. Where there is one or none, it is one line.
+    """
+    match = _PROBLEMS.match(text)
+    problems = _BETWEEN_PROBLEMS.split(match["problems"]) if match else []
+    if match is None or len(problems) < 2:
+        return [text]
+    more = _MORE.fullmatch(problems[-1])
+    left_out = int(more[1]) if more else 0
+    if more:
+        del problems[-1]
+    left_out += len(problems[MOST_PROBLEMS:])
+    rest = [f"  and {left_out} more"] if left_out else []
+    return [match["summary"], *(f"  {problem}" for problem in problems[:MOST_PROBLEMS]), *rest]
+
+
 class Console:
     """For people; coloured where it is a terminal.
 
@@ -170,9 +201,10 @@ class Console:
         self._line(f"{status} {took:>10}  {_printable(line.slug)}  {self._paint(line.run, 'dim')}{why}")
 
     def app(self, news: News) -> None:
-        """One sentence, with what to do where something is wrong."""
+        """One sentence, with what to do where something is wrong; each of several problems in a line of its own."""
         text, colour = _NEWS[news.kind]
-        self._line(self._paint(text.format(url=_printable(news.url), text=_printable(news.text)), colour))
+        for line in listed(text.format(url=_printable(news.url), text=_printable(news.text))):
+            self._line(self._paint(line, colour))
 
     def say(self, text: str) -> None:
         """One sentence."""

@@ -161,7 +161,11 @@ def says(message: str, status: int = 400) -> bytes:
             "invalid_function",
             "did not register (status 400): At least one",
         ),
-        (says("At least one function is invalid", 200), "invalid_function", "status 200"),
+        (
+            says("At least one function is invalid", 200),
+            "invalid_function",
+            "did not register: At least one",
+        ),
         (says("No functions registered", 500), "no_functions", "No functions"),
         (says("No signing key provided; set INNGEST_SIGNING_KEY"), "missing_signing_key", "must be the same"),
         (says("Signing key is required"), "missing_signing_key", "must be the same"),

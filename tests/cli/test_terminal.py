@@ -10,9 +10,11 @@ import msgspec
 import pytest
 import structlog
 
+from innkeeper_apps.wire.fields import Problem
+from innkeeper_apps.wire.register import RegistrationError
 from innkeeper_cli import logs
 from innkeeper_cli.discovery import News
-from innkeeper_cli.terminal import BUSY_LINES, Banner, Console, Lines, duration
+from innkeeper_cli.terminal import BUSY_LINES, Banner, Console, Lines, duration, listed
 from innkeeper_engine.store.durability import Durability
 
 
@@ -101,6 +103,44 @@ def test_a_run_that_was_skipped_is_one_line_with_the_reason() -> None:
     completed, skipped = out.getvalue().splitlines()
     assert skipped.split() == ["Skipped", "shop-process-order", "01J0000000000000000000RUN1", "rateLimit"]
     assert skipped.index("shop") == completed.index("shop")
+
+
+def refusal(count: int) -> RegistrationError:
+    """A registration with so many problems."""
+    message = "is no duration: write 1s; minutes: 1m; or 2d"
+    problems = [Problem(f"shop-f{n}", f"cancel[{n}].timeout", message) for n in range(count)]
+    return RegistrationError(problems, "At least one function is invalid")
+
+
+@pytest.mark.parametrize(("count", "shown", "left_out"), [(2, 2, 0), (10, 10, 0), (11, 10, 1), (50, 10, 40)])
+def test_the_problems_of_an_app_stand_in_a_line_each(count: int, shown: int, left_out: int) -> None:
+    """Ten of them, and how many more there are."""
+    first, *lines = listed(f"app not registered: the app at http://a/ did not register: {refusal(count)}")
+    assert first == (
+        "app not registered: the app at http://a/ did not register: At least one function is invalid:"
+    )
+    assert lines[shown:] == ([f"  and {left_out} more"] if left_out else [])
+    assert lines[:shown] == [f"  {problem}" for problem in refusal(count).problems[:shown]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"app not registered: {refusal(1)}",
+        "app not registered: connection refused; is it running: no; and 3 more",
+        "app registered: http://a/",
+    ],
+)
+def test_one_problem_is_one_line(text: str) -> None:
+    assert listed(text) == [text]
+
+
+def test_the_lines_of_problems_are_written_to_the_terminal() -> None:
+    out = io.StringIO()
+    console = Console(out, colours=False)
+    console.app(News("failing", "http://a/", f"http://a/: {refusal(2)}"))
+    console.close()
+    assert out.getvalue().splitlines() == listed(f"app not registered: http://a/: {refusal(2)}")
 
 
 def test_only_a_terminal_gets_colours() -> None:
