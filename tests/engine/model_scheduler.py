@@ -261,7 +261,9 @@ class Scheduler:
             else:
                 del self.places[node]
         if left_blocked and Rule.LANE_PASSES_ON_ITS_SCOUTS not in self.left_out:
-            settle = settle + sorted(limit for limit, lanes in self.woken.items() if lane in lanes)
+            # At a throttle no other lane waits.
+            shared = [limit for limit in self.woken if not is_throttle(limit)]
+            settle = settle + sorted(limit for limit in shared if lane in self.woken[limit])
         for limit in dict.fromkeys(settle):
             self._settle(limit)
         return leased

@@ -20,6 +20,7 @@ PRIORITIES = SETUPS["priorities"]
 F_AB = part("f", "t", (), (A, B))
 G_A = part("g", "t", (), (A,))
 F_A = part("f", "t", (), (A,))
+G_START, H = part("g", "s", (), (A,)), part("h", "t")
 START_A = part("f", "s", (N, T), (A,))
 START_B = part("f", "s", (N, T), (B,))
 STEP_A = part("f", "t", (N,), (A,))
@@ -100,6 +101,18 @@ CASES = {
         Rule.LANE_PASSES_ON_ITS_SCOUTS,
         TWO_SHARED,
         [("add", F_AB), ("add", F_AB), ("add", G_A), LEASE, LEASE, ("hold", "g", "st"), ("done", 0)],
+    ),
+    "a lane with a scout inside is paused after others have come to wait": Case(
+        Rule.LANE_PASSES_ON_ITS_SCOUTS,
+        Setup(
+            [F_A, F_AB, G_START, G_A, H],
+            {("f", "A"): 1, ("f", "B"): 1, ("g", "A"): 1, ("h", "c"): 9},
+        ),
+        [
+            *[("add", F_A), LEASE, ("add", F_A), ("add", F_AB), LEASE, ("add", G_START), ("add", G_A)],
+            ("add", H),
+            *[("done", 0), LEASE, LEASE, ("done", 3), ("hold", "f", "st"), LEASE],
+        ],
     ),
     "the first that is woken sits in a lane that cannot be served": Case(
         Rule.SKIP_LANES_THAT_CANNOT_BE_SERVED,

@@ -126,7 +126,11 @@ local function park(limit, lane, node)
   call('ZADD', P .. 'wn:' .. limit .. '\3' .. lane, t, node)
   call('ZADD', P .. 'wl:' .. limit, 'NX', t, lane)
   call('SADD', P .. 'wd:' .. def_of(limit), limit)
-  if is_throttle(limit) then
+  if not is_throttle(limit) then
+    for _, other in ipairs(call('HKEYS', P .. 'wk:' .. limit)) do
+      if other ~= lane then call('SADD', P .. 'ws:' .. other, limit) end
+    end
+  else
     local cap = call('HGET', P .. 'f:' .. fn_of(lane), def_of(limit))
     if cap then set_timer('T' .. limit, (throttle_at(limit, cap)), true) end
   end
@@ -150,9 +154,11 @@ local function release_node(lane, node)
   if node == 'l' .. lane then ready_lane(lane) else enter(string.sub(node, 2)) end
 end
 
-local function wake_node(limit, lane, node)
+-- wk:<limit>: its live scouts by lane; ws:<lane>: the limits that have a scout in this lane while other lanes wait
+-- there, or have come since. A throttle's waiters are all in one lane, and so are most other limits': they cost nothing.
+local function wake_node(limit, lane, node, shared)
   call('HSET', P .. 'wk:' .. limit, lane, node)
-  call('SADD', P .. 'ws:' .. lane, limit)
+  if shared then call('SADD', P .. 'ws:' .. lane, limit) end
   release_node(lane, node)
   call('HSET', P .. 'n:' .. node, 'k', limit)
 end
@@ -171,24 +177,26 @@ end
 -- sits in a lane that can be served now. One live scout a limit: its visit settles again.
 local function settle(limit)
   local waiting = call('ZRANGE', P .. 'wl:' .. limit, 0, -1)
-  local retry_at
+  if #waiting == 0 then return end
+  local throttle, retry_at = is_throttle(limit), nil
+  local taken = not throttle and call('SCARD', P .. 's:' .. limit)
   for _, lane in ipairs(waiting) do
     local cap = call('HGET', P .. 'f:' .. fn_of(lane), def_of(limit))
     local room = true
     if cap then
-      if is_throttle(limit) then
+      if throttle then
         local at = throttle_at(limit, cap)
         if now < at then
           room = false
           if not retry_at or at < retry_at then retry_at = at end
         end
       else
-        room = call('SCARD', P .. 's:' .. limit) < tonumber(cap)
+        room = taken < tonumber(cap)
       end
     end
     if room then
       if call('HEXISTS', P .. 'wk:' .. limit, lane) == 0 then
-        wake_node(limit, lane, unpark_oldest(limit, lane))
+        wake_node(limit, lane, unpark_oldest(limit, lane), not throttle and #waiting > 1)
       end
       if place_of('l' .. lane) == 'r' then break end
     end
