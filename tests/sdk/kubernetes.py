@@ -32,13 +32,15 @@ class Kubernetes:
             "INNKEEPER_EGRESS_ALLOW": "127.0.0.0/8,::1/128,localhost",
         }
         sealing = {"INNKEEPER_ENCRYPTION_KEY": secrets.token_hex(32)}
+        proofs = {"INNKEEPER_WEBHOOK_KEY": secrets.token_hex(32)}
         managed = {"INNKEEPER_MANAGED": "true"}
         kubeconfig = cluster.kubeconfig(folder / "kubeconfig")
         environments = {
-            "gateway": common | managed | {"INNKEEPER_PORT": str(self.gateway_port)},
+            "gateway": common | managed | proofs | {"INNKEEPER_PORT": str(self.gateway_port)},
             "executor": FAST | common | managed | sealing,
             "operator": common
             | sealing
+            | proofs
             | {
                 "INNKEEPER_PORT": str(self.operator_port),
                 "INNKEEPER_BASE_URL": self.url,

@@ -1,5 +1,8 @@
 """`kubectl apply` of an InngestApp, and the functions of a real app run: the whole product on a Kubernetes API."""
 
+import hashlib
+import hmac
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -275,3 +278,46 @@ def test_ready_comes_within_three_seconds_of_apply(kubernetes: Kubernetes, tmp_p
         assert took_s < 10
     finally:
         app.stop()
+
+
+def test_a_webhook_that_is_applied_takes_what_its_provider_sends(pipeline: RunningApp) -> None:
+    """Its URL and its state are in the status; what is proved becomes an event, and a run."""
+    kubernetes, namespace = pipeline.kubernetes, pipeline.namespace
+    kubernetes.wait_condition("InngestApp", namespace, "pipeline", "Ready", "True")
+    proof = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "uploads", "namespace": namespace, "labels": {"innkeeper.dev/key": "webhook"}},
+        "stringData": {"secret": "as-typed-at-github"},
+    }
+    webhook = {
+        "apiVersion": "innkeeper.dev/v1alpha1",
+        "kind": "Webhook",
+        "metadata": {"name": "uploads", "namespace": namespace},
+        "spec": {
+            "transform": {
+                "script": "function transform(evt) { return {name: 'pipeline/file.arrived', id: evt.id, data: evt.file} }"
+            },
+            "verify": {"github": {"secretRef": {"name": "uploads", "key": "secret"}}},
+        },
+    }
+    for manifest in (proof, webhook):
+        kubernetes.cluster.apply(manifest)
+    ready = kubernetes.wait_condition("Webhook", namespace, "uploads", "Ready", "True")
+    url = ready["status"]["url"]
+    assert url.startswith(f"{kubernetes.url}/w/")
+    body = json.dumps({"id": "delivery-1", "file": FILE}).encode()
+
+    def post(secret: bytes) -> tuple[int, list[str]]:
+        signature = "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest()
+        reply = kubernetes.anonymous().post(url, content=body, headers={"x-hub-signature-256": signature})
+        return reply.status_code, reply.json().get("ids", [])
+
+    assert post(b"somebody-else") == (401, [])
+    status, ids = post(b"as-typed-at-github")
+    assert status == 200
+    api = kubernetes.api(namespace)
+    (run,) = api.wait_runs(ids[0])
+    assert api.wait_end(str(run["run_id"]))["status"] == "Completed"
+    kubernetes.cluster.delete("Webhook", namespace, "uploads")
+    wait_until(lambda: post(b"as-typed-at-github")[0] == 404, "the URL is closed")
