@@ -63,7 +63,9 @@ end
 return 0
 """
 
-_WORK = "n ready lr wl wn wk ws wd hl again s q i st ri sk pd x timers w wi wp sg g ge gh rq rb es routes"
+_WORK = (
+    "n ready lr wl wn wk ws wd hl again s q i st ri sk pd x timers timers2 w wi wp sg g ge gh rq rb es routes"
+)
 _EMPTY_AT_THE_END = frozenset(_WORK.split(" "))
 """Keys that say what is to be done."""
 

@@ -195,6 +195,7 @@ _EMPTY_AT_THE_END = frozenset(
         "ri",
         "x",
         "timers",
+        "timers2",
         "w",
         "wi",
         "wp",

@@ -135,7 +135,7 @@ class Life:
         self._check_timeouts(keys, live)
 
     def _check_timeouts(self, keys: dict[str, Key], live: dict[str, dict[str, str]]) -> None:
-        timers = dict(keys["timers"].value) if "timers" in keys else {}
+        timers = dict(keys["timers2"].value) if "timers2" in keys else {}
         items = [key.value for name, key in keys.items() if name.startswith("i:")]
         armed = set()
         for run, state in live.items():

@@ -110,7 +110,7 @@ async def test_a_run_that_has_begun_is_not_late_to_begin(timed: Store, clock: Te
 async def timers(store: Store) -> dict[str, float]:
     """What is due when, without leases."""
     keys = await read_shard(store)
-    found = keys["timers"].value if "timers" in keys else []
+    found = [timer for name in ("timers", "timers2") if name in keys for timer in keys[name].value]
     return {member: at for member, at in found if not member.startswith("L")}
 
 
@@ -132,6 +132,23 @@ async def test_the_end_of_a_run_takes_its_timers_along(timed: Store, is_begun: b
         assert set(await timers(timed)) == {"Frun"}
     await do(timed, finish())
     assert await timers(timed) == {}
+
+
+async def test_timeouts_come_in_turn_with_what_else_is_due(timed: Store, clock: TestClock) -> None:
+    """They are kept apart, where a version that does not know them drops none: both are looked at by time."""
+    due_ms = clock.now_ms + START_MS
+    await do(timed, hurried("run", announces=False))
+    await do(timed, start("before", event=2, due_ms=due_ms - 1), start("after", event=3, due_ms=due_ms + 1))
+    keys = await read_shard(timed)
+    assert {member for member, _ in keys["timers"].value} == {"ibefore.0", "iafter.0"}
+    assert {member for member, _ in keys["timers2"].value} == {"Orun"}
+    assert (await timed.due()).next_ms == due_ms - 1
+    clock.now_ms = due_ms + 1
+    assert (await timed.due(n=1)).next_ms == due_ms
+    assert await status(timed) == "Scheduled"
+    assert (await timed.due(n=1)).next_ms == due_ms + 1
+    assert await status(timed) == "Cancelled"
+    assert (await timed.due(n=1)).next_ms is None
 
 
 # ---- finish

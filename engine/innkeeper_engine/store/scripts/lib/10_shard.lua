@@ -47,16 +47,34 @@ local function next_turn()
   return t
 end
 
+-- What is due when. Whatever a version without flow control finds due and does not know, it drops: such timers are in a
+-- set that it does not look at.
+local LATER_KINDS = {G = true, O = true, F = true, J = true}
+local function timers_with(member)
+  return P .. (LATER_KINDS[string.sub(member, 1, 1)] and 'timers2' or 'timers')
+end
+
+local function clear_timer(member) call('ZREM', timers_with(member), member) end
+
+-- When the next is due, as a text; nil where there is none.
+local function next_timer()
+  local first = call('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')[2]
+  local other = call('ZRANGE', P .. 'timers2', 0, 0, 'WITHSCORES')[2]
+  if first and other then return tonumber(first) <= tonumber(other) and first or other end
+  return first or other
+end
+
 -- Idle executors sleep until the next timer, 5 s at most; one that comes sooner than all others must wake one.
 -- With `only_earlier`, a timer that is set already is not put off.
 local HORIZON_MS = 5000
 local wake_wanted = false
 local function set_timer(member, at, only_earlier)
   if at < now + HORIZON_MS and not wake_wanted then
-    local first = call('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')
-    if not first[1] or at < tonumber(first[2]) then wake_wanted = true end
+    local first = next_timer()
+    if not first or at < tonumber(first) then wake_wanted = true end
   end
-  if only_earlier then call('ZADD', P .. 'timers', 'LT', at, member) else call('ZADD', P .. 'timers', at, member) end
+  local timers = timers_with(member)
+  if only_earlier then call('ZADD', timers, 'LT', at, member) else call('ZADD', timers, at, member) end
 end
 
 local function wake_router()

@@ -20,5 +20,5 @@ end
 local function forget_cancellation(env, id)
   call('HDEL', P .. 'cx:' .. env, id)
   call('DEL', P .. 'swp:' .. env .. '/' .. id)
-  call('ZREM', P .. 'timers', 'J' .. env .. '/' .. id)
+  clear_timer('J' .. env .. '/' .. id)
 end

@@ -128,7 +128,7 @@ local function lease_item(id, executor, token, lease_ms, inline_bytes, stale)
     elseif state[i] == 'ft' then finish_timeout = state[i + 1] end
   end
   if not started then
-    if start_timeout then call('ZREM', P .. 'timers', 'O' .. run) end
+    if start_timeout then clear_timer('O' .. run) end
     if finish_timeout then set_timer('F' .. run, now + finish_timeout) end
     started = digits(now)
     call('HSET', skey, 't1', started)

@@ -15,5 +15,5 @@ end
 
 local function drop_gathering(id)
   call('DEL', P .. 'gh:' .. id, P .. 'ge:' .. id)
-  call('ZREM', P .. 'timers', 'G' .. id)
+  clear_timer('G' .. id)
 end

@@ -177,8 +177,8 @@ local function end_run(run, status, a, current)
     call('RPUSH', P .. 'inbox:' .. executor[1], executor[2])
     call('EXPIRE', P .. 'inbox:' .. executor[1], 60)
   end
-  if state.ot and not state.t1 then call('ZREM', P .. 'timers', 'O' .. run) end
-  if state.ft and state.t1 then call('ZREM', P .. 'timers', 'F' .. run) end
+  if state.ot and not state.t1 then clear_timer('O' .. run) end
+  if state.ft and state.t1 then clear_timer('F' .. run) end
   if state.sg and call('GET', P .. 'sg:' .. state.sg) == run then call('DEL', P .. 'sg:' .. state.sg) end
   if status == 'Cancelled' then
     a.error = CANCELLED_ERROR

@@ -2,7 +2,6 @@
 -- Reply: {registry version, next timer ms or '', leased, crons {id, slot}, expired leases, the server's clock ms,
 -- gatherings {id, kind, env, fn, {event ids}}, sweeps {env, cancellation}}.
 local crons, gathered, sweeps, expired = {}, {}, {}, 0
-local due = call('ZRANGEBYSCORE', P .. 'timers', '-inf', now, 'LIMIT', 0, request.n)
 -- Whoever decides on a cron, a gathering or a sweep takes its timer on; if nobody lives to do so, it comes up again.
 local RETRY_MS = 5000
 -- Each may bring 100 ids; whoever gets them reads the events.
@@ -22,7 +21,7 @@ end
 
 -- Behind all that is due now.
 local function put_off(member)
-  call('ZADD', P .. 'timers', now, member)
+  call('ZADD', timers_with(member), now, member)
   wake_wanted = true
 end
 
@@ -43,18 +42,43 @@ local function let_go(id, member)
   if #gathered == GATHERED_AT_ONCE then return put_off(member) end
   close_gathering(id, about[4])
   gathered[#gathered + 1] = {id, about[1], about[2], about[3], call('LRANGE', P .. 'ge:' .. id, 0, -1)}
-  call('ZADD', P .. 'timers', now + RETRY_MS, member)
+  call('ZADD', timers_with(member), now + RETRY_MS, member)
 end
 
 local function go_on_sweeping(id, member)
   local env, cancellation = string.match(id, '^(.*)/([^/]*)$')
   if call('HEXISTS', P .. 'cx:' .. env, cancellation) == 0 then return end
   sweeps[#sweeps + 1] = {env, cancellation}
-  call('ZADD', P .. 'timers', now + RETRY_MS, member)
+  call('ZADD', timers_with(member), now + RETRY_MS, member)
 end
 
-for _, member in ipairs(due) do
-  call('ZREM', P .. 'timers', member)
+-- Of both sets the earliest, and where they are; what is due at the same time comes in the same order always.
+local function take_due()
+  local taken, from = {}, {}
+  local one, other = P .. 'timers', P .. 'timers2'
+  local a = call('ZRANGEBYSCORE', one, '-inf', now, 'WITHSCORES', 'LIMIT', 0, request.n)
+  local b = call('ZRANGEBYSCORE', other, '-inf', now, 'WITHSCORES', 'LIMIT', 0, request.n)
+  local i, j = 1, 1
+  while #taken < request.n and (a[i] or b[j]) do
+    local is_first = not b[j]
+    if a[i] and b[j] then
+      local at, other_at = tonumber(a[i + 1]), tonumber(b[j + 1])
+      is_first = at < other_at or at == other_at and string.byte(a[i]) < string.byte(b[j])
+    end
+    if is_first then
+      taken[#taken + 1], from[#from + 1] = a[i], one
+      i = i + 2
+    else
+      taken[#taken + 1], from[#from + 1] = b[j], other
+      j = j + 2
+    end
+  end
+  return taken, from
+end
+
+local due, from = take_due()
+for n, member in ipairs(due) do
+  call('ZREM', from[n], member)
   local tag, id = string.sub(member, 1, 1), string.sub(member, 2)
   if tag == 'i' then
     local item = call('HMGET', P .. 'i:' .. id, 'p', 'o')
@@ -89,6 +113,5 @@ go_on_looking()
 local leased = {}
 if request.want then leased = lease_some(request.want) end
 close_shard()
-local first = call('ZRANGE', P .. 'timers', 0, 0, 'WITHSCORES')
-return {call('GET', P .. 'regver') or '0', first[2] or '', leased, crons, expired, digits(clock_now),
+return {call('GET', P .. 'regver') or '0', next_timer() or '', leased, crons, expired, digits(clock_now),
   gathered, sweeps}
