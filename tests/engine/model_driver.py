@@ -83,7 +83,7 @@ class Lockstep:
         run = item_name(number)[:-2]
         event = ((f"E{number:025}", b"{}"),)
         fn = f"e/{fn_of(partition)}"
-        place = (partition, partition, number - boost, 0)
+        place = (partition, partition, self.model.times[number] - boost, 0)
         start = Start(run, "e", fn, b'"f"', "a", event, *place, announces=False, boost_ms=boost)
         await self._store.apply(NoGuard(), [start])
 
@@ -100,7 +100,7 @@ class Lockstep:
 
     async def _rekey(self, number: int, partition: str, boost: int) -> None:
         item = item_name(number)
-        rekey = Rekey(item, item[:-2], partition, partition, number - boost, boost)
+        rekey = Rekey(item, item[:-2], partition, partition, self.model.times[number] - boost, boost)
         applied = await self._store.apply(LeaseGuard(item, self._tokens.pop(item), 0), [rekey])
         assert applied.status in ("ok", "ended")
 

@@ -45,7 +45,7 @@ class Rule(enum.StrEnum):
     STALE_LANES_HAVE_NO_LIMITS = "a visit of a stale lane looks at no limit"
     LET_OUT_ON_OTHER_KEYS = "who waits in a stale lane is let out when the keys change"
     PASS_ON_AFTER_A_STALE_LEASE = "a visit that leases to key again passes the wake on, it uses no room"
-    JOIN_BY_PRIORITY = "a partition's turn comes as much earlier as its first item's priority says"
+    JOIN_BY_PRIORITY = "with priorities, a partition's turn is by its first item: its time less its priority"
     MOVE_UP = "an item that becomes the first of a partition in the ring moves its turn forward"
 
 

@@ -70,11 +70,11 @@ class Scheduler:
         self.leased: dict[str, Leased] = {}
         self.boosts: dict[str, int] = {}
         """Item -> its priority, as long as it is queued."""
-        self.due_turns: dict[str, float] = {}
-        """Partition in a ring -> the latest time at which its turn may be."""
         self.doomed: set[str] = set()
         """Leased items of cancelled runs."""
         self.added = 0
+        self.times: list[int] = []
+        """When the n-th item was added."""
         self.again: list[tuple[str, str]] = []
         """Functions and names of caps of theirs that have changed, whose waiters are still to be looked at."""
         self._nodes = nodes
@@ -84,9 +84,10 @@ class Scheduler:
         """Do an operation; returns the item that a lease gave."""
         match op:
             case ("add", str() as partition):
-                self.add(partition, item_name(self.added), self.added)
+                self.do(("add", partition, 0))
             case ("add", str() as partition, int() as boost):
-                self.add(partition, item_name(self.added), self.added - boost, boost)
+                self.times.append(self.now_ms)
+                self.add(partition, item_name(self.added), self.now_ms - boost, boost)
             case ("lease",):
                 return self.lease()
             case ("done", int() as number):
@@ -96,7 +97,7 @@ class Scheduler:
             case ("cancel", int() as number):
                 self.cancel(item_name(number))
             case ("rekey", int() as number, str() as partition, int() as boost):
-                self.rekey(item_name(number), partition, number - boost, boost)
+                self.rekey(item_name(number), partition, self.times[number] - boost, boost)
             case ("sig", str() as fn, str() as signature):
                 self.set_signature(fn, signature)
             case ("hold", str() as fn, "" | "s" | "t" | "st" as kinds):
@@ -124,7 +125,9 @@ class Scheduler:
         if place is None:
             self._enter(partition)
         elif place == "r" and has_priority(lane_of(partition)):
-            self._move_up(partition, item)
+            ring = self.rings[lane_of(partition)]
+            if Rule.MOVE_UP not in self.left_out:
+                ring[partition] = min(ring[partition], order)
 
     def lease(self, visits: int = 64) -> str | None:
         """Visits until an item is leased; None when nothing can be, or after so many visits."""
@@ -178,9 +181,6 @@ class Scheduler:
             for partition, queue in self.queues.items()
             if any(item == each for _, each in queue)
         )
-        if queue[0][1] == item:
-            # The turn stays where it is: it is soon over.
-            self.due_turns.pop(partition, None)
         queue[:] = [entry for entry in queue if entry[1] != item]
         if not queue and Rule.EMPTY_NODES_STAY in self.left_out and self.places[f"p{partition}"] == "r":
             lane = lane_of(partition)
@@ -318,7 +318,7 @@ class Scheduler:
                 self._wake(limit, *entry)
                 if Rule.SKIP_LANES_THAT_CANNOT_BE_SERVED in self.left_out:
                     break
-            if self.places.get(f"l{lane}") == "r":
+            if self.places.get(f"l{lane}") == "r" and not has_priority(lane):
                 break
         if rearm and Rule.REARM_THE_THROTTLE not in self.left_out:
             self.timers[limit] = min(rearm)
@@ -386,23 +386,10 @@ class Scheduler:
             self._ready_lane(lane)
 
     def _join(self, lane: str, partition: str) -> None:
-        turn = self._next_turn()
-        ring = self.rings.setdefault(lane, {})
-        early = self._boost_of_the_first(partition) if has_priority(lane) else 0
-        ring[partition] = turn - (0 if Rule.JOIN_BY_PRIORITY in self.left_out else early)
-        self.due_turns[partition] = turn - early
-
-    def _move_up(self, partition: str, item: str) -> None:
-        ring, turn = self.rings[lane_of(partition)], self._next_turn()
-        sooner = turn - self._boost_of_the_first(partition)
-        if Rule.MOVE_UP not in self.left_out:
-            ring[partition] = min(ring[partition], sooner)
-        if self.queues[partition][0][1] == item:
-            self.due_turns[partition] = sooner
-
-    def _boost_of_the_first(self, partition: str) -> int:
         queue = self.queues.get(partition)
-        return self.boosts[queue[0][1]] if queue else 0
+        by_order = queue and has_priority(lane) and Rule.JOIN_BY_PRIORITY not in self.left_out
+        turn = queue[0][0] if queue and by_order else self._next_turn()
+        self.rings.setdefault(lane, {})[partition] = turn
 
     def ring_of(self, lane: str) -> list[str]:
         """A lane's partitions in the order of their turns."""

@@ -2,13 +2,14 @@
 
 import pytest
 
-from innkeeper_engine.model.effects import Plan, Retry, Start
+from innkeeper_engine.model.effects import Cancel, Plan, Retry, Start
 from innkeeper_engine.store.store import Store
 from tests.engine.model_driver import TestClock
 from tests.engine.model_names import signed
 from tests.engine.model_runs import (
     ENV,
     FN,
+    IDS,
     STARTS,
     STEPS,
     commit,
@@ -104,9 +105,73 @@ async def test_no_item_puts_its_partitions_turn_off(timed: Store, clock: TestClo
 
 async def test_the_next_turn_is_by_the_next_one_in_the_queue(timed: Store, clock: TestClock) -> None:
     """One boosted run does not speak for those behind it."""
-    for run, boost_s, key in [("a", 60, "one"), ("b", 0, "one"), ("c", 0, "two"), ("d", 0, "three")]:
+    for run, boost_s, key in [("a", 60, "one"), ("c", 0, "two"), ("d", 0, "three"), ("b", 0, "one")]:
         await do(timed, prior(run, boost_s, clock, key=key))
+        clock.now_ms += 1
     assert await leased(timed, 4) == ["a", "c", "d", "b"]
+
+
+async def test_turns_among_keys_go_by_the_age_of_their_runs(timed: Store, clock: TestClock) -> None:
+    """Not by when a key last had its turn: one with many old runs has them before younger ones of another."""
+    for run, key in [("a", "one"), ("b", "one"), ("c", "two"), ("d", "one"), ("e", "two")]:
+        await do(timed, prior(run, 0, clock, key=key))
+        clock.now_ms += 1
+    assert await leased(timed, 5) == ["a", "b", "c", "d", "e"]
+
+
+async def test_a_steady_supply_of_boosted_runs_starves_nobody(timed: Store, clock: TestClock) -> None:
+    """Runs of another key have their turns as soon as they are older than the boost, each of them."""
+    for n in range(5):
+        await do(timed, prior(f"plain{n}", 0, clock, key="plain", event=n))
+        clock.now_ms += SECOND_MS
+    begin_ms, waited_s = clock.now_ms, list[int]()
+    await do(timed, prior("boosted", 600, clock, key="boosted", event=100))
+    for n in range(180):
+        held = await lease(timed, f"t{n}")
+        if held.run.startswith("plain"):
+            waited_s.append((clock.now_ms - begin_ms) // SECOND_MS)
+        else:
+            await do(timed, prior(f"boosted{n}", 600, clock, key="boosted", event=101 + n))
+        clock.now_ms += 4 * SECOND_MS
+        await commit(timed, held, finish(held.run))
+    assert len(waited_s) == 5
+    assert 590 <= waited_s[0] <= waited_s[-1] <= 640
+
+
+async def test_who_shares_a_limit_does_not_wait_for_the_older_runs_of_another_function(
+    timed: Store, clock: TestClock
+) -> None:
+    """Room that comes to the limit is not kept for a run whose turn is behind all of its function's older ones."""
+    other, shared = f"{ENV}/other", "\x02e:1|env/x"
+    await configure(timed, "e:1", 1)
+    await timed.configure(ENV, functions=[(other, "", ["e:1", 1])])
+    running = prior("running", 600, clock)
+    await do(timed, running._replace(start_partition=running.step_partition + shared))
+    held = await lease(timed, "held")
+    for n in range(20):
+        await do(timed, prior(f"old{n}", 500, clock, key="many", event=n))
+    boosted = prior("waiting", 600, clock, event=50)
+    await do(timed, boosted._replace(start_partition=boosted.start_partition + shared))
+    clock.now_ms += 1
+    assert await leased(timed, 1) == ["old0"]
+    young = prior("young", 0, clock, event=51)
+    await do(timed, young._replace(start_partition=boosted.start_partition + shared))
+    await do(timed, start("theirs", event=52, fn=other)._replace(start_partition=f"{other}\x01s{shared}"))
+    assert [run[:3] for run in await leased(timed, 2)] == ["old", "old"]
+    await do(timed, Cancel("waiting", IDS))
+    await commit(timed, held, finish("running"))
+    assert "theirs" in await leased(timed, 3)
+
+
+async def test_an_old_run_goes_before_a_new_one_with_a_priority(timed: Store, clock: TestClock) -> None:
+    """Where it is older by more than the priority; its key's next one has a turn of its own age."""
+    for run, boost_s, key, wait_s in [
+        *[("old", 0, "one", 3600), ("young", 0, "one", 300)],
+        *[("boosted", 600, "two", 1), ("second", 600, "two", 1)],
+    ]:
+        await do(timed, prior(run, boost_s, clock, key=key))
+        clock.now_ms += wait_s * SECOND_MS
+    assert await leased(timed, 4) == ["old", "boosted", "second", "young"]
 
 
 async def test_who_was_parked_joins_by_priority(timed: Store, clock: TestClock) -> None:

@@ -9,7 +9,7 @@
 -- Every function has two limits of its own without being told: c|<fn> (concurrency) and, on starts, t|<fn>.
 -- The signature says which keys the function had when the lane was named, `sig` in its hash which it has now (nothing
 -- where it has none). A lane with another one is stale: what comes out of it is keyed again, not called.
--- It begins with p where the function's runs have priorities: there a partition's turn comes so much earlier.
+-- It begins with p where the function's runs have priorities: there turns go by the order of the first items.
 
 local function split(text, sep)
   local parts, from = {}, 1
@@ -104,12 +104,11 @@ local function has_priority(lane)
   return string.byte(lane, string.find(lane, '\1', 1, true) + 2) == 112 -- 'p'
 end
 
--- When it is a partition's turn in its lane's ring: as if it joined earlier by the priority (ms) of its first item.
+-- When it is a partition's turn in its lane's ring. With priorities turns go as the items themselves do, by their time
+-- less their priority: whoever has a steady supply of boosted ones takes turns only from those who are less old.
 local function turn_of(lane, partition)
-  local t = next_turn()
-  if not has_priority(lane) then return t end
-  local first = call('ZRANGE', P .. 'q:' .. partition, 0, 0)[1]
-  return t - (first and call('HGET', P .. 'i:' .. first, 'b') or 0)
+  local first = has_priority(lane) and call('ZRANGE', P .. 'q:' .. partition, 0, 0, 'WITHSCORES')
+  return first and first[2] or next_turn()
 end
 
 local function enter(partition)
@@ -174,7 +173,7 @@ local function unscout(lane, node)
 end
 
 -- Room may have come: wake, lane by lane (oldest first), one waiter on behalf of the limit, until one of them
--- sits in a lane that can be served now. One live scout a limit: its visit settles again.
+-- sits in a lane that can be served now and takes turns. One live scout a limit: its visit settles again.
 local function settle(limit)
   local waiting = call('ZRANGE', P .. 'wl:' .. limit, 0, -1)
   if #waiting == 0 then return end
@@ -198,7 +197,8 @@ local function settle(limit)
       if call('HEXISTS', P .. 'wk:' .. limit, lane) == 0 then
         wake_node(limit, lane, unpark_oldest(limit, lane), not throttle and #waiting > 1)
       end
-      if place_of('l' .. lane) == 'r' then break end
+      -- Where turns go by age, the scout's may be behind many.
+      if place_of('l' .. lane) == 'r' and not has_priority(lane) then break end
     end
   end
   if retry_at then set_timer('T' .. limit, retry_at) end

@@ -13,7 +13,7 @@ local function queue_up(id, partition, order, due)
   local lane = lane_of(partition)
   if place == 'r' and has_priority(lane) then
     -- Where it is the first now, the partition's turn may come sooner, never later.
-    call('ZADD', P .. 'lr:' .. lane, 'LT', turn_of(lane, partition), partition)
+    call('ZADD', P .. 'lr:' .. lane, 'LT', order, partition)
   end
 end
 
