@@ -5,6 +5,7 @@ import itertools
 import secrets
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -227,13 +228,14 @@ def life_machine(address: Address, loop: asyncio.Runner) -> type[RuleBasedStateM
     return Machine
 
 
-def test_rights_are_held_and_time_is_kept_whatever_happens(valkey: Address) -> None:
+@pytest.mark.parametrize("examples", [8, pytest.param(60, marks=pytest.mark.slow)])
+def test_rights_are_held_and_time_is_kept_whatever_happens(valkey: Address, examples: int) -> None:
     """Hypothesis chooses what happens, and would shrink what breaks."""
     with asyncio.Runner() as loop:
         run_state_machine_as_test(
             life_machine(valkey, loop),
             settings=settings(
-                max_examples=25,
+                max_examples=examples,
                 stateful_step_count=40,
                 deadline=None,
                 suppress_health_check=list(HealthCheck),
