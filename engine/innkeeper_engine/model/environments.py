@@ -37,6 +37,23 @@ class SigningKey(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """`key_digest` of each form in which it may be shown: the key without its prefix, and its bearer hash."""
 
 
+class Policy(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What the platform grants an environment, its branches included. 0 and () are the installation's default."""
+
+    events_keep_s: int = 0
+    """How long events are kept."""
+    runs_keep_s: int = 0
+    """How long runs are kept once they have ended, with their payloads and traces."""
+    letters_keep_s: int = 0
+    """How long dead letters of webhooks are kept."""
+    egress_allow: tuple[str, ...] = ()
+    """Networks (CIDR) and host names that its apps' URLs and its functions' requests may reach beyond the public ones."""
+    events_per_s: int = 0
+    """Events that one event key may send a second, at each gateway."""
+    redirects: tuple[str, ...] = ()
+    """Hosts that somebody who has approved the making of a webhook may be sent back to."""
+
+
 class Environment(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One environment: where its events, runs and functions are, and who may reach them.
 
@@ -54,6 +71,8 @@ class Environment(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     signing_keys: tuple[SigningKey, ...] = ()
     apps: tuple[str, ...] = ()
     """Ids of the apps that are declared in it, also of those that have not synced yet."""
+    policy: Policy = Policy()
+    """Of a branch, look at its parent's."""
 
 
 def key_digest(key: str) -> str:
