@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from innkeeper_engine import environments
+from innkeeper_engine import copies
 from innkeeper_engine.environments import Environments
 from innkeeper_engine.model.environments import Environment, EventKey, SigningKey, key_digest
 from innkeeper_engine.store.connection import StoreUnavailableError
@@ -135,7 +135,7 @@ async def test_a_key_that_is_written_while_a_read_is_under_way_is_found(door: Do
 
 async def test_unknown_keys_share_their_reads(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many come: guessing costs the store ten reads a second."""
-    monkeypatch.setattr(environments, "READ_EVERY_S", 0.05)
+    monkeypatch.setattr(copies, "READ_EVERY_S", 0.05)
     began = time.monotonic()
     for n in range(4):
         wrong = await asyncio.gather(*(door.opens(f"{n}-{m}") for m in range(200)))
@@ -150,7 +150,7 @@ async def test_a_crowd_of_unknown_keys_does_not_pile_up(door: Door) -> None:
     await door.kept.write(environment("prod", "k"))
     assert await door.opens("k") == "prod"
     door.kept.may_answer.clear()
-    crowd = [asyncio.create_task(door.opens(f"{n}")) for n in range(environments.MOST_WAITING)]
+    crowd = [asyncio.create_task(door.opens(f"{n}")) for n in range(copies.MOST_WAITING)]
     await asyncio.sleep(0)
     assert await door.opens("one-more") is None
     assert await door.opens("k") == "prod"

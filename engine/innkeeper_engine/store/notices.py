@@ -41,7 +41,7 @@ class Notices:
         self._subscribed = asyncio.Event()
         self._turn = asyncio.Event()
         self._closed = False
-        self._told: dict[str, Callable[[], None]] = {}
+        self._told: dict[str, list[Callable[[], None]]] = {}
 
     @property
     def subscribed(self) -> bool:
@@ -50,7 +50,7 @@ class Notices:
 
     def tell(self, channel: str, what: Callable[[], None]) -> None:
         """Call `what` after every notice on `channel`, and whenever notices may have been missed; before `listen`."""
-        self._told[self._store.key(channel)] = what
+        self._told.setdefault(self._store.key(channel), []).append(what)
 
     def listen(self) -> None:
         """Subscribe, if that is not under way."""
@@ -110,11 +110,9 @@ class Notices:
                             delay_s = _RECONNECT_S[0]
                             self._subscribed.set()
                         # Also after a subscription: what was published while there was none is not repeated.
-                        what = self._told.get(message["channel"].decode())
-                        if what is not None:
+                        told = self._told.get(message["channel"].decode())
+                        for what in told or [self._notify]:
                             what()
-                        else:
-                            self._notify()
             except (redis.RedisError, OSError) as error:
                 _log.warning("lost the subscription to notices", error=str(error), retry_s=delay_s)
             finally:

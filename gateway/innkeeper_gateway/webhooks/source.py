@@ -4,28 +4,20 @@ As with environments, what is looked up are digests, so that the time it takes s
 one is refused only on a copy that was read after it came, so that a URL works from the moment at which somebody has it.
 """
 
-import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 import structlog
 
 from innkeeper_apps.sealing import Sealer
+from innkeeper_engine.copies import Copy
 from innkeeper_engine.environments import Environments
 from innkeeper_engine.model.environments import Environment
 from innkeeper_engine.model.webhooks import Proof, Webhook
-from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_engine.store.notices import Notices
 from innkeeper_engine.store.webhooks import CHANGED, Snapshot, WebhookStore
-
-READ_EVERY_S: Final = 0.1
-"""Between the beginnings of two reads, however many unknown URLs are asked for."""
-MOST_WAITING: Final = 1_000
-"""Requests for unknown URLs that wait for a read; more are refused on what is known."""
-
-_RETRY_S: Final = (0.05, 2.0)
 
 _log = structlog.get_logger(__name__)
 
@@ -79,37 +71,22 @@ class Webhooks:
         `timeout_s`: how long a look-up waits for the store.
         """
         self._store = store
-        self._notices = notices
         self._environments = environments
         self._sealer = sealer
-        self._timeout_s = timeout_s
-        self._monotonic_s = monotonic_s
         self._version = -1
         self._by_digest: dict[str, Webhook] = {}
         self._by_name: dict[tuple[str, str], Webhook] = {}
-        self._next: asyncio.Task[None] | None = None
-        self._reading = asyncio.Lock()
-        self._began_s = -READ_EVERY_S
-        self._waiting = 0
-        self._stale = False
-        self._following = False
-        self._tasks: set[asyncio.Task[None]] = set()
-        notices.tell(CHANGED, self._changed)
+        self._copy = Copy(
+            "webhooks", self._read, notices, CHANGED, timeout_s=timeout_s, monotonic_s=monotonic_s
+        )
 
     async def by_digest(self, digest: str) -> OpenedWebhook | None:
         """See `WebhookSource`."""
         webhook = self._by_digest.get(digest)
-        if webhook is None:
-            if self._waiting >= MOST_WAITING:
-                return None
-            self._waiting += 1
-            try:
-                await self.refresh()
-            finally:
-                self._waiting -= 1
+        if webhook is not None:
+            self._copy.was_used()
+        elif await self._copy.looked_again():
             webhook = self._by_digest.get(digest)
-        elif not self._notices.subscribed:
-            self._changed()
         if webhook is None:
             return None
         environment = self._environments.by_name(webhook.env)
@@ -137,15 +114,11 @@ class Webhooks:
         Raises:
             StoreError, StoreUnavailableError, TimeoutError: it could not be read.
         """
-        async with asyncio.timeout(self._timeout_s):
-            await asyncio.shield(self._next_read())
+        await self._copy.refresh()
 
     async def close(self) -> None:
         """End reads that are under way. The notices are their owner's to close."""
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._copy.close()
 
     def _unsealed(self, webhook: Webhook, proof: Proof) -> tuple[bytes, ...]:
         if self._sealer is None:
@@ -163,24 +136,10 @@ class Webhooks:
             raise SealedError(webhook.name, f"no secret of its proof can be opened: {why}")
         return tuple(found)
 
-    # ---- reading
-
-    def _next_read(self) -> asyncio.Task[None]:
-        """The next read that has not begun; all who ask for one share it."""
-        self._notices.listen()
-        if self._next is None:
-            self._next = self._begin(self._read())
-        return self._next
-
     async def _read(self) -> None:
-        async with self._reading:
-            await asyncio.sleep(max(0.0, self._began_s + READ_EVERY_S - self._monotonic_s()))
-            # Whoever asks from here on wants one that begins later.
-            self._next = None
-            self._began_s = self._monotonic_s()
-            snapshot = await self._store.read_if_not(self._version)
-            if snapshot is not None:
-                self._take(snapshot)
+        snapshot = await self._store.read_if_not(self._version)
+        if snapshot is not None:
+            self._take(snapshot)
 
     def _take(self, snapshot: Snapshot) -> None:
         by_digest: dict[str, Webhook] = {}
@@ -195,39 +154,3 @@ class Webhooks:
         self._version, self._by_digest = snapshot.version, by_digest
         self._by_name = {(each.env, each.name): each for each in snapshot.webhooks}
         _log.info("webhooks read", count=len(snapshot.webhooks), version=snapshot.version)
-
-    def _changed(self) -> None:
-        """Read again soon, until that has worked."""
-        self._stale = True
-        if not self._following:
-            self._following = True
-            self._begin(self._follow())
-
-    async def _follow(self) -> None:
-        delay_s, longest_s = _RETRY_S
-        while self._stale:
-            self._stale = False
-            try:
-                await self.refresh()
-                continue
-            except (StoreError, StoreUnavailableError, TimeoutError) as error:
-                why = str(error) or "no answer in time"
-                _log.warning("webhooks could not be read", error=why, retry_s=delay_s)
-            except Exception:
-                _log.exception("webhooks could not be read", retry_s=delay_s)
-            self._stale = True
-            await asyncio.sleep(delay_s)
-            delay_s = min(delay_s * 2, longest_s)
-        self._following = False
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name="webhooks")
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            # Whoever waits for a read has its error; where all of them have gone, nobody need know.
-            task.exception()
