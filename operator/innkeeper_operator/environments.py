@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from innkeeper_apps.wire.keys import signing_key_digests
-from innkeeper_engine.model.environments import Environment, EventKey, SigningKey, branch_name, key_digest
+from innkeeper_engine.model.environments import (
+    Environment,
+    EventKey,
+    Policy,
+    SigningKey,
+    branch_name,
+    key_digest,
+)
 from innkeeper_operator.actions import Apply, Create, Tell
 from innkeeper_operator.keys import (
     EVENT,
@@ -47,6 +54,7 @@ from innkeeper_operator.objects import (
     NamespaceObject,
     SecretObject,
 )
+from innkeeper_operator.policies import read_policy
 from innkeeper_operator.settings import OperatorSettings
 
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,253}")
@@ -201,13 +209,22 @@ def plan_environment(
                 signing, problem, elsewhere=elsewhere, known=known.get(app.meta.key), sealer=sealer
             )
     event_keys, wrong_keys = _event_keys(view, elsewhere)
+    policy, wrong_policies = read_policy(view.name, view.namespaces.values())
     workload, wrong_names = _workload_secrets(view, app_keys, event_keys, urls, settings)
     return EnvironmentPlan(
-        environment=_record(view, event_keys, app_keys, elsewhere, settings),
-        branches=_branches(view, settings),
+        environment=_record(view, event_keys, app_keys, elsewhere, policy, settings),
+        branches=_branches(view, policy, settings),
         app_keys=app_keys,
         applies=(*applies, *workload),
-        problems=(*wrong_keys, *wrong_names, *_namespace_problems(view, settings)),
+        problems=(
+            *wrong_keys,
+            *wrong_names,
+            *_namespace_problems(view, settings),
+            *(
+                _warning("Namespace", wrong.namespace.meta, wrong.reason, wrong.message)
+                for wrong in wrong_policies
+            ),
+        ),
     )
 
 
@@ -253,6 +270,7 @@ def _record(
     event_keys: Sequence[EventKey],
     app_keys: Mapping[Key, AppKeys],
     elsewhere: Mapping[str, str],
+    policy: Policy,
     settings: OperatorSettings,
 ) -> Environment:
     signing = [
@@ -276,10 +294,11 @@ def _record(
             for digests, source in sorted(by_digests.items(), key=lambda pair: pair[1])
         ),
         apps=_app_ids(app for app in view.apps if not app.spec.branch),
+        policy=policy,
     )
 
 
-def _branches(view: EnvironmentView, settings: OperatorSettings) -> tuple[Environment, ...]:
+def _branches(view: EnvironmentView, policy: Policy, settings: OperatorSettings) -> tuple[Environment, ...]:
     of: defaultdict[str, list[AppObject]] = defaultdict(list)
     for app in view.apps:
         if app.spec.branch:
@@ -291,6 +310,7 @@ def _branches(view: EnvironmentView, settings: OperatorSettings) -> tuple[Enviro
             # A branch counts with the environment beside which it stands.
             account=_account(view, settings) or view.name,
             apps=_app_ids(of[branch]),
+            policy=policy,
         )
         for branch in sorted(of)
     )

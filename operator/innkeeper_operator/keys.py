@@ -349,7 +349,7 @@ def _allowed_events(annotations: Mapping[str, str]) -> tuple[str, ...]:
     """Raises ValueError for a list that cannot be meant so; none: all events."""
     if ALLOWED_EVENTS not in annotations:
         return ()
-    names = _listed(annotations[ALLOWED_EVENTS])
+    names = listed(annotations[ALLOWED_EVENTS])
     for name in names:
         if "*" in (name[:-1] if is_pattern(name) else name):
             raise ValueError(
@@ -367,7 +367,7 @@ def _allowed_cidrs(annotations: Mapping[str, str]) -> tuple[str, ...]:
     if ALLOWED_CIDRS not in annotations:
         return ()
     found = []
-    for text in _listed(annotations[ALLOWED_CIDRS]):
+    for text in listed(annotations[ALLOWED_CIDRS]):
         try:
             found.append(str(ipaddress.ip_network(text)))
         except ValueError as error:
@@ -377,7 +377,7 @@ def _allowed_cidrs(annotations: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _listed(text: str) -> tuple[str, ...]:
+def listed(text: str) -> tuple[str, ...]:
     """What is separated by commas or white space, each once."""
     return tuple(dict.fromkeys(re.split(r"[\s,]+", text.strip(" \t\r\n,")))) if text.strip(" \t\r\n,") else ()
 

@@ -31,6 +31,23 @@ ALLOWED_EVENTS: Final = "innkeeper.dev/allowed-events"
 ALLOWED_CIDRS: Final = "innkeeper.dev/allowed-cidrs"
 ENVIRONMENT: Final = "innkeeper.dev/environment"
 ACCOUNT: Final = "innkeeper.dev/account"
+RETENTION_EVENTS: Final = "innkeeper.dev/retention-events"
+RETENTION_RUNS: Final = "innkeeper.dev/retention-runs"
+RETENTION_DEAD_LETTERS: Final = "innkeeper.dev/retention-dead-letters"
+EGRESS_ALLOW: Final = "innkeeper.dev/egress-allow"
+EVENTS_PER_SECOND: Final = "innkeeper.dev/events-per-second"
+WEBHOOK_REDIRECTS: Final = "innkeeper.dev/webhook-redirects"
+NAMESPACE_ANNOTATIONS: Final = (
+    ENVIRONMENT,
+    ACCOUNT,
+    RETENTION_EVENTS,
+    RETENTION_RUNS,
+    RETENTION_DEAD_LETTERS,
+    EGRESS_ALLOW,
+    EVENTS_PER_SECOND,
+    WEBHOOK_REDIRECTS,
+)
+"""What a Namespace says of its environment."""
 FINALIZER: Final = "innkeeper.dev/runs"
 NAMESPACE_KEYS: Final = "innkeeper-keys"
 """The Secret that holds a namespace's own keys."""

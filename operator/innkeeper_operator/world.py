@@ -12,10 +12,9 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from innkeeper_operator.objects import (
-    ACCOUNT,
     ALLOWED_CIDRS,
     ALLOWED_EVENTS,
-    ENVIRONMENT,
+    NAMESPACE_ANNOTATIONS,
     NAMESPACE_KEYS,
     SYNC_REQUESTED,
     AppObject,
@@ -388,7 +387,7 @@ def _essence(kind: str, value: Any) -> Hashable:
         return meta.uid, value.service, value.address_type, _frozen(value.ports), value.endpoints
     if kind == PODS:
         return meta.uid, value.revision
-    return meta.uid, meta.deleting, meta.annotations.get(ENVIRONMENT), meta.annotations.get(ACCOUNT)
+    return meta.uid, meta.deleting, tuple(meta.annotations.get(name) for name in NAMESPACE_ANNOTATIONS)
 
 
 def _membership(app: AppObject | Unreadable) -> Hashable:

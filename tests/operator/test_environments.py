@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from innkeeper_apps.wire.keys import bearer_digest, bearer_hash
-from innkeeper_engine.model.environments import Environment, EventKey, key_digest
+from innkeeper_engine.model.environments import Environment, EventKey, Policy, key_digest
 from innkeeper_operator.actions import Apply, Create
 from innkeeper_operator.environments import (
     EnvironmentPlan,
@@ -227,6 +227,17 @@ def test_two_accounts_in_one_environment_are_told() -> None:
     plan = world.plan()
     assert plan.environment.account == "acme"
     assert [(each.name, each.reason) for each in plan.problems] == [("us", "AccountConflict")]
+
+
+def test_the_policy_is_in_the_records_of_the_environment_and_its_branches() -> None:
+    """What is wrong with it is told about the Namespace."""
+    granted = namespace(**{"retention-runs": "7d", "retention-events": "soon"})
+    plan = World(app(), app("shop-x", appId="shop", branch="x"), keys(), granted).plan()
+    assert plan.environment.policy == Policy(runs_keep_s=7 * 86_400)
+    assert [branch.policy for branch in plan.branches] == [plan.environment.policy]
+    assert [(each.kind, each.name, each.reason) for each in plan.problems] == [
+        ("Namespace", "prod", "InvalidPolicy")
+    ]
 
 
 def test_a_branch_stands_beside_its_environment_and_has_no_keys() -> None:

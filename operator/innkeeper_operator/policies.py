@@ -1,0 +1,148 @@
+"""What the platform grants an environment, as annotations of its Namespaces say. Pure.
+
+Only who may edit a Namespace sets these: they are the platform's to give, not an app's to take. Of several namespaces
+in one environment the first by name that says something counts.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+from innkeeper_apps.egress import EgressPolicy
+from innkeeper_engine.durations import (
+    DAY_MS,
+    HOUR_MS,
+    MINUTE_MS,
+    SECOND_MS,
+    format_duration,
+    parse_duration_ms,
+)
+from innkeeper_engine.model.environments import Policy
+from innkeeper_operator.keys import listed
+from innkeeper_operator.objects import (
+    EGRESS_ALLOW,
+    EVENTS_PER_SECOND,
+    RETENTION_DEAD_LETTERS,
+    RETENTION_EVENTS,
+    RETENTION_RUNS,
+    WEBHOOK_REDIRECTS,
+    NamespaceObject,
+)
+
+_LONGEST_RETENTION_MS: Final = 3_650 * DAY_MS
+_MOST_EVENTS_PER_S: Final = 1_000_000
+_MOST_LISTED: Final = 1_000
+_LONGEST_HOST: Final = 253
+
+
+class PolicyProblem(NamedTuple):
+    """An annotation that does not count."""
+
+    namespace: NamespaceObject
+    reason: str
+    """CamelCase, one word."""
+    message: str
+    """Which annotation, why, and what would be right. It has none of the annotation's longer values whole."""
+
+
+def read_policy(
+    env: str, namespaces: Iterable[NamespaceObject | None]
+) -> tuple[Policy, tuple[PolicyProblem, ...]]:
+    """What an environment is granted, and what does not count.
+
+    A value that cannot be meant so grants nothing: the next namespace's counts, else the installation's default. Where
+    a namespace says something else than what counts, that is told.
+
+    Args:
+        env: the environment's name, for messages.
+        namespaces: its Namespaces; None for those that cannot be read.
+    """
+    granted: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    problems: list[PolicyProblem] = []
+    for namespace in sorted((each for each in namespaces if each is not None), key=lambda n: n.meta.name):
+        for annotation, (field, read) in _READ.items():
+            text = namespace.meta.annotations.get(annotation)
+            if text is None:
+                continue
+            try:
+                value = read(text)
+            except ValueError as error:
+                message = f"{annotation} does not count: {str(error)[:500]}"
+                problems.append(PolicyProblem(namespace, "InvalidPolicy", message))
+                continue
+            if granted.setdefault(field, value) != value:
+                message = (
+                    f"{annotation} does not count: the environment {env} has another one by its namespace "
+                    f"{sources[field]}; give all its namespaces the same, or only one"
+                )
+                problems.append(PolicyProblem(namespace, "PolicyConflict", message))
+            sources.setdefault(field, namespace.meta.name)
+    return Policy(**granted), tuple(problems)
+
+
+def _retention(shortest_ms: int) -> Callable[[str], int]:
+    """Reads a retention, in seconds."""
+
+    def read(text: str) -> int:
+        ms = parse_duration_ms(text)
+        if not shortest_ms <= ms <= _LONGEST_RETENTION_MS:
+            raise ValueError(
+                f"{text!r} is out of bounds: write {format_duration(shortest_ms)} or more, up to "
+                f"{format_duration(_LONGEST_RETENTION_MS)}, for example 7d"
+            )
+        return ms // SECOND_MS
+
+    return read
+
+
+def _networks_and_hosts(text: str) -> tuple[str, ...]:
+    entries = _some(text, "networks and hosts, such as 10.1.0.0/16, billing.internal")
+    EgressPolicy.users(entries)
+    return entries
+
+
+def _events_per_s(text: str) -> int:
+    wanted = text.strip()
+    # Not isdigit alone: it takes digits of other scripts, and powers.
+    number = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) <= 9 else 0
+    if not 1 <= number <= _MOST_EVENTS_PER_S:
+        raise ValueError(
+            f"{text[:50]!r} is no number of events a second: write one from 1 to {_MOST_EVENTS_PER_S}"
+        )
+    return number
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    entries = _some(text, "hosts, such as app.example.com, *.example.org")
+    for entry in entries:
+        labels = entry.removeprefix("*.").split(".")
+        if len(entry) > _LONGEST_HOST or not all(map(_is_label, labels)):
+            raise ValueError(
+                f"{entry[:100]!r} is no host: write names such as app.example.com, without scheme, port and path"
+            )
+    return tuple(dict.fromkeys(entry.lower() for entry in entries))
+
+
+def _is_label(text: str) -> bool:
+    letters = text.replace("-", "").replace("_", "")
+    return 0 < len(text) <= 63 and letters.isascii() and letters.isalnum()
+
+
+def _some(text: str, example: str) -> tuple[str, ...]:
+    entries = listed(text)
+    if not entries:
+        raise ValueError(f"it is empty: name {example}, or take it away")
+    if len(entries) > _MOST_LISTED:
+        raise ValueError(f"it names {len(entries)}; at most {_MOST_LISTED} can be named")
+    return entries
+
+
+_READ: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
+    # Sending an event again must find it for an hour at least, or it would count twice.
+    RETENTION_EVENTS: ("events_keep_s", _retention(HOUR_MS)),
+    RETENTION_RUNS: ("runs_keep_s", _retention(MINUTE_MS)),
+    RETENTION_DEAD_LETTERS: ("letters_keep_s", _retention(MINUTE_MS)),
+    EGRESS_ALLOW: ("egress_allow", _networks_and_hosts),
+    EVENTS_PER_SECOND: ("events_per_s", _events_per_s),
+    WEBHOOK_REDIRECTS: ("redirects", _hosts),
+}
