@@ -1,7 +1,7 @@
 """What apps have registered, compiled once per change for those who decide on events and calls."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -19,6 +19,7 @@ from innkeeper_engine.model.functions import (
     Singleton,
     Trigger,
 )
+from innkeeper_engine.model.switches import Switch, with_switches
 from innkeeper_engine.triggers import matches, patterns_for
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "innkeeper.dev")
@@ -124,13 +125,20 @@ class Registry:
         *,
         account: str = "",
         cancellations: Iterable[Cancellation] = (),
+        switches: Mapping[str, Switch] | None = None,
     ) -> None:
-        """`account`: whose counters limits of scope account are; empty: the environment's own, with its branches."""
+        """`account`: whose counters limits of scope account are; empty: the environment's own, with its branches.
+
+        `switches`: pauses beside those of the apps, by name. `apps` and `functions` are as they hold with them,
+        `registered` says what the apps themselves are.
+        """
         self.env = env
         self.version = version
         self.account = account or parent_name(env)
         self.cancellations = {each.id: each for each in cancellations}
-        self.apps = {app.id: app for app in apps}
+        self.switches: Mapping[str, Switch] = switches or {}
+        self.registered = {app.id: app for app in apps}
+        self.apps = {app.id: with_switches(app, self.switches) for app in self.registered.values()}
         self.functions: dict[str, FunctionEntry] = {}
         self.crons: dict[str, tuple[FunctionEntry, CompiledCron]] = {}
         self._by_trigger: dict[str, list[tuple[FunctionEntry, CompiledTrigger]]] = {}

@@ -18,7 +18,8 @@ from innkeeper_engine.model.cancellations import Cancellation
 from innkeeper_engine.model.clock import Ids, derived_ulid
 from innkeeper_engine.model.effects import Cancel, NoGuard
 from innkeeper_engine.model.functions import App, FunctionConfig
-from innkeeper_engine.registry import read_apps, read_cancellations
+from innkeeper_engine.model.switches import Switch
+from innkeeper_engine.registry import read_apps, read_cancellations, read_switches
 from innkeeper_engine.store.store import Held, Store
 
 __all__ = [
@@ -147,13 +148,16 @@ class _Before(NamedTuple):
     version: int
     apps: dict[str, App]
     cancellations: dict[str, Cancellation]
+    switches: dict[str, Switch]
 
 
 async def _read(store: Store, env: str) -> _Before:
     # The version first: what is read after it is at least as new.
     version = await store.registry_version()
-    apps, cancellations = await asyncio.gather(read_apps(store, env), read_cancellations(store, env))
-    return _Before(version, apps, cancellations)
+    apps, cancellations, switches = await asyncio.gather(
+        read_apps(store, env), read_cancellations(store, env), read_switches(store, env)
+    )
+    return _Before(version, apps, cancellations, switches)
 
 
 def _check_slugs(app: App, apps: Mapping[str, App]) -> None:
@@ -167,7 +171,7 @@ async def _write(store: Store, env: str, before: _Before, app_id: str, after: Ap
     """Write what was decided on `before`; the new version of the registry, 0 where it is another one by now."""
     known = before.apps.get(app_id)
     others = [app for app in before.apps.values() if app.id != app_id]
-    registry = Registry(env, before.version, [*others, after] if after else others)
+    registry = Registry(env, before.version, [*others, after] if after else others, switches=before.switches)
     functions = after.functions if after else ()
     kept = {f.slug for f in functions}
     crons = [
@@ -180,12 +184,15 @@ async def _write(store: Store, env: str, before: _Before, app_id: str, after: Ap
     gone = [entry for entry in entries if entry.config.slug not in kept]
     waiting = await _still_wanted(store, env, gone)
     scheduled: list[tuple[str, Held, list[str | int]]] = [
-        (f"{env}/{f.slug}", held(after, f), caps(registry.functions[f.slug])) for f in functions if after
+        (entry.key, held(entry.app, entry.config), caps(entry))
+        for entry in (registry.functions[f.slug] for f in functions)
     ]
     # What a function that is gone has begun is not called; its keys and limits stay as they were.
     scheduled += [(entry.key, "st", caps(entry)) for entry in waiting]
     waits = {entry.key for entry in waiting}
     ends = [_end_of(entry, now_ms) for entry in waiting]
+    # A removed app's pauses go with it: one that is declared anew begins anew.
+    lifted = [] if after else [name for name, each in before.switches.items() if each.app_id == app_id]
     void = [each.id for each in before.cancellations.values() if each.why == "function" and each.slug in kept]
     return await store.configure(
         env,
@@ -200,6 +207,7 @@ async def _write(store: Store, env: str, before: _Before, app_id: str, after: Ap
             *((each.id, msgspec.json.encode(each), each.before_ms) for each in ends),
             *((each, b"", 0) for each in void),
         ],
+        switches=[(name, b"") for name in lifted],
         expect=before.version,
     )
 

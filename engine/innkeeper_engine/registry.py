@@ -9,6 +9,7 @@ import structlog
 from innkeeper_engine.compiled import FunctionEntry, Registry, app_uuid, function_uuid
 from innkeeper_engine.model.cancellations import Cancellation
 from innkeeper_engine.model.functions import App
+from innkeeper_engine.model.switches import Switch
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.store import Store
 
@@ -23,6 +24,7 @@ __all__ = [
     "function_uuid",
     "read_apps",
     "read_cancellations",
+    "read_switches",
 ]
 
 _log = structlog.get_logger(__name__)
@@ -52,13 +54,19 @@ class Registries:
                 return known
             # The version first: what is read after it is at least as new.
             version = await self._store.registry_version()
-            apps, cancellations, account = await asyncio.gather(
+            apps, cancellations, switches, account = await asyncio.gather(
                 read_apps(self._store, env),
                 read_cancellations(self._store, env),
+                read_switches(self._store, env),
                 self._environments.account(env),
             )
             registry = Registry(
-                env, version, apps.values(), account=account, cancellations=cancellations.values()
+                env,
+                version,
+                apps.values(),
+                account=account,
+                cancellations=cancellations.values(),
+                switches=switches,
             )
             self._known.pop(env, None)
             if len(self._known) >= MOST_KNOWN:
@@ -72,7 +80,7 @@ class Registries:
 
 
 async def read_apps(store: Store, env: str) -> dict[str, App]:
-    """The apps of an environment, by id."""
+    """The apps of an environment, by id, as they are registered: whatever is switched."""
     blobs = await store.registrations(env)
     return {app_id: msgspec.json.decode(blob, type=App) for app_id, blob in blobs.items()}
 
@@ -80,6 +88,18 @@ async def read_apps(store: Store, env: str) -> dict[str, App]:
 async def read_cancellations(store: Store, env: str) -> dict[str, Cancellation]:
     """The cancellations of many runs in an environment, by id, without those that cannot be read here."""
     return _decoded(await store.cancellations(env))
+
+
+async def read_switches(store: Store, env: str) -> dict[str, Switch]:
+    """The switches of an environment, by name, without those that cannot be read here."""
+    found = {}
+    for name, blob in (await store.switches(env)).items():
+        try:
+            found[name] = msgspec.json.decode(blob, type=Switch)
+        except msgspec.MsgspecError as error:
+            # Of a later version, perhaps. What it holds in the queue stays held all the same.
+            _log.error("a switch cannot be read", env=env, switch=name, why=str(error))
+    return found
 
 
 def _decoded(blobs: Mapping[str, bytes]) -> dict[str, Cancellation]:

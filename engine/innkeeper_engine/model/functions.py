@@ -124,6 +124,10 @@ class FunctionConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tr
     """While paused: a run that would start is recorded as Skipped, or waits in the queue."""
     running: RunningRuns = "Continue"
     """While paused: runs that have begun go on, or their steps wait in the queue."""
+    paused_by: str = ""
+    """While paused: the field manager that said so, where that is known."""
+    paused_since_ms: int = 0
+    """While paused: since when the operator has seen it so; 0: nobody has noted it."""
     object_name: str = ""
     """What the function's object in Kubernetes is called: grants may name it."""
     not_enforced: tuple[str, ...] = ()
@@ -151,6 +155,12 @@ class App(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Sealed keys that sign requests to this app, the current one first; none: the executor's own."""
     paused: bool = False
     """Nobody calls the app: everything that it has to do waits in the queue."""
+    paused_by: str = ""
+    """While paused: the field manager that said so, where that is known."""
+    paused_since_ms: int = 0
+    """While paused: since when the operator has seen it so; 0: nobody has noted it."""
+    object_name: str = ""
+    """What the app's object in Kubernetes is called: grants may name it."""
     draining: bool = False
     """The app is about to go: its runs go on, nothing starts new ones."""
     orphaned: bool = False

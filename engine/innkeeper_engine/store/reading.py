@@ -44,6 +44,11 @@ class Reader(ABC):
         flat = await self.command("HGETALL", self.key(f"reg:{env}"))
         return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
 
+    async def switches(self, env: str) -> dict[str, bytes]:
+        """Name of a switch -> what it is, as written."""
+        flat = await self.command("HGETALL", self.key(f"sw:{env}"))
+        return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+
     async def environments(self) -> list[str]:
         """Environments that have had an app."""
         return sorted(name.decode() for name in await self.command("SMEMBERS", self.key("envs")))

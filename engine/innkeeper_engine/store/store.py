@@ -235,12 +235,17 @@ class Store(Reader):
         crons_gone: Sequence[str] = (),
         heard: Sequence[str] | None = None,
         cancellations: Sequence[tuple[str, bytes, int]] = (),
+        switches: Sequence[tuple[str, bytes]] = (),
+        holds: Sequence[tuple[str, Held]] = (),
+        tell: str = "",
         expect: int | None = None,
     ) -> int:
         """Write one app's registration and tell the scheduler of its functions; returns the registry's version.
 
         `functions`: (fn, paused lanes, [def, cap, ...]); `crons`: (id, first slot, when it is due), armed ones keep
         theirs. `cancellations`: (id, `Cancellation` as JSON, when its sweep begins); an empty body forgets it.
+        `switches`: (name, `Switch` as JSON), empty as well; `holds`: (fn, paused lanes), for functions of which nothing
+        else changes; `tell`: the id of an app that an operator is to look at.
         Of those who wait at limits that have changed, `StoreSettings.nodes` are looked at again here, the others by
         `due`, as many each time. Where the registry is not at version `expect` any more, nothing is done and 0 returned.
         """
@@ -253,6 +258,9 @@ class Store(Reader):
             "crons": crons,
             "crons_gone": crons_gone,
             "cancellations": cancellations,
+            "switches": switches,
+            "holds": holds,
+            "tell": tell,
             "nodes": self.settings.nodes,
         }
         if heard is not None:

@@ -1,7 +1,8 @@
 -- configure: one app's registration and what the scheduler must know of its functions.
 -- app, blob (or '' to remove the app), functions {fn, paused lanes, {def, cap, ...}} (among the caps `sig`, the signature
 -- of its keys), gone {fn}, crons {id, slot, due}, crons_gone {id}, heard {internal event names}, cancellations {id, body
--- or '' to forget it, due ms}, expect: the version that this was decided on. Reply: the registry's new version; 0 where
+-- or '' to forget it, due ms}, switches {name, body or '' to forget it}, holds {fn, paused lanes} where nothing else of a
+-- function changes, tell (an app that the operator is to look at, or ''), expect: the version that this was decided on. Reply: the registry's new version; 0 where
 -- it is another one than expected, and nothing was done.
 local env = request.env
 if request.expect and registry_version() ~= request.expect then return 0 end
@@ -47,6 +48,10 @@ for _, f in ipairs(request.functions) do
   set_caps(f[1], f[3])
   set_held(f[1], f[2])
 end
+for _, h in ipairs(request.holds) do set_held(h[1], h[2]) end
+for _, s in ipairs(request.switches) do
+  if s[2] == '' then call('HDEL', P .. 'sw:' .. env, s[1]) else call('HSET', P .. 'sw:' .. env, s[1], s[2]) end
+end
 for _, fn in ipairs(request.gone) do
   set_caps(fn, {})
   -- Its runs in flight must get to know that it is gone.
@@ -68,5 +73,9 @@ for _, c in ipairs(request.cancellations) do
   if c[2] == '' then forget_cancellation(env, c[1]) else set_cancellation(env, c[1], c[2], c[3]) end
 end
 local version = new_registry_version()
+if request.tell ~= '' then
+  call('HSET', P .. 'asks', 'look\n' .. env .. '\n' .. request.tell, digits(version))
+  if call('LLEN', P .. 'regbell') == 0 then call('RPUSH', P .. 'regbell', '1') end
+end
 close_shard()
 return version
