@@ -1,4 +1,8 @@
-"""What the store knows, asked in single commands: one round trip each unless it says otherwise."""
+"""What the store knows, asked in single commands: one round trip each unless it says otherwise.
+
+Whatever holds bodies of events or payloads of runs gives them as they were written, and raises `UnreadableBodyError`
+where one is not what was written any more.
+"""
 
 import asyncio
 import secrets
@@ -8,6 +12,7 @@ from typing import Literal
 
 from innkeeper_engine.model.cancellations import Sweep
 from innkeeper_engine.model.state import RunSummary, StoredEvent
+from innkeeper_engine.store.bodies import decode_bodies, decode_body
 from innkeeper_engine.store.connection import Argument, Reply
 from innkeeper_engine.store.wire import read_event, read_summary, read_sweep
 
@@ -79,13 +84,12 @@ class Reader(ABC):
 
     async def run_payload(self, run_id: str, *fields: str) -> list[bytes | None]:
         """Payloads of a run: `o` output, `x` error, `e:<n>` events, results by step id."""
-        reply: list[bytes | None] = await self.command("HMGET", self.key(f"pl:{run_id}"), *fields)
-        return reply
+        return decode_bodies(await self.command("HMGET", self.key(f"pl:{run_id}"), *fields))
 
     async def run_state(self, run_id: str) -> dict[str, bytes]:
         """All payloads of a run (see `run_payload`); empty when it is unknown or no longer kept."""
         flat = await self.command("HGETALL", self.key(f"pl:{run_id}"))
-        return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+        return {flat[i].decode(): decode_body(flat[i + 1]) for i in range(0, len(flat), 2)}
 
     async def is_live(self, run_id: str) -> bool:
         """Whether the run has not ended."""

@@ -13,21 +13,21 @@ from innkeeper_engine.model.state import (
     Due,
     FunctionCounts,
     Peeked,
-    QueuedEvent,
     RunHead,
     Waiter,
     WaiterQuery,
 )
 from innkeeper_engine.store import scripts
+from innkeeper_engine.store.bodies import encode_body
 from innkeeper_engine.store.connection import Address, Argument, Connection, Reply, StoreError
 from innkeeper_engine.store.reading import Reader
 from innkeeper_engine.store.wire import (
     encode_effect,
     read_counts,
-    read_event,
     read_gathered,
     read_head,
     read_lease,
+    read_queued,
 )
 
 NewEvent = tuple[str, str, bytes]
@@ -50,6 +50,8 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     lease_ms: int = 30_000
     inline_bytes: int = 256 * 1024
     """State up to this size comes along with a lease."""
+    compress_over_bytes: int = 16 * 1024
+    """Bodies of events, results, outputs and errors that are larger are kept compressed; 0: none."""
     notes: int = 200_000
     """History lines that wait for the recorder at most; older ones go first."""
     nodes: int = 1_000
@@ -117,7 +119,11 @@ class Store(Reader):
         """
         stored = 0
         for first in range(0, len(events), APPEND_CHUNK):
-            request = {"env": env, "events": events[first : first + APPEND_CHUNK], "seeded": seeded}
+            chunk = [
+                (event_id, name, encode_body(body, self.settings.compress_over_bytes))
+                for event_id, name, body in events[first : first + APPEND_CHUNK]
+            ]
+            request = {"env": env, "events": chunk, "seeded": seeded}
             stored += await self._script(self._connection, "append", request)
         return stored
 
@@ -144,7 +150,7 @@ class Store(Reader):
             raise ValueError(f"{len(effects)} effects in one script; at most {MAX_EFFECTS}")
         request: dict[str, Any] = {
             "guard": (GUARD_TAGS[type(guard)], *guard),
-            "effects": [encode_effect(effect) for effect in effects],
+            "effects": [encode_effect(effect, self.settings.compress_over_bytes) for effect in effects],
         }
         if tokens:
             request["want"] = self._want(executor, tokens)
@@ -187,18 +193,7 @@ class Store(Reader):
         if len(reply) == 1:
             return None
         registry, env, cursor, within, raw = reply
-        events = [
-            QueuedEvent(
-                id=event_id.decode(),
-                name=name.decode(),
-                seq=cursor + n,
-                received_ms=stored.received_ms,
-                body=stored.body,
-                paths=tuple(path.decode() for path in paths),
-            )
-            for n, (event_id, name, value, paths) in enumerate(raw, 1)
-            for stored in (read_event(event_id.decode(), value),)
-        ]
+        events = [read_queued(cursor + n, event) for n, event in enumerate(raw, 1)]
         return Peeked(int(registry), env.decode(), cursor, within.decode(), events)
 
     async def waiters(self, env: str, queries: Sequence[WaiterQuery]) -> list[list[Waiter]]:

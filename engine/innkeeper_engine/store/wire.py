@@ -3,34 +3,88 @@
 from typing import Any
 
 import msgspec
+import structlog
 
 from innkeeper_engine.model.cancellations import Sweep
-from innkeeper_engine.model.effects import RIGHT_TAGS, TAGS, Effect, Gather, Start, Wait
+from innkeeper_engine.model.effects import (
+    RIGHT_TAGS,
+    TAGS,
+    Effect,
+    Emit,
+    Finish,
+    Gather,
+    Keep,
+    Resolve,
+    Save,
+    Start,
+    Wait,
+)
 from innkeeper_engine.model.state import (
     FunctionCounts,
     Gathered,
     Lease,
+    QueuedEvent,
     RunHead,
     RunStatus,
     RunSummary,
     StoredEvent,
 )
+from innkeeper_engine.store.bodies import UnreadableBodyError, decode_body, encode_body, join_bodies
+
+_log = structlog.get_logger(__name__)
 
 _RIGHTS = Start._fields.index("rights")
+_EVENTS = Start._fields.index("events")
+_BODY: dict[type[Effect], int] = {
+    Save: Save._fields.index("result"),
+    Resolve: Resolve._fields.index("result"),
+    Emit: Emit._fields.index("body"),
+    Keep: Keep._fields.index("body"),
+}
+"""Which field of an effect is a body, where one is."""
 
 
-def encode_effect(effect: Effect) -> tuple[Any, ...]:
-    """An effect as the scripts read it: its tag, then its fields."""
-    if isinstance(effect, Wait):
-        conflict = None if effect.conflict is None else [encode_effect(inner) for inner in effect.conflict]
-        then = [encode_effect(inner) for inner in effect.then]
-        return (TAGS[Wait], *effect[:-2], conflict, then)
-    if isinstance(effect, Start) and effect.rights:
+def encode_effect(effect: Effect, over_bytes: int = 0) -> tuple[Any, ...]:
+    """An effect as the scripts read it: its tag, then its fields.
+
+    What it writes where bodies and payloads are read from must go through `encode_body`, with this `over_bytes`.
+    """
+    kind = type(effect)
+    fields: tuple[Any, ...] = effect
+    if (at := _BODY.get(kind)) is not None:
+        packed = encode_body(fields[at], over_bytes)
+        if packed is not fields[at]:
+            fields = (*fields[:at], packed, *fields[at + 1 :])
+    elif isinstance(effect, Finish):
+        fields = _with_bodies(effect, over_bytes)
+    elif isinstance(effect, Wait):
+        conflict = effect.conflict
+        fields = (
+            *effect[:-2],
+            None if conflict is None else [encode_effect(inner, over_bytes) for inner in conflict],
+            [encode_effect(inner, over_bytes) for inner in effect.then],
+        )
+    elif isinstance(effect, Start):
+        events = [(event_id, encode_body(body, over_bytes)) for event_id, body in effect.events]
         rights = [(RIGHT_TAGS[type(right)], *right) for right in effect.rights]
-        return (TAGS[Start], *effect[:_RIGHTS], rights, *effect[_RIGHTS + 1 :])
-    if isinstance(effect, Gather):
-        return (TAGS[Gather], *effect[:-1], [encode_effect(inner) for inner in effect.refused])
-    return (TAGS[type(effect)], *effect)
+        fields = (*effect[:_EVENTS], events, *effect[_EVENTS + 1 : _RIGHTS], rights, *effect[_RIGHTS + 1 :])
+    elif isinstance(effect, Gather):
+        fields = (*effect[:-1], [encode_effect(inner, over_bytes) for inner in effect.refused])
+    return (TAGS[kind], *fields)
+
+
+def _with_bodies(effect: Finish, over_bytes: int) -> Finish:
+    output, error = encode_body(effect.output, over_bytes), encode_body(effect.error, over_bytes)
+    for head, plain, packed in ((b'{"data":', effect.output, output), (b'{"error":', effect.error, error)):
+        # What the invoker gets holds the same once more: it is not compressed again.
+        if packed is not plain and effect.reply == b"%b%b}" % (head, plain):
+            reply = join_bodies([head, packed, b"}"])
+            break
+    else:
+        reply = encode_body(effect.reply, over_bytes)
+    return effect._replace(
+        output=output, error=error, result=encode_body(effect.result, over_bytes), reply=reply
+    )
 
 
 def read_event(event_id: str, value: bytes | None) -> StoredEvent:
@@ -39,7 +93,28 @@ def read_event(event_id: str, value: bytes | None) -> StoredEvent:
         return StoredEvent(event_id, 0, 0, b"")
     head, _, body = value.partition(b"\n")
     seq, _, received = head.partition(b" ")
-    return StoredEvent(event_id, int(seq), int(received), body)
+    return StoredEvent(event_id, int(seq), int(received), decode_body(body))
+
+
+def read_queued(number: int, raw: list[Any]) -> QueuedEvent:
+    """An event that waits to be routed, from the scripts' reply.
+
+    One that is not what was written any more has an empty body, like one that is gone: it must not keep those behind it.
+    """
+    event_id, name, value, paths = raw
+    try:
+        stored = read_event(event_id.decode(), value)
+    except UnreadableBodyError as error:
+        _log.error("an event cannot be read and meets nobody", event_id=event_id.decode(), reason=str(error))
+        stored = read_event(event_id.decode(), None)
+    return QueuedEvent(
+        id=stored.id,
+        name=name.decode(),
+        seq=number,
+        received_ms=stored.received_ms,
+        body=stored.body,
+        paths=tuple(path.decode() for path in paths),
+    )
 
 
 def read_lease(raw: list[Any]) -> Lease:
@@ -72,10 +147,16 @@ def read_lease(raw: list[Any]) -> Lease:
         wanted_ms=float(state[b"o"]) + float(state.get(b"b", 0)),
         stack=tuple(step.decode() for step in stack),
         rekey=item.get(b"rk") == token,
-        payload=None
-        if payload is None
-        else {payload[i].decode(): payload[i + 1] for i in range(0, len(payload), 2)},
+        payload=None if payload is None else _payload(payload),
     )
+
+
+def _payload(flat: list[bytes]) -> dict[str, bytes] | None:
+    """None where a body cannot be read: whoever reads it again fails, and not the others whose leases came along."""
+    try:
+        return {flat[i].decode(): decode_body(flat[i + 1]) for i in range(0, len(flat), 2)}
+    except UnreadableBodyError:
+        return None
 
 
 def read_summary(run_id: str, flat: list[bytes]) -> RunSummary:
@@ -119,4 +200,4 @@ def read_sweep(flat: list[bytes]) -> Sweep:
 
 def read_head(run: str, raw: list[bytes]) -> RunHead | None:
     """When a run was made and its first event; None where it has ended."""
-    return RunHead(run, int(raw[0]), raw[1]) if raw else None
+    return RunHead(run, int(raw[0]), decode_body(raw[1])) if raw else None

@@ -4,7 +4,7 @@
 effects.gather = function(e)
   local kind, group, env, event = e[2], e[3], e[4], e[6]
   local stored = P .. 'ev:' .. env .. ':' .. event
-  local size = call('STRLEN', stored)
+  local size = event_size(call('GETRANGE', stored, 0, HEAD_BYTES - 1), call('STRLEN', stored))
   -- It expired before it was routed: there is nothing to run with.
   if size == 0 then return end
   local open, id = call('GET', P .. 'g:' .. group), group .. '#' .. event

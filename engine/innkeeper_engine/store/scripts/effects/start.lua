@@ -61,7 +61,7 @@ effects.start = function(e)
   for _, r in ipairs(e[18]) do rights[r[1]].take(r, run, fields) end
   local size, payload = 0, {}
   for n, body in ipairs(bodies) do
-    size = size + #body
+    size = size + raw_length(body)
     payload[#payload + 1] = 'e:' .. (n - 1)
     payload[#payload + 1] = body
     local list = P .. 'er:' .. env .. ':' .. ids[n]

@@ -21,3 +21,7 @@ local function event_of(env, id)
   local space, line = string.find(value, ' ', 1, true), string.find(value, '\n', 1, true)
   return string.sub(value, line + 1), tonumber(string.sub(value, 1, space - 1))
 end
+
+-- How large a stored event is as it was sent, by the beginning of its value and the size of that.
+local HEAD_BYTES = 64
+local function event_size(head, size) return tonumber(string.match(head, '^%d+ %d+\nz(%d+)\n')) or size end

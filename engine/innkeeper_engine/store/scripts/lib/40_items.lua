@@ -97,7 +97,10 @@ local function lease_to_key(id, token, generation, item, state, run, inline_byte
   item[#item + 1] = 'rk'
   item[#item + 1] = token
   local payload = false
-  if call('HSTRLEN', P .. 'pl:' .. run, 'e:0') <= inline_bytes then payload = payload_of(run, 1, {}) end
+  if call('HSTRLEN', P .. 'pl:' .. run, 'e:0') <= inline_bytes then
+    payload = payload_of(run, 1, {})
+    if payload[2] and raw_length(payload[2]) > inline_bytes then payload = false end
+  end
   return {id, token, generation, item, state, {}, payload, call('LLEN', P .. 'sk:' .. run)}
 end
 

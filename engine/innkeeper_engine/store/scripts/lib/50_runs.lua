@@ -14,7 +14,7 @@ local function is_live(run) return call('EXISTS', P .. 'st:' .. run) == 1 end
 local function record(run, step, data)
   if call('HSETNX', P .. 'pl:' .. run, step, data) == 0 then return false end
   call('RPUSH', P .. 'sk:' .. run, step)
-  call('HINCRBY', P .. 'st:' .. run, 'sz', #data)
+  call('HINCRBY', P .. 'st:' .. run, 'sz', raw_length(data))
   return true
 end
 
@@ -69,20 +69,25 @@ local function heard(env, name)
   return call('SISMEMBER', P .. 'lis:' .. env, name) == 1 or call('EXISTS', P .. 'wp:' .. env .. ':' .. name) == 1
 end
 
--- The event that tells of a run's end; every piece is canonical JSON already, so the whole is.
+-- The event that tells of a run's end; every piece is canonical JSON already, so the whole is. Any may be compressed.
 local function announce(run, state, status, a)
   if state.ne == '1' then return end
   local bodies = {}
   local count = tonumber(state.ec)
   for n = 0, count - 1 do bodies[#bodies + 1] = call('HGET', P .. 'pl:' .. run, 'e:' .. n) end
   local function body(id, name, with_error, correlation)
-    return '{"data":{"_inngest":{"status":"' .. status .. '"}'
-      .. (correlation and (',"correlation_id":"' .. correlation .. '"') or '')
-      .. (with_error and a.error and (',"error":' .. a.error) or '')
-      .. ',"event":' .. bodies[1] .. ',"events":[' .. table.concat(bodies, ',') .. ']'
-      .. ',"function_id":' .. state.fj
-      .. (a.result and (',"result":' .. a.result) or '')
-      .. ',"run_id":"' .. run .. '"},"id":"' .. id .. '","name":"' .. name .. '","ts":' .. digits(now) .. ',"user":{}}'
+    local pieces = {'{"data":{"_inngest":{"status":"' .. status .. '"}'}
+    local function add(...)
+      for _, piece in ipairs({...}) do pieces[#pieces + 1] = piece end
+    end
+    if correlation then add(',"correlation_id":"' .. correlation .. '"') end
+    if with_error and a.error then add(',"error":', a.error) end
+    add(',"event":', bodies[1], ',"events":[')
+    for n, event in ipairs(bodies) do add(n > 1 and ',' or '', event) end
+    add('],"function_id":' .. state.fj)
+    if a.result then add(',"result":', a.result) end
+    add(',"run_id":"' .. run .. '"},"id":"' .. id .. '","name":"' .. name .. '","ts":' .. digits(now) .. ',"user":{}}')
+    return join_bodies(pieces)
   end
   local keep = request.keep
   if status == 'Failed' or status == 'Cancelled' then

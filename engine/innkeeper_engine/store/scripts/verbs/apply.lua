@@ -15,7 +15,7 @@ local function with_results(run)
   for _, e in ipairs(request.effects) do
     if e[1] == 'save' and call('HEXISTS', P .. 'pl:' .. run, e[3]) == 0 then
       steps = steps + 1
-      size = size + #e[4]
+      size = size + raw_length(e[4])
     end
   end
   return steps, size

@@ -7,7 +7,7 @@ for n, run in ipairs(request.runs) do
   local made = times[1] or times[2]
   local body = made and request.bodies and call('HGET', P .. 'pl:' .. run, 'e:0') or ''
   heads[n] = made and {made, body} or {}
-  size = size + #body
+  size = size + raw_length(body)
   if size > MOST_BYTES then break end
 end
 return heads

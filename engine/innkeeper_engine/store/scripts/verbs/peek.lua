@@ -9,7 +9,7 @@ for n, entry in ipairs(call('LRANGE', P .. 'es:' .. env, 0, request.n - 1)) do
   local id, name = string.sub(entry, 1, ID_LENGTH), string.sub(entry, ID_LENGTH + 1)
   local body = call('GET', P .. 'ev:' .. env .. ':' .. id)
   events[n] = {id, name, body, call('HKEYS', P .. 'wp:' .. env .. ':' .. name)}
-  size = size + (body and #body or 0)
+  size = size + (body and event_size(body, #body) or 0)
   if size > MOST_BYTES then break end
 end
 close_shard()
