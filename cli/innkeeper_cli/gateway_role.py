@@ -52,6 +52,8 @@ def gateway_settings(role: GatewayRole) -> GatewaySettings:
             sandbox=sandbox_limits(role),
             admin_token=reveal(role.admin_token),
             trusted_proxies=role.trusted_proxies,
+            webhooks_url=role.webhooks_url,
+            webhook_redirects=role.webhook_redirects,
             auto_register=role.auto_register or "Existing",
             version=VERSION,
         )

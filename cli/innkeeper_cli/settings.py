@@ -150,6 +150,13 @@ def _check_webhooks_url(value: str) -> str:
     return value
 
 
+def _check_hosts(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not re.fullmatch(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", value):
+            raise ValueError(f"{value!r} is no host name, such as app.example.com or *.example.com")
+    return values
+
+
 def _check_egress(values: tuple[str, ...]) -> tuple[str, ...]:
     EgressPolicy.users(values)
     return values
@@ -169,6 +176,7 @@ Backoff = Annotated[
     tuple[Seconds, ...], NoDecode, BeforeValidator(_split), Field(min_length=1, max_length=32)
 ]
 WebhooksUrl = Annotated[str, AfterValidator(_check_webhooks_url)]
+Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_hosts)]
 EgressAllow = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_egress)]
 
 
@@ -306,6 +314,10 @@ class GatewayRole(_Listens, _Leases, _Transforms):
     """Whether people may come with their Kubernetes tokens: the API server of this pod is asked about them."""
     admin_token: AdminToken | None = None
     """Who shows it may do everything: for small installations and for emergencies."""
+    webhooks_url: WebhooksUrl = ""
+    """Where providers reach the gateway; empty: where whoever approves a webhook does."""
+    webhook_redirects: Hosts = ()
+    """Sites that may ask for a webhook of any environment, and are given its URL once somebody has approved it."""
 
 
 class SyncRole(Role):

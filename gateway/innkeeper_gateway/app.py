@@ -20,6 +20,7 @@ from innkeeper_gateway.checkpoint import CheckpointRoute, run_of
 from innkeeper_gateway.core import Core, RegistrySource
 from innkeeper_gateway.errors import ApiError, error_response, store_trouble, trouble_response
 from innkeeper_gateway.events_route import PREFIX, EventsRoute, Scope, Send
+from innkeeper_gateway.intents import route as intents
 from innkeeper_gateway.registrars import Registrar
 from innkeeper_gateway.settings import GatewaySettings
 from innkeeper_gateway.webhooks import route as webhooks
@@ -134,7 +135,7 @@ def make_api(core: Core) -> FastAPI:
         openapi_url="/openapi.json" if dev else None,
     )
     api.state.core = core
-    for module in (invoke, register, api_v1, cancellations, deadletters, api_v0, health):
+    for module in (invoke, register, api_v1, cancellations, deadletters, api_v0, health, intents):
         api.include_router(module.router)
     api.add_exception_handler(ApiError, _on_api_error)
     api.add_exception_handler(BodyError, _on_body_error)

@@ -15,6 +15,7 @@ from innkeeper_engine.model.clock import Clock, Ids
 from innkeeper_engine.model.effects import Ids2
 from innkeeper_engine.model.environments import Environment
 from innkeeper_engine.store.environments import EnvironmentStore, RegistrationInbox
+from innkeeper_engine.store.intents import ANSWERED
 from innkeeper_engine.store.letters import LetterStore
 from innkeeper_engine.store.notices import Notices
 from innkeeper_engine.store.store import Store
@@ -71,13 +72,15 @@ class Core:
             self.environments = Environments(fixed=[self.own])
             self.registrar = registrar or DirectRegistrar(store)
         key = settings.webhook_key
+        self.webhook_sealer = None if key is None else Sealer(key)
         self.webhooks = Webhooks(
             WebhookStore(store),
             self.notices,
             self.environments,
-            None if key is None else Sealer(key),
+            self.webhook_sealer,
             timeout_s=settings.store_timeout_s,
         )
+        self.notices.tell(ANSWERED)
         self.sandbox = Sandbox(settings.sandbox)
         self.letter_store = LetterStore(store)
         self.letters = StoredLetters(self.letter_store, clock, ids, store.settings.retention_s)

@@ -62,6 +62,13 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     webhook_key: bytes | None = None
     """32 bytes that open the secrets of webhooks and nothing else; without it those that want a proof take nothing."""
+    webhooks_url: str = ""
+    """Where providers of webhooks reach the gateway; empty: where whoever asks does."""
+    webhook_redirects: tuple[str, ...] = ()
+    """Hosts (`*.suffix` too) that a browser may be sent to with the URL of a webhook that was approved, besides those of
+    the environment."""
+    intent_wait_s: float = 10.0
+    """How long somebody who has approved a webhook waits for the operator to make it."""
     sandbox: SandboxLimits = SandboxLimits()
     """What the transforms of webhooks may use."""
     auto_register: AutoRegister = "Always"

@@ -4,7 +4,6 @@ An app that cannot be asked in band is made to register itself; others do so whe
 without an InngestApp is what `autoRegister` says.
 """
 
-import asyncio
 import functools
 import hashlib
 import re
@@ -17,12 +16,12 @@ import structlog
 from innkeeper_apps.egress import EgressError
 from innkeeper_apps.wire.register import Registration, RegistrationError, parse_registration
 from innkeeper_engine.model.clock import Clock
-from innkeeper_engine.store.bell import MAX_WAIT_S, Bell
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_engine.store.environments import REGISTRATIONS_BELL, LeftRegistration, RegistrationInbox
 from innkeeper_engine.store.store import Store
 from innkeeper_operator.actions import Create
 from innkeeper_operator.asking import claimed
+from innkeeper_operator.bells import answer_bell
 from innkeeper_operator.cluster import Cluster
 from innkeeper_operator.environs import Environs
 from innkeeper_operator.errors import ApiError
@@ -36,7 +35,6 @@ from innkeeper_operator.world import APPS, Dirty, World, app_id_of
 
 _log = structlog.get_logger(__name__)
 
-_RETRY_S: Final = (0.5, 30.0)
 _NAME_CHARS: Final = 50
 _OTHERS = re.compile(r"[^a-z0-9-]+")
 _PORTS: Final = {"http": 80, "https": 443}
@@ -80,25 +78,7 @@ class Inbox:
 
     async def run(self) -> None:
         """Wait for registrations until cancelled; what fails is tried again."""
-        wait_s, longest_s = _RETRY_S
-        while True:
-            bell = Bell(self._store, self._store.address, REGISTRATIONS_BELL, name="innkeeper-operator-inbox")
-            try:
-                await bell.open()
-                # Some may have been left while nobody listened, or while a bell was broken.
-                await self.look()
-                wait_s = _RETRY_S[0]
-                while True:
-                    if await bell.wait(2 * MAX_WAIT_S) is not None:
-                        await self.look()
-            except (ApiError, StoreError, StoreUnavailableError) as error:
-                _log.warning("registrations wait in the store", error=str(error), retry_s=wait_s)
-            except Exception:
-                _log.exception("registrations wait in the store", retry_s=wait_s)
-            finally:
-                await bell.close()
-            await asyncio.sleep(wait_s)
-            wait_s = min(wait_s * 2, longest_s)
+        await answer_bell(self._store, REGISTRATIONS_BELL, self.look, "registrations")
 
     async def look(self) -> None:
         """Hand everything that waits to its app.

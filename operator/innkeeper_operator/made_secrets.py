@@ -132,6 +132,12 @@ def url_secret(
     return Create(manifest=manifest) if there is None else Apply(manifest=manifest)
 
 
+def first_url_secret(namespace: str, webhook: str, token: str, base_url: str) -> Json:
+    """The Secret with the URL of a Webhook that is not there yet, to be created before it; it has no owner so far."""
+    data = {TOKEN: token, URL: f"{base_url.rstrip('/')}/w/{token}"}
+    return _secret(namespace, url_secret_name(webhook), WEBHOOK, data)
+
+
 def is_ours(secret: SecretObject, use: str) -> bool:
     """Whether the operator has made a Secret, for this use."""
     return labelled(secret, use) and secret.meta.labels.get(MANAGED_BY) == MANAGED_BY_VALUE

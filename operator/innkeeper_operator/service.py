@@ -25,6 +25,7 @@ from innkeeper_operator.errors import ApiError
 from innkeeper_operator.health import Checks, Health
 from innkeeper_operator.inbox import Checks as Egress
 from innkeeper_operator.inbox import Inbox
+from innkeeper_operator.intents import Intents
 from innkeeper_operator.keys import Opens, wanted_secrets
 from innkeeper_operator.metrics import Metrics
 from innkeeper_operator.named import Named
@@ -158,6 +159,7 @@ class Operator:
             self.metrics,
             self._dirty,
         )
+        self._intents = Intents(self.store, self.world, self.cluster, settings, webhook_sealer, self._dirty)
         self._counters = Counters(
             self.world,
             self.cluster,
@@ -203,7 +205,7 @@ class Operator:
         await self._want_secrets()
         self.settled.set()
         self.queue.add(_ENVIRONMENTS)
-        parts = [self.queue.run(), self._follow_registry(), self._inbox.run()]
+        parts = [self.queue.run(), self._follow_registry(), self._inbox.run(), self._intents.run()]
         if self._settings.status_counters:
             parts.append(self._counters.run())
         await self._together(*parts)

@@ -230,11 +230,19 @@ def test_the_operator_is_told_what_the_values_say(releases: dict[str, Release]) 
         ),
     ],
 )
-def test_the_operator_is_told_where_providers_reach_webhooks(
+def test_operator_and_gateways_are_told_where_providers_reach_webhooks(
     render_chart: Render, values: Json, wanted: str | None
 ) -> None:
     """The host of the Ingress, where it is known to be served with TLS."""
-    assert render_chart(values).pod("operator").env.get("INNKEEPER_WEBHOOKS_URL") == wanted
+    release = render_chart(values)
+    for role in ("operator", "gateway"):
+        assert release.pod(role).env.get("INNKEEPER_WEBHOOKS_URL") == wanted
+
+
+def test_gateways_are_told_which_sites_may_ask_for_webhooks(render_chart: Render) -> None:
+    release = render_chart({"webhookRedirects": ["api.example.com", "*.example.net"]})
+    env = release.pod("gateway").env
+    assert env["INNKEEPER_WEBHOOK_REDIRECTS"] == "api.example.com,*.example.net"
 
 
 def test_the_uninstall_hook_needs_neither_redis_nor_a_key(release: Release) -> None:

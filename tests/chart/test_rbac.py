@@ -25,7 +25,7 @@ OPERATOR = [
     rule("discovery.k8s.io", ["endpointslices"], READ),
     rule("events.k8s.io", ["events"], ["create"]),
 ]
-LABELLED_SECRETS = rule("", ["secrets"], [*READ, "create", "patch"])
+LABELLED = [rule(GROUP, ["webhooks"], ["create"]), rule("", ["secrets"], [*READ, "create", "patch"])]
 NAMESPACES = rule("", ["namespaces"], READ)
 REVIEWS = [
     rule("authentication.k8s.io", ["tokenreviews"], ["create"]),
@@ -73,7 +73,7 @@ def people(fullname: str) -> dict[tuple[str, str, str], list[Json]]:
 
 def test_an_operator_of_the_whole_cluster(default: Release) -> None:
     assert roles(default) == people("innkeeper") | {
-        ("ClusterRole", "", f"innkeeper-operator.{NAMESPACE}"): [*OPERATOR, LABELLED_SECRETS, NAMESPACES],
+        ("ClusterRole", "", f"innkeeper-operator.{NAMESPACE}"): [*OPERATOR, *LABELLED, NAMESPACES],
         ("ClusterRole", "", f"innkeeper-gateway.{NAMESPACE}"): REVIEWS,
         ("Role", NAMESPACE, "innkeeper-operator-lease"): lease("innkeeper"),
     }
@@ -105,7 +105,7 @@ def test_a_single_namespace_needs_nothing_cluster_wide(releases: dict[str, Relea
     assert roles(minimal) == {
         ("Role", "shop", f"innkeeper-operator.{NAMESPACE}"): [
             *OPERATOR,
-            LABELLED_SECRETS,
+            *LABELLED,
             rule("", ["namespaces"], ["get"], ["shop"]),
         ],
         ("Role", NAMESPACE, "innkeeper-operator-lease"): lease("innkeeper"),
@@ -125,7 +125,7 @@ def test_named_secrets_go_with_an_operator_of_the_whole_cluster(render_chart: Re
 def test_apps_are_created_only_where_they_may_register_themselves(releases: dict[str, Release]) -> None:
     found = roles(releases["everything"])["ClusterRole", "", f"innkeeper-operator.{NAMESPACE}"]
     assert found[0] == rule(GROUP, ["inngestapps"], [*READ, "patch", "create"])
-    assert found[1:] == [*OPERATOR[1:], LABELLED_SECRETS, NAMESPACES]
+    assert found[1:] == [*OPERATOR[1:], *LABELLED, NAMESPACES]
 
 
 def test_nobody_may_do_everything(release: Release) -> None:

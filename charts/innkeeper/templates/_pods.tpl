@@ -154,6 +154,14 @@ topologySpreadConstraints:
 - name: INNKEEPER_TRUSTED_PROXIES
   value: {{ join "," . | quote }}
 {{- end }}
+{{- with include "innkeeper.webhooksUrl" .root }}
+- name: INNKEEPER_WEBHOOKS_URL
+  value: {{ . | quote }}
+{{- end }}
+{{- with .root.Values.webhookRedirects }}
+- name: INNKEEPER_WEBHOOK_REDIRECTS
+  value: {{ join "," . | quote }}
+{{- end }}
 - name: INNKEEPER_WEBHOOK_WORKERS
   value: {{ int .root.Values.gateway.webhookWorkers | quote }}
 - name: INNKEEPER_LEASE_S

@@ -31,6 +31,10 @@
   resources: [events]
   verbs: [create]
 {{- if eq .Values.secrets.mode "Labelled" }}
+# A webhook that somebody has approved on the gateway's page: its Secret, then it.
+- apiGroups: [innkeeper.dev]
+  resources: [webhooks]
+  verbs: [create]
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch]

@@ -74,3 +74,32 @@ class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     line: int = 0
     """Where in the transform, from 1; 0 where that is not known."""
     column: int = 0
+
+
+class WebhookIntent(msgspec.Struct, frozen=True, kw_only=True):
+    """A Webhook that somebody has approved on the gateway's page, for the operator to make. Holds a key: never stored
+    but encrypted.
+    """
+
+    id: str
+    """A ULID: when it was approved."""
+    namespace: str
+    name: str
+    """Of the object; no other intent has the same."""
+    transform: str
+    token: str
+    """What stands after `/w/` in its URL."""
+    approved_by: str
+    """Who did so, for people."""
+
+    def __repr__(self) -> str:
+        """Which it is, without its token."""
+        return f"WebhookIntent(id={self.id!r}, namespace={self.namespace!r}, name={self.name!r})"
+
+
+class IntentAnswer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What became of an intent."""
+
+    made: bool
+    why: str = ""
+    """Why it was refused."""

@@ -48,9 +48,14 @@ class Notices:
         """Whether notices arrive."""
         return self._subscribed.is_set() and not self._closed
 
-    def tell(self, channel: str, what: Callable[[], None]) -> None:
-        """Call `what` after every notice on `channel`, and whenever notices may have been missed; before `listen`."""
-        self._told.setdefault(self._store.key(channel), []).append(what)
+    def tell(self, channel: str, what: Callable[[], None] | None = None) -> None:
+        """Call `what` after every notice on `channel`, and whenever notices may have been missed; before `listen`.
+
+        Without it, notices on the channel only wake those who wait.
+        """
+        told = self._told.setdefault(self._store.key(channel), [])
+        if what is not None:
+            told.append(what)
 
     def listen(self) -> None:
         """Subscribe, if that is not under way."""
@@ -60,7 +65,8 @@ class Notices:
     async def wait(self, key: str, met: Callable[[], Awaitable[bool]], timeout_s: float) -> bool:
         """Wait until `met` answers yes, at most `timeout_s` in all; whether it did.
 
-        `met` is asked once at the start, and once after each notice. `key` is what tells the publisher.
+        `met` is asked once at the start, and once after each notice. `key` is what tells the publisher; empty where he
+        publishes on a channel of `tell` in any case.
 
         Raises:
             StoreUnavailableError, StoreError: from `met` or from setting the key.
@@ -71,8 +77,11 @@ class Notices:
                     return True
                 self.listen()
                 await self._subscribed.wait()
-                # Somebody waits, for as long as this may take and a little more.
-                await self._store.command("SET", self._store.key(key), "1", "EX", math.ceil(timeout_s) + 1)
+                if key:
+                    # Somebody waits, for as long as this may take and a little more.
+                    await self._store.command(
+                        "SET", self._store.key(key), "1", "EX", math.ceil(timeout_s) + 1
+                    )
                 while not self._closed:
                     turn = self._turn
                     if await met():
@@ -110,9 +119,9 @@ class Notices:
                             delay_s = _RECONNECT_S[0]
                             self._subscribed.set()
                         # Also after a subscription: what was published while there was none is not repeated.
-                        told = self._told.get(message["channel"].decode())
-                        for what in told or [self._notify]:
+                        for what in self._told.get(message["channel"].decode(), ()):
                             what()
+                        self._notify()
             except (redis.RedisError, OSError) as error:
                 _log.warning("lost the subscription to notices", error=str(error), retry_s=delay_s)
             finally:

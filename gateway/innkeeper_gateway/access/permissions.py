@@ -40,6 +40,7 @@ SEE_APPS: Final = Permission("list", "inngestapps")
 CHANGE_APP: Final = Permission("update", "inngestapps")
 SEE_EVENTS: Final = Permission("list", "inngestapps", "events")
 SEND_EVENTS: Final = Permission("create", "inngestapps", "events")
+MAKE_WEBHOOKS: Final = Permission("create", "webhooks")
 
 ALL: Final = (
     SEE_RUNS,
@@ -54,6 +55,7 @@ ALL: Final = (
     CHANGE_APP,
     SEE_EVENTS,
     SEND_EVENTS,
+    MAKE_WEBHOOKS,
 )
 
 
