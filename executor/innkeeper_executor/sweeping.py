@@ -107,7 +107,7 @@ class Sweeps:
             )
             log.info("what a function that is gone had begun is cancelled", env=env, function=config.slug)
             return
-        shown_until_ms = max(config.before_ms, config.created_ms) + self._store.settings.retention_s * 1000
+        shown_until_ms = max(config.before_ms, config.created_ms) + self._store.settings.runs_keep_s * 1000
         if context.now_ms < shown_until_ms:
             later = Swept(env, config.id, "done", "0", 0, 0, shown_until_ms)
             await self._write(env, config.id, sweep, later)

@@ -83,7 +83,7 @@ class Core:
         self.notices.tell(ANSWERED)
         self.sandbox = Sandbox(settings.sandbox)
         self.letter_store = LetterStore(store)
-        self.letters = StoredLetters(self.letter_store, clock, ids, store.settings.retention_s)
+        self.letters = StoredLetters(self.letter_store, clock, ids, store.settings.letters_keep_s)
         self.refusals = Refusals()
         self.draining = False
 

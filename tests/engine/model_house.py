@@ -270,6 +270,7 @@ _FOR_EVER = frozenset(
         "ec",
         "runs",
         "ended",
+        "forget",
         "lis",
         "tat",
     }

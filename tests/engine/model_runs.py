@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from innkeeper_engine.model.effects import (
     Cancel,
     CancelOn,
+    CursorGuard,
     Effect,
     Finish,
     LeaseGuard,
@@ -107,6 +108,13 @@ def cancel(run: str = "run", pause: str = "") -> Cancel:
 async def do(store: Store, *effects: Effect) -> Applied:
     """Apply effects under no guard."""
     return await store.apply(NoGuard(), effects)
+
+
+async def route_all(store: Store) -> None:
+    """All that waits to be routed has been, and started nothing."""
+    while found := await store.peek(100):
+        applied = await store.apply(CursorGuard(found.env, found.cursor, found.within, len(found.events)), [])
+        assert applied.status == "ok"
 
 
 async def begin(store: Store, run: str = "run", **options: object) -> Lease:

@@ -23,6 +23,7 @@ from tests.engine.model_runs import (
     fail,
     finish,
     lease,
+    route_all,
     saved,
     start,
     wait,
@@ -201,16 +202,17 @@ async def story(store: Store) -> None:
         await commit(store, held)
 
 
-FOR_EVER = frozenset({"clock", "regver", "wake", "rwake", "routes", "hist"})
+FOR_EVER = frozenset({"clock", "forget", "regver", "wake", "rwake", "routes", "hist"})
 BY_ENVIRONMENT = frozenset({"esq", "es", "ec", "ew", "runs", "ended", "lis", "f", "reg"})
 """One key an environment or function; what they list is bounded: by routing, by the retention, by what is registered."""
 
 
 async def test_nothing_of_an_ended_run_stays_for_ever(store: Store) -> None:
-    """Every key has the retention as expiry, or is one of those that the shard always has."""
+    """Every key has the retention as expiry, or is one of those that the shard always has; once its events are routed."""
     await story(store)
+    await route_all(store)
     keys = await read_shard(store)
-    retention_ms = store.settings.retention_s * 1000
+    retention_ms = store.settings.runs_keep_s * 1000
     kept = {name: key.ttl_ms for name, key in keys.items() if key.ttl_ms >= 0}
     assert {name for name in kept if name.startswith("rc:")} == {f"rc:{FN}"}, "one a function, for months"
     del kept[f"rc:{FN}"]
@@ -221,13 +223,14 @@ async def test_nothing_of_an_ended_run_stays_for_ever(store: Store) -> None:
 
 
 async def test_the_list_of_runs_forgets_those_that_are_not_kept(timed: Store, clock: TestClock) -> None:
-    """A few with every end, so that no script has to forget many; one that goes on is never forgotten."""
+    """Some at a time, so that no script has to forget many; one that goes on is never forgotten."""
     await do(timed, start("goes on", event=0))
     for n in range(6):
         await do(timed, start(f"old{n}", event=n), finish(f"old{n}"))
-    clock.now_ms += timed.settings.retention_s * 1000
+    clock.now_ms += timed.settings.runs_keep_s * 1000
     for n in range(2):
         await do(timed, start(f"new{n}", event=n), finish(f"new{n}"))
+    await timed.due()
     assert await timed.recent_runs(ENV, 100) == ["new1", "new0", "goes on"]
     assert await timed.command("ZCARD", timed.key(f"ended:{ENV}")) == 2
 
@@ -264,7 +267,7 @@ async def test_history_lives_as_long_as_its_run(store: Store) -> None:
     await commit(store, held, finish())
     await do(store, Fold("run", (b"2",)), Fold("unknown", (b"3",)))
     keys = await read_shard(store)
-    assert 0 < keys["h:run"].ttl_ms <= store.settings.retention_s * 1000
+    assert 0 < keys["h:run"].ttl_ms <= store.settings.runs_keep_s * 1000
     assert "h:unknown" not in keys
 
 

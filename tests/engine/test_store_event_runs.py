@@ -17,6 +17,6 @@ async def test_the_list_outlives_its_longest_run(store: Store) -> None:
     await commit(store, held, finish())
     assert await ttl(store, runs) == -1
     await do(store, finish("other"))
-    assert 0 < await ttl(store, runs) <= store.settings.retention_s
+    assert 0 < await ttl(store, runs) <= store.settings.runs_keep_s
     assert await ttl(store, count) == -2
     assert [run.id for run in await store.event_runs("env", event_id(1))] == ["run", "other"]

@@ -291,7 +291,7 @@ async def test_events_are_kept_until_their_run_is_made(timed: Store) -> None:
     """However long they wait; what is kept longer is not kept shorter."""
     event = await send(timed, 1)
     key = timed.key(f"ev:{ENV}:{event}")
-    week_s, kept_s = 7 * 86_400, timed.settings.retention_s
+    week_s, kept_s = 7 * 86_400, timed.settings.events_keep_s
     await do(timed, debounce(1)._replace(period_ms=week_s * 1000))
     assert week_s + kept_s - 60 < await timed.command("TTL", key) <= week_s + kept_s
     await do(timed, batch(1))

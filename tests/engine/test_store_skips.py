@@ -63,10 +63,10 @@ async def test_nothing_else_of_a_skipped_run_is_there(store: Store) -> None:
     assert await store.function_counts(ENV, [SLUG]) == {SLUG: FunctionCounts(0, 0, 0, 0, None)}
     keys = await read_shard(store)
     expected = {"run:run", f"er:{ENV}:{event_id(1)}", f"runs:{ENV}", f"ended:{ENV}", "hist"}
-    always = {"clock", "regver", "wake", "rwake", f"lis:{ENV}"}
+    always = {"clock", "forget", "regver", "wake", "rwake", f"lis:{ENV}"}
     assert set(keys) - always == expected
     for name in ("run:run", f"er:{ENV}:{event_id(1)}"):
-        assert 0 < keys[name].ttl_ms <= store.settings.retention_s * 1000
+        assert 0 < keys[name].ttl_ms <= store.settings.runs_keep_s * 1000
 
 
 async def test_runs_of_the_event_that_go_on_keep_its_list(store: Store) -> None:
@@ -118,7 +118,8 @@ async def test_the_list_of_runs_forgets_skipped_ones_as_any_other(timed: Store, 
     """A function may be paused for weeks."""
     for n in range(6):
         await do(timed, skip(f"old{n}", event=n))
-    clock.now_ms += timed.settings.retention_s * 1000
+    clock.now_ms += timed.settings.runs_keep_s * 1000
     for n in range(2):
         await do(timed, skip(f"new{n}", event=n))
+    await timed.due()
     assert await timed.recent_runs(ENV, 100) == ["new1", "new0"]

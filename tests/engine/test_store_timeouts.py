@@ -8,7 +8,6 @@ from innkeeper_engine.store.store import Store
 from tests.engine.model_driver import TestClock
 from tests.engine.model_house import check_leftovers
 from tests.engine.model_runs import (
-    ENV,
     FN,
     IDS,
     cancel,
@@ -21,6 +20,7 @@ from tests.engine.model_runs import (
     nothing_to_lease,
     plan_and_lease,
     results,
+    route_all,
     saved,
     start,
     wait,
@@ -70,7 +70,8 @@ async def assert_timed_out(store: Store, clock: TestClock, which: str) -> None:
     assert [(event.id, event.name) for event in peeked.events] == [(IDS[0], "inngest/function.cancelled")]
     assert await store.run_payload("run", "o", "x") == [None, CANCELLED]
     assert await nothing_to_lease(store)
-    check_leftovers({name: key for name, key in (await read_shard(store)).items() if name != f"es:{ENV}"})
+    await route_all(store)
+    check_leftovers(await read_shard(store))
 
 
 # ---- start

@@ -226,7 +226,7 @@ async def test_a_cancellation_that_is_over_is_shown_for_the_retention_and_forgot
     hand = house.hand()
     cancellation = await cancel(house)
     assert await sweep_all(hand) == 3
-    clock.ms += HOUR_MS + house.store.settings.retention_s * 1000 - 1
+    clock.ms += HOUR_MS + house.store.settings.runs_keep_s * 1000 - 1
     assert await hand.chores() == 0
     assert list(await house.store.cancellations(ENV)) == [cancellation]
     clock.ms += 1

@@ -1,6 +1,7 @@
 """Environments as they lie in the store, and registrations that wait there for the operator.
 
-`environs` is a hash, name -> JSON of an `Environment`; `environver` changes with every change of it, and each change
+`environs` is a hash, name -> JSON of an `Environment`; `keeps` has of some what the store's scripts must know of their
+policies: "<events s> <runs s>", 0 for the default, and nothing of branches; `environver` changes with every change of it, and each change
 is published on the channel `environs`, so that whoever keeps a copy knows when to read again. An account is also part
 of how functions are compiled: a change of one makes another version of the registry.
 """
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from innkeeper_engine.model.environments import Environment, parent_name
+from innkeeper_engine.model.environments import BRANCH_MARK, Environment, Policy, parent_name
 from innkeeper_engine.store.store import Store
 
 CHANGED = "environs"
@@ -45,9 +46,11 @@ end
 if ARGV[2] == '' then
   if not old then return 0 end
   redis.call('HDEL', KEYS[1], ARGV[1])
+  redis.call('HDEL', KEYS[4], ARGV[1])
 else
   if old == ARGV[2] then return 0 end
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+  if ARGV[5] ~= '' then redis.call('HSET', KEYS[4], ARGV[1], ARGV[5]) else redis.call('HDEL', KEYS[4], ARGV[1]) end
 end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -119,7 +122,8 @@ class EnvironmentStore:
             ValueError: the name cannot be an environment's.
         """
         check_name(environment.name)
-        return await self._set(environment.name, msgspec.json.encode(environment), environment.account)
+        keeps = "" if BRANCH_MARK in environment.name else _keeps(environment.policy)
+        return await self._set(environment.name, msgspec.json.encode(environment), environment.account, keeps)
 
     async def remove(self, name: str) -> bool:
         """Remove the record: its keys open nothing any more. Whether there was one."""
@@ -147,13 +151,19 @@ class EnvironmentStore:
         found = _decoded(value for value in values if value is not None)
         return next((each.account for each in found if each.account), "")
 
-    async def _set(self, name: str, value: bytes, account: str = "") -> bool:
-        keys = (*self._keys(), self._store.key("regver"))
-        about = (name, value, self._store.key(CHANGED), account)
-        return bool(await self._store.command("EVAL", _WRITE, 3, *keys, *about))
+    async def _set(self, name: str, value: bytes, account: str = "", keeps: str = "") -> bool:
+        keys = (*self._keys(), self._store.key("regver"), self._store.key("keeps"))
+        about = (name, value, self._store.key(CHANGED), account, keeps)
+        return bool(await self._store.command("EVAL", _WRITE, len(keys), *keys, *about))
 
     def _keys(self) -> tuple[str, str]:
         return self._store.key("environs"), self._store.key("environver")
+
+
+def _keeps(policy: Policy) -> str:
+    """What scripts are told of a policy: how long events and runs are kept; nothing where that is the default."""
+    seconds = policy.events_keep_s, policy.runs_keep_s
+    return f"{seconds[0]} {seconds[1]}" if any(seconds) else ""
 
 
 def check_name(name: str) -> None:

@@ -39,6 +39,7 @@ Held = Literal["", "s", "t", "st"]
 APPEND_CHUNK = 256
 COUNT_CHUNK = 200
 """Functions that one script counts at most."""
+DAY_S = 86_400
 
 
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +47,12 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     prefix: str = "{ik:0}:"
     """Begins every key; its hash tag keeps a shard on one node."""
-    retention_s: int = 3 * 86_400
+    events_keep_s: int = 3 * DAY_S
+    """How long events are kept once they are routed, where an environment's policy does not say; an hour at least."""
+    runs_keep_s: int = 3 * DAY_S
+    """How long ended runs are kept, with their payloads and history, where an environment's policy does not say."""
+    letters_keep_s: int = 3 * DAY_S
+    """How long dead letters are kept, where an environment's policy does not say."""
     lease_ms: int = 30_000
     inline_bytes: int = 256 * 1024
     """State up to this size comes along with a lease."""
@@ -306,7 +312,7 @@ class Store(Reader):
 
     async def _script(self, connection: Connection, name: str, request: dict[str, Any]) -> Reply:
         script = scripts.load(name)
-        request["keep"] = self.settings.retention_s
+        request["keep"] = self.settings.events_keep_s, self.settings.runs_keep_s
         request["notes"] = self.settings.notes
         packed = msgpack.packb(request, use_bin_type=False)
         try:

@@ -51,5 +51,6 @@ effects.gather = function(e)
   end
   set_timer('G' .. id, due)
   -- However long that is: the run must find its events.
-  call('EXPIRE', stored, math.ceil(math.max(0, due - now) / 1000) + request.keep, 'GT')
+  local kept_s = math.ceil(math.max(0, due - now) / 1000) + events_keep_s(env)
+  if call('EXPIRE', stored, kept_s, 'NX') == 0 then call('EXPIRE', stored, kept_s, 'GT') end
 end

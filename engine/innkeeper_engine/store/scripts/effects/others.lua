@@ -1,8 +1,10 @@
 -- emit: 2 env, 3 id, 4 name, 5 body. An event of the engine's own, into the environment's stream.
-effects.emit = function(e) emit(e[2], e[3], e[4], e[5], request.keep) end
+effects.emit = function(e) emit(e[2], e[3], e[4], e[5]) end
 
 -- keep: 2 env, 3 id, 4 body. An event that is only to be looked up (a cron's): it is not routed.
-effects.keep = function(e) store_event(e[2], e[3], e[4], request.keep, 0) end
+effects.keep = function(e)
+  call('SET', P .. 'ev:' .. e[2] .. ':' .. e[3], event_value(0, e[4]), 'EX', events_keep_s(e[2]))
+end
 
 -- note: 2 run, 3 text. History; never read by the engine.
 effects.note = function(e) note(e[2], e[3]) end

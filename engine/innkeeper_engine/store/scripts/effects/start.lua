@@ -2,16 +2,15 @@
 local function record_skipped(run, env, fn, app, ids, cron, why, parent, reply)
   call('HSET', P .. 'run:' .. run, 'e', env, 'f', string.sub(fn, #env + 2), 'a', app, 's', 'Skipped', 'q', digits(now),
     'z', digits(now), 'ev', table.concat(ids, ' '), 'cr', cron)
-  call('EXPIRE', P .. 'run:' .. run, request.keep)
+  call('EXPIRE', P .. 'run:' .. run, runs_keep_s(env))
   for _, id in ipairs(ids) do
     local list = P .. 'er:' .. env .. ':' .. id
     call('RPUSH', list, run)
     -- Otherwise the end of those of its runs that go on will do so.
-    if call('EXISTS', P .. 'el:' .. env .. ':' .. id) == 0 then call('EXPIRE', list, request.keep) end
+    if call('EXISTS', P .. 'el:' .. env .. ':' .. id) == 0 then call('EXPIRE', list, runs_keep_s(env)) end
   end
   call('ZADD', P .. 'runs:' .. env, now, run)
-  call('ZADD', P .. 'ended:' .. env, now, run)
-  forget_runs(env)
+  keep_ended(env, run)
   note(run, why)
   if parent ~= '' then resolve(parent, reply) end
 end

@@ -1,17 +1,23 @@
 -- Events. ev:<env>:<id> is "<seq> <received ms>\n<body>"; es:<env> lists what is not routed yet as <id><name>;
--- esq:<env> numbers the events of an environment from 1, ec:<env> is the number of the last one routed.
+-- esq:<env> numbers the events of an environment from 1, ec:<env> is the number of the last one routed. An event is kept
+-- for ever until it is routed: only then its retention begins.
 local ID_LENGTH = 26
 
-local function store_event(env, id, body, retention_s, seq)
-  call('SET', P .. 'ev:' .. env .. ':' .. id, digits(seq) .. ' ' .. digits(now) .. '\n' .. body, 'EX', retention_s)
-end
+local function event_value(seq, body) return digits(seq) .. ' ' .. digits(now) .. '\n' .. body end
 
-local function emit(env, id, name, body, retention_s)
+local function emit(env, id, name, body)
   local seq = call('INCR', P .. 'esq:' .. env)
-  store_event(env, id, body, retention_s, seq)
+  call('SET', P .. 'ev:' .. env .. ':' .. id, event_value(seq, body))
   call('RPUSH', P .. 'es:' .. env, id .. name)
   call('ZADD', P .. 'routes', 'NX', next_turn(), env)
   wake_router()
+end
+
+-- The first events in the stream have been routed. What a gathering holds is kept longer already.
+local function events_are_over(env, count)
+  for _, entry in ipairs(call('LRANGE', P .. 'es:' .. env, 0, count - 1)) do
+    call('EXPIRE', P .. 'ev:' .. env .. ':' .. string.sub(entry, 1, ID_LENGTH), events_keep_s(env), 'NX')
+  end
 end
 
 -- The body and the number of a stored event.

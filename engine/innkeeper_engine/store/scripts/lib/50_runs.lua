@@ -89,29 +89,53 @@ local function announce(run, state, status, a)
     add(',"run_id":"' .. run .. '"},"id":"' .. id .. '","name":"' .. name .. '","ts":' .. digits(now) .. ',"user":{}}')
     return join_bodies(pieces)
   end
-  local keep = request.keep
   if status == 'Failed' or status == 'Cancelled' then
     local name = status == 'Failed' and 'inngest/function.failed' or 'inngest/function.cancelled'
-    emit(state.e, a.ids[1], name, body(run, name, true, nil), keep)
+    emit(state.e, a.ids[1], name, body(run, name, true, nil))
   end
   if heard(state.e, 'inngest/function.finished') then
     emit(state.e, a.ids[2], 'inngest/function.finished',
-      body(a.ids[2], 'inngest/function.finished', true, state.parent), keep)
+      body(a.ids[2], 'inngest/function.finished', true, state.parent))
   end
 end
 
 local CANCELLED_REPLY = '{"error":{"message":"invoked function was cancelled","name":"Error"}}'
 local CANCELLED_ERROR = '{"error":"function cancelled","message":"function cancelled","name":"Error"}'
 
--- The list of an environment's runs holds those that go on and those whose summary is still kept.
-local FORGOTTEN_AT_ONCE = 4
+-- The list of an environment's runs holds those that go on and those that are still kept. ended:<env>: the latter by
+-- when they ended; forget: environments by when the oldest of these is to go.
+local FORGOTTEN_AT_ONCE = 64
+local FORGET_EVERY_MS = 5000
+local function keep_ended(env, run)
+  call('ZADD', P .. 'ended:' .. env, now, run)
+  call('ZADD', P .. 'forget', 'LT', now + runs_keep_s(env) * 1000, env)
+end
+
+-- Whoever has ended before the retention, as it is today, or has expired by the one that was when it ended.
 local function forget_runs(env)
-  local before = now - request.keep * 1000
-  local old = call('ZRANGEBYSCORE', P .. 'ended:' .. env, '-inf', before, 'LIMIT', 0, FORGOTTEN_AT_ONCE)
-  if old[1] then
-    call('ZREM', P .. 'ended:' .. env, unpack(old))
-    call('ZREM', P .. 'runs:' .. env, unpack(old))
+  local keep_ms = runs_keep_s(env) * 1000
+  local oldest = call('ZRANGE', P .. 'ended:' .. env, 0, FORGOTTEN_AT_ONCE - 1, 'WITHSCORES')
+  local gone, next_at = {}, nil
+  for i = 1, #oldest, 2 do
+    local run, at = oldest[i], tonumber(oldest[i + 1])
+    local left_ms = call('PTTL', P .. 'run:' .. run)
+    if at > now - keep_ms and left_ms ~= -2 then
+      next_at = math.max(now + FORGET_EVERY_MS, at + keep_ms)
+      if left_ms > 0 then next_at = math.min(next_at, now + math.max(FORGET_EVERY_MS, left_ms)) end
+      break
+    end
+    call('UNLINK', P .. 'run:' .. run, P .. 'pl:' .. run, P .. 'h:' .. run)
+    gone[#gone + 1] = run
   end
+  if gone[1] then
+    call('ZREM', P .. 'ended:' .. env, unpack(gone))
+    call('ZREM', P .. 'runs:' .. env, unpack(gone))
+  end
+  if not next_at and #gone == FORGOTTEN_AT_ONCE then
+    next_at = now
+    wake_wanted = true
+  end
+  if next_at then call('ZADD', P .. 'forget', next_at, env) else call('ZREM', P .. 'forget', env) end
 end
 
 -- The runs of an event are listed as long as one of them goes on, then for the retention. el:<env>:<id> counts them.
@@ -119,7 +143,7 @@ local function release_events(env, ids)
   for id in string.gmatch(ids, '%S+') do
     if call('DECR', P .. 'el:' .. env .. ':' .. id) <= 0 then
       call('DEL', P .. 'el:' .. env .. ':' .. id)
-      call('EXPIRE', P .. 'er:' .. env .. ':' .. id, request.keep)
+      call('EXPIRE', P .. 'er:' .. env .. ':' .. id, runs_keep_s(env))
     end
   end
 end
@@ -193,11 +217,10 @@ local function end_run(run, status, a, current)
   if a.output then call('HSET', P .. 'pl:' .. run, 'o', a.output) end
   if a.error then call('HSET', P .. 'pl:' .. run, 'x', a.result or a.error) end
   announce(run, state, status, a)
-  for _, key in ipairs({'run:', 'pl:', 'h:'}) do call('EXPIRE', P .. key .. run, request.keep) end
+  for _, key in ipairs({'run:', 'pl:', 'h:'}) do call('EXPIRE', P .. key .. run, runs_keep_s(state.e)) end
   call('DEL', P .. 'st:' .. run, P .. 'sk:' .. run, P .. 'pd:' .. run, P .. 'ri:' .. run)
   run_over(state.fn, run, state.t1, status)
-  call('ZADD', P .. 'ended:' .. state.e, now, run)
-  forget_runs(state.e)
+  keep_ended(state.e, run)
   release_events(state.e, call('HGET', P .. 'run:' .. run, 'ev'))
   if state.parent and a.reply then resolve(state.parent, a.reply) end
   return true

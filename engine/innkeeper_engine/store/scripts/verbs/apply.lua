@@ -24,6 +24,7 @@ end
 local function cursor_moves()
   local env, count = guard[2], guard[5]
   if count > 0 then
+    events_are_over(env, count)
     call('LTRIM', P .. 'es:' .. env, count, -1)
     call('INCRBY', P .. 'ec:' .. env, count)
   end

@@ -9,6 +9,8 @@ local GATHERED_AT_ONCE = 32
 -- A run ends with all that it waits for: one that is too late ends in any case, others in the same script as long as they
 -- have so much together.
 local ENDED_AT_ONCE = 2000
+-- Environments of which some ended runs are forgotten.
+local FORGETTING_AT_ONCE = 4
 local ended = 0
 
 local function expire_lease(id)
@@ -107,6 +109,11 @@ for n, member in ipairs(due) do
   end
 end
 if #due == request.n then wake_wanted = true end
+
+-- What is no longer kept. It hurts nobody a little later, so nobody is woken for it.
+for _, env in ipairs(call('ZRANGEBYSCORE', P .. 'forget', '-inf', now, 'LIMIT', 0, FORGETTING_AT_ONCE)) do
+  forget_runs(env)
+end
 
 go_on_looking()
 
