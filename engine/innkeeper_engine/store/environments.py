@@ -1,9 +1,9 @@
 """Environments as they lie in the store, and registrations that wait there for the operator.
 
-`environs` is a hash, name -> JSON of an `Environment`; `keeps` has of some what the store's scripts must know of their
-policies: "<events s> <runs s>", 0 for the default, and nothing of branches; `environver` changes with every change of it, and each change
+`environs` is a hash, name -> JSON of an `Environment`; `environver` changes with every change of it, and each change
 is published on the channel `environs`, so that whoever keeps a copy knows when to read again. An account is also part
-of how functions are compiled: a change of one makes another version of the registry.
+of how functions are compiled: a change of one makes another version of the registry. `keeps` has what scripts must
+know of policies: name -> "<events s> <runs s>", 0 for the default; nothing of branches, which go by their parents'.
 """
 
 import hashlib
