@@ -18,8 +18,9 @@ from innkeeper_cli import datadir
 from innkeeper_cli.declared import Declared, DeclaredRegistrar
 from innkeeper_cli.declared_webhooks import DeclaredWebhooks, webhook_key
 from innkeeper_cli.discovery import Keeper, Scanner, candidates, where
+from innkeeper_cli.egress import dev_egress
 from innkeeper_cli.embedded import EmbeddedValkey
-from innkeeper_cli.executor_role import dev_egress, make_executor
+from innkeeper_cli.executor_role import make_executor
 from innkeeper_cli.gateway_role import (
     listen,
     make_app,
@@ -104,7 +105,10 @@ class DevServer:
         stack.push_async_callback(store.close)
         measured = await durability.measure(store)
         registrar = DeclaredRegistrar(store, declared) if declared else DirectRegistrar(store)
-        app = make_app(_gateway_settings(self._role, key), store, registrar)
+        transport = Transport(Resolver(dev_egress(self._role)))
+        stack.push_async_callback(transport.close)
+        syncer = Syncer(transport, SystemClock(), server_kind="dev")
+        app = make_app(_gateway_settings(self._role, key), store, registrar, syncer=syncer)
         gateway = GatewayServer(app, host=self._role.host, port=self._role.port)
         executor = make_executor(
             self._role,
@@ -119,7 +123,7 @@ class DevServer:
         await listen(gateway)
         self._gateway = gateway
         urls = _once((*self._options.urls, *(declared.urls if declared else ())))
-        self._keeper = await self._make_keeper(stack, registrar, urls)
+        self._keeper = self._make_keeper(transport, syncer, registrar, urls)
         url = f"http://{_shown_host(self._role.host)}:{gateway.port}"
         self._terminal.banner(
             Banner(
@@ -180,14 +184,12 @@ class DevServer:
         folder = self._options.manifests
         return None if folder is None else Declared(folder, self._terminal.say)
 
-    async def _make_keeper(
-        self, stack: AsyncExitStack, registrar: Registrar, urls: tuple[str, ...]
+    def _make_keeper(
+        self, transport: Transport, syncer: Syncer, registrar: Registrar, urls: tuple[str, ...]
     ) -> Keeper:
         role, options = self._role, self._options
-        transport = Transport(Resolver(dev_egress(role)))
-        stack.push_async_callback(transport.close)
         keys = [key for key in (reveal(role.signing_key), reveal(role.signing_key_fallback)) if key]
-        sync = AppSync(registrar, Syncer(transport, SystemClock(), server_kind="dev"), keys)
+        sync = AppSync(registrar, syncer, keys)
         scanner = Scanner(transport, candidates(own_port=role.port)) if options.discovery else None
         return Keeper(
             urls,

@@ -1,15 +1,15 @@
 """`innkeeper executor`: routes events, leases work, calls apps."""
 
-import dataclasses
 from collections.abc import Callable
 
 import structlog
 
 from innkeeper_apps.egress import EgressPolicy
 from innkeeper_apps.http_driver import HttpDriver
+from innkeeper_cli.egress import app_egress
 from innkeeper_cli.gateway_role import reveal, store_settings
 from innkeeper_cli.probes import Checks, Probes
-from innkeeper_cli.settings import DevRole, ExecutorRole, SyncRole
+from innkeeper_cli.settings import DevRole, ExecutorRole
 from innkeeper_cli.stopping import Stop
 from innkeeper_engine.decide.retries import RetryPolicy
 from innkeeper_engine.model.calls import Target
@@ -34,18 +34,6 @@ def executor_settings(role: ExecutorRole | DevRole) -> ExecutorSettings:
             jitter_ms=round(role.retry_jitter_s * 1000),
         ),
     )
-
-
-def app_egress(role: ExecutorRole | SyncRole) -> EgressPolicy:
-    """Where apps may be in a cluster: private addresses too, and what the operator of the platform allows."""
-    return dataclasses.replace(EgressPolicy.users(role.egress_allow), allow_private=True)
-
-
-def dev_egress(role: DevRole) -> EgressPolicy:
-    """What a laptop may call: itself and its network, and what its owner allows."""
-    allowed = EgressPolicy.users(role.egress_allow)
-    dev = EgressPolicy.dev()
-    return dataclasses.replace(dev, allow_networks=allowed.allow_networks, allow_hosts=allowed.allow_hosts)
 
 
 def own_target(role: ExecutorRole | DevRole) -> Target:

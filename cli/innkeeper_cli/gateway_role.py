@@ -5,7 +5,11 @@ import os
 import structlog
 from pydantic import SecretBytes, SecretStr
 
+from innkeeper_apps.egress import Resolver
 from innkeeper_apps.sandbox.pool import MIB, SandboxLimits
+from innkeeper_apps.sync import Syncer
+from innkeeper_apps.transport import Transport
+from innkeeper_cli.egress import app_egress
 from innkeeper_cli.errors import RoleError
 from innkeeper_cli.settings import DevRole, ExecutorRole, GatewayRole
 from innkeeper_cli.stopping import Stop
@@ -75,10 +79,18 @@ def make_app(
     store: Store,
     registrar: Registrar | None = None,
     reviews: Reviews | None = None,
+    syncer: Syncer | None = None,
 ) -> GatewayApp:
-    """The gateway's app on a store that is, or will be, open; `registrar` and `reviews` as for `create_app`."""
+    """The gateway's app on a store that is, or will be, open; `registrar` and what follows as for `create_app`."""
     return create_app(
-        settings, store, Registries(store), SystemClock(), RandomIds(), registrar=registrar, reviews=reviews
+        settings,
+        store,
+        Registries(store),
+        SystemClock(),
+        RandomIds(),
+        registrar=registrar,
+        reviews=reviews,
+        syncer=syncer,
     )
 
 
@@ -135,7 +147,9 @@ async def serve(role: GatewayRole) -> None:
     stop.listen()
     address = Address.parse(role.redis_url.get_secret_value())
     store = Store(address, store_settings(role), name="innkeeper-gateway")
-    app = make_app(gateway_settings(role), store, reviews=reviews_of(role))
+    transport = Transport(Resolver(app_egress(role)))
+    syncer = Syncer(transport, SystemClock(), server_kind="cloud")
+    app = make_app(gateway_settings(role), store, reviews=reviews_of(role), syncer=syncer)
     server = GatewayServer(app, host=role.host, port=role.port)
 
     async def start() -> None:
@@ -149,4 +163,5 @@ async def serve(role: GatewayRole) -> None:
         await stop.wait_or_fail(until_it_ends(server))
     finally:
         await server.stop(grace_s=role.grace_s)
+        await transport.close()
         await store.close()

@@ -7,9 +7,9 @@ import click
 from innkeeper_apps.egress import Resolver
 from innkeeper_apps.sync import Syncer, SyncError
 from innkeeper_apps.transport import Transport
-from innkeeper_apps.wire.register import RegistrationError, parse_in_band
+from innkeeper_apps.wire.register import RegistrationError
 from innkeeper_cli.discovery import Outcome
-from innkeeper_cli.executor_role import app_egress
+from innkeeper_cli.egress import app_egress
 from innkeeper_cli.gateway_role import reveal
 from innkeeper_cli.settings import SyncRole
 from innkeeper_engine.model.clock import SystemClock
@@ -18,31 +18,24 @@ from innkeeper_engine.store.connection import Address, StoreError, StoreUnavaila
 from innkeeper_engine.store.store import Store
 from innkeeper_gateway.registrars import DirectRegistrar, Registrar
 from innkeeper_gateway.settings import GatewaySettings
+from innkeeper_gateway.syncing import DirectSync
 
 
 class AppSync:
     """Registers the app at a URL; never raises for what the app did."""
 
     def __init__(self, registrar: Registrar, syncer: Syncer, keys: list[str]) -> None:
-        self._registrar = registrar
-        self._syncer = syncer
-        self._keys = keys
-        self._clock = SystemClock()
+        self._direct = DirectSync(syncer, registrar, SystemClock(), keys)
 
     async def __call__(self, url: str) -> Outcome:
         """Ask one app. What it answers in band is checked and registered here; otherwise the gateway did so."""
         try:
-            synced = await self._syncer.sync_app(url, keys=self._keys)
-            if not synced.in_band:
-                return Outcome(ok=True, modified=bool(synced.modified))
-            now_ms = self._clock.now_ms()
-            registration = parse_in_band(synced.body)
-            done = await self._registrar.register(GatewaySettings().env, registration, synced.body, now_ms)
+            modified = await self._direct.sync(GatewaySettings().env, url)
         except SyncError as error:
             return Outcome(ok=False, reason=str(error), reachable=error.code != "unreachable")
         except (RegistrationError, FunctionTakenError, StoreError, StoreUnavailableError) as error:
             return Outcome(ok=False, reason=f"{url}: {error}")
-        return Outcome(ok=True, modified=done.modified)
+        return Outcome(ok=True, modified=modified)
 
 
 async def sync_all(role: SyncRole, urls: tuple[str, ...]) -> None:

@@ -19,7 +19,14 @@ from innkeeper_engine.model.functions import (
     Singleton,
     Trigger,
 )
-from innkeeper_engine.model.switches import Switch, with_switches
+from innkeeper_engine.model.switches import (
+    Pause,
+    Switch,
+    app_switch,
+    function_switch,
+    pause_of,
+    with_switches,
+)
 from innkeeper_engine.triggers import matches, patterns_for
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_DNS, "innkeeper.dev")
@@ -139,6 +146,7 @@ class Registry:
         self.switches: Mapping[str, Switch] = switches or {}
         self.registered = {app.id: app for app in apps}
         self.apps = {app.id: with_switches(app, self.switches) for app in self.registered.values()}
+        self._configs = {each.slug: each for app in self.registered.values() for each in app.functions}
         self.functions: dict[str, FunctionEntry] = {}
         self.crons: dict[str, tuple[FunctionEntry, CompiledCron]] = {}
         self._by_trigger: dict[str, list[tuple[FunctionEntry, CompiledTrigger]]] = {}
@@ -169,6 +177,14 @@ class Registry:
             (f for f in self.functions.values() if f.uuid == wanted), None
         )
         return None if entry is None or entry.app.draining else entry
+
+    def app_pause(self, app_id: str) -> Pause | None:
+        """Why a registered app is paused; None: it is not."""
+        return pause_of(self.registered[app_id], self.switches.get(app_switch(app_id)))
+
+    def function_pause(self, slug: str) -> Pause | None:
+        """Why a registered function is paused by itself, whatever its app is; None: it is not."""
+        return pause_of(self._configs[slug], self.switches.get(function_switch(slug)))
 
     def may_come_back(self, slug: str) -> bool:
         """Whether a function that is gone is waited for: what it has begun is not cancelled yet."""

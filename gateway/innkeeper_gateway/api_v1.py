@@ -37,6 +37,7 @@ from innkeeper_gateway.views import (
     function_view,
     object_name,
     output_of,
+    pause_view,
     run_view,
     withhold_payloads,
 )
@@ -204,7 +205,16 @@ async def _resolve(core: Core, env: str, signal: str, result: bytes) -> str | No
 async def get_app_functions(app_id: str, core: CoreOf, caller: CallerOf) -> Response:
     """The functions of an app, as a bare array; `[]` for an app that is not known."""
     registry = await core.registry(caller.place.env)
-    return json_response([function_view(f) for f in registry.functions.values() if f.app.id == app_id])
+    views = [
+        function_view(f)
+        | {
+            "paused": pause_view(registry.function_pause(f.config.slug)),
+            "app_paused": pause_view(registry.app_pause(app_id)),
+        }
+        for f in registry.functions.values()
+        if f.app.id == app_id
+    ]
+    return json_response(views)
 
 
 async def _known_run(core: Core, caller: Caller, run_id: str, permission: Permission) -> RunSummary:

@@ -10,10 +10,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from innkeeper_apps.sync import Syncer
 from innkeeper_engine.model.clock import Clock, Ids
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import Store
-from innkeeper_gateway import api_v0, api_v1, cancellations, deadletters, health, invoke, register
+from innkeeper_gateway import api_v0, api_v1, cancellations, deadletters, health, invoke, register, switches
 from innkeeper_gateway.access.reviews import Reviews
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Receive
 from innkeeper_gateway.checkpoint import CheckpointRoute, run_of
@@ -116,13 +117,15 @@ def create_app(
     *,
     registrar: Registrar | None = None,
     reviews: Reviews | None = None,
+    syncer: Syncer | None = None,
 ) -> GatewayApp:
     """The gateway's ASGI app. `store` must be open, and stays its owner's.
 
     `registrar`: what becomes of registrations; None: a managed gateway leaves them for the operator, any other one
     writes them. `reviews`: asks the API server about people with Kubernetes tokens; None: there are none.
+    `syncer`: how apps are asked for their functions where no operator does that; None: they are not.
     """
-    return GatewayApp(Core(settings, store, registries, clock, ids, registrar, reviews))
+    return GatewayApp(Core(settings, store, registries, clock, ids, registrar, reviews, syncer))
 
 
 def make_api(core: Core) -> FastAPI:
@@ -135,7 +138,7 @@ def make_api(core: Core) -> FastAPI:
         openapi_url="/openapi.json" if dev else None,
     )
     api.state.core = core
-    for module in (invoke, register, api_v1, cancellations, deadletters, api_v0, health, intents):
+    for module in (invoke, register, api_v1, switches, cancellations, deadletters, api_v0, health, intents):
         api.include_router(module.router)
     api.add_exception_handler(ApiError, _on_api_error)
     api.add_exception_handler(BodyError, _on_body_error)

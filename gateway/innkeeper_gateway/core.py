@@ -8,12 +8,14 @@ from typing import Protocol
 
 from innkeeper_apps.sandbox.pool import Sandbox
 from innkeeper_apps.sealing import Sealer
+from innkeeper_apps.sync import Syncer
 from innkeeper_apps.wire.keys import bearer_digest
 from innkeeper_engine.compiled import Registry
 from innkeeper_engine.environments import Environments
 from innkeeper_engine.model.clock import Clock, Ids
 from innkeeper_engine.model.effects import Ids2
 from innkeeper_engine.model.environments import Environment
+from innkeeper_engine.store.asks import Asks
 from innkeeper_engine.store.environments import EnvironmentStore, RegistrationInbox
 from innkeeper_engine.store.intents import ANSWERED
 from innkeeper_engine.store.letters import LetterStore
@@ -29,6 +31,7 @@ from innkeeper_gateway.places import BranchError, Place, place_in, wanted_branch
 from innkeeper_gateway.refusals import Refusals
 from innkeeper_gateway.registrars import DirectRegistrar, InboxRegistrar, Registrar
 from innkeeper_gateway.settings import GatewaySettings
+from innkeeper_gateway.syncing import DirectSync
 from innkeeper_gateway.webhooks.letters import StoredLetters
 from innkeeper_gateway.webhooks.source import Webhooks
 
@@ -53,6 +56,7 @@ class Core:
         ids: Ids,
         registrar: Registrar | None = None,
         reviews: Reviews | None = None,
+        syncer: Syncer | None = None,
     ) -> None:
         self.settings = settings
         self.access = Access(reviews)
@@ -71,6 +75,13 @@ class Core:
         else:
             self.environments = Environments(fixed=[self.own])
             self.registrar = registrar or DirectRegistrar(store)
+        self.asks = Asks(store)
+        self.direct_sync = (
+            DirectSync(syncer, self.registrar, clock, settings.signing_keys)
+            if syncer is not None and not settings.managed
+            else None
+        )
+        """Asks apps; None where an operator does, or nobody can."""
         key = settings.webhook_key
         self.webhook_sealer = None if key is None else Sealer(key)
         self.webhooks = Webhooks(
@@ -97,6 +108,19 @@ class Core:
         """The current registry of an environment."""
         async with self.in_time():
             return await self.registries.current(env)
+
+    async def declares(self, env: str, app_id: str) -> bool:
+        """Whether an operator says that an app belongs to an environment, also one that has not synced yet.
+
+        Raises:
+            StoreError, StoreUnavailableError, TimeoutError: it could not be read.
+        """
+        if not self.settings.managed:
+            return False
+        # It may have been declared a moment ago.
+        await self.environments.refresh()
+        record = self.environments.by_name(env)
+        return record is not None and app_id in record.apps
 
     async def admit(self, headers: list[Header], query: bytes) -> Place:
         """Where a request may work that must show a signing key; in dev mode any may work everywhere.

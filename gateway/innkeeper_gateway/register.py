@@ -115,14 +115,7 @@ async def _check_policy(core: Core, env: str, app_id: str) -> None:
 
 async def _is_known(core: Core, env: str, app_id: str) -> bool:
     """Whether the app has registered before, or is declared."""
-    if app_id in (await core.registry(env)).apps:
-        return True
-    if not core.settings.managed:
-        return False
-    # It may have been declared a moment ago.
-    await core.environments.refresh()
-    record = core.environments.by_name(env)
-    return record is not None and app_id in record.apps
+    return app_id in (await core.registry(env)).apps or await core.declares(env, app_id)
 
 
 def _tell(registration: Registration, *, modified: bool) -> None:

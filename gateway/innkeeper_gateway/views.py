@@ -8,6 +8,7 @@ import orjson
 from innkeeper_apps.wire.canonical import canonical_parsed, parse
 from innkeeper_engine.compiled import FunctionEntry, Registry, app_uuid, function_uuid
 from innkeeper_engine.model.state import RunSummary, StoredEvent
+from innkeeper_engine.model.switches import Pause
 from innkeeper_engine.model.times import rfc3339
 
 ACCOUNT_ID: Final = "00000000-0000-4000-a000-000000000000"
@@ -86,6 +87,17 @@ def object_name(registry: Registry, slug: str) -> str:
     """What the object of a function is called in Kubernetes; empty where it has none, or is not known."""
     entry = registry.functions.get(slug)
     return entry.config.object_name if entry is not None else ""
+
+
+def pause_view(pause: Pause | None) -> dict[str, Any] | None:
+    """Why something is paused: `by` its spec, a switch, or both, `who` did it and `since` when, as far as is known."""
+    if pause is None:
+        return None
+    since = rfc3339(pause.since_ms) if pause.since_ms else None
+    view: dict[str, Any] = {"by": pause.by, "who": pause.who or None, "since": since}
+    if pause.reason:
+        view["reason"] = pause.reason
+    return view
 
 
 def output_of(status: str, output: bytes | None, error: bytes | None) -> bytes | None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 import pytest
 
+from innkeeper_apps.sync import Syncer
 from innkeeper_engine.store.store import Store
 from innkeeper_gateway.access.reviews import Reviews
 from innkeeper_gateway.settings import GatewaySettings
@@ -21,14 +22,18 @@ PRODUCTION = GatewaySettings(
 
 @pytest.fixture
 async def make_world(store: Store) -> AsyncIterator[MakeWorld]:
-    """`await make_world(settings, store=..., reviews=...)`: a gateway, ended after the test."""
+    """`await make_world(settings, store=..., reviews=..., syncer=...)`: a gateway, ended after the test."""
     worlds: list[World] = []
     own = store
 
     async def make(
-        settings: GatewaySettings | None = None, *, store: Store | None = None, reviews: Reviews | None = None
+        settings: GatewaySettings | None = None,
+        *,
+        store: Store | None = None,
+        reviews: Reviews | None = None,
+        syncer: Syncer | None = None,
     ) -> World:
-        worlds.append(World(store or own, settings or GatewaySettings(dev=True), reviews))
+        worlds.append(World(store or own, settings or GatewaySettings(dev=True), reviews, syncer))
         return worlds[-1]
 
     try:

@@ -118,6 +118,11 @@ REQUESTS = [
     ("GET", "/v1/apps/shop/functions", 200),
     ("POST", "/v1/signals", 400),
     ("POST", "/invoke/shop-fn", 404),
+    ("POST", "/v1/functions/shop-fn/pause", 404),
+    ("POST", "/v1/functions/shop-fn/resume", 404),
+    ("POST", "/v1/apps/shop/pause", 404),
+    ("POST", "/v1/apps/shop/resume", 404),
+    ("POST", "/v1/apps/shop/sync", 404),
 ]
 
 

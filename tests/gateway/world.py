@@ -6,6 +6,7 @@ from urllib.parse import quote
 import httpx
 import orjson
 
+from innkeeper_apps.sync import Syncer
 from innkeeper_apps.wire.canonical import canonical
 from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.route import Arrival, start_effects
@@ -56,14 +57,20 @@ def registration(*functions: dict[str, Any], **fields: Any) -> dict[str, Any]:
 class World:
     """One gateway, its HTTP client and its store."""
 
-    def __init__(self, store: Store, settings: GatewaySettings, reviews: Reviews | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: GatewaySettings,
+        reviews: Reviews | None = None,
+        syncer: Syncer | None = None,
+    ) -> None:
         self.store = store
         self.inbox = RegistrationInbox(store)
         self.registries = Registries(store)
         self.clock = SystemClock()
         self.ids = RandomIds()
         self.app: GatewayApp = create_app(
-            settings, store, self.registries, self.clock, self.ids, reviews=reviews
+            settings, store, self.registries, self.clock, self.ids, reviews=reviews, syncer=syncer
         )
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(app=self.app), base_url="http://gateway", timeout=20

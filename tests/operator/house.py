@@ -81,6 +81,8 @@ class ScriptedApp:
         self.functions: list[Json] = []
         self.keys = list(keys)
         self.version = "1.0.0"
+        self.url = "http://10.0.0.1:3000/api/inngest"
+        """What it says of where it is."""
         self.status: int | None = None
         """Answer everything with this."""
         self.in_band = True
@@ -120,7 +122,7 @@ class ScriptedApp:
         answer = {
             "app_id": self.app_id,
             "appVersion": self.version,
-            "url": "http://10.0.0.1:3000/api/inngest",
+            "url": self.url,
             "functions": self.functions,
             "framework": "express",
             "sdk_author": "inngest",

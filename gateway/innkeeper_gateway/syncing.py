@@ -1,0 +1,36 @@
+"""Asking an app for its functions at somebody's wish, where no operator does that."""
+
+from collections.abc import Sequence
+
+from innkeeper_apps.sync import Syncer
+from innkeeper_apps.wire.register import parse_in_band
+from innkeeper_engine.model.clock import Clock
+from innkeeper_gateway.registrars import Registrar
+
+
+class DirectSync:
+    """Asks an app, in band where keys are shared, and has what it declares registered."""
+
+    def __init__(self, syncer: Syncer, registrar: Registrar, clock: Clock, keys: Sequence[str]) -> None:
+        """`keys`: the signing key, then its fallback."""
+        self._syncer = syncer
+        self._registrar = registrar
+        self._clock = clock
+        self._keys = tuple(keys)
+
+    async def sync(self, env: str, url: str) -> bool:
+        """Ask the app at `url` once; whether that has changed anything.
+
+        An app that does not answer in band has registered itself with the gateway when this returns.
+
+        Raises:
+            SyncError: the app was not reached, or did not register.
+            RegistrationError, FunctionTakenError: what it declares cannot be taken.
+            StoreError, StoreUnavailableError: the store did not take it.
+        """
+        synced = await self._syncer.sync_app(url, keys=self._keys)
+        if not synced.in_band:
+            return bool(synced.modified)
+        registration = parse_in_band(synced.body)
+        done = await self._registrar.register(env, registration, synced.body, self._clock.now_ms())
+        return done.modified
