@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -161,7 +162,9 @@ async def test_a_full_redis_is_a_503_that_says_when_to_come_back(
     world = await make_world(store=store)
     replies = []
     for _ in range(20):
-        replies.append(await world.http.post("/e/x", json={"name": "x/y", "data": {"x": "y" * 400_000}}))
+        # Nothing that gets much smaller when it is compressed.
+        data = {"x": secrets.token_urlsafe(300_000)}
+        replies.append(await world.http.post("/e/x", json={"name": "x/y", "data": data}))
         if replies[-1].status_code != 200:
             break
     refused = replies[-1]
