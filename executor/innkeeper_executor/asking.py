@@ -19,6 +19,7 @@ from innkeeper_executor.fetching import Fetcher
 from innkeeper_executor.limiting import Limits
 from innkeeper_executor.patience import until_answered
 from innkeeper_executor.surroundings import Surroundings
+from innkeeper_executor.tracing import onward
 
 MAX_SENT_BYTES = 4 * 1024 * 1024 - 1024
 """State above this is not sent: the SDK asks for it (`use_api`)."""
@@ -93,6 +94,7 @@ class Asker:
             steps={} if use_api else {step: state[step] for step in lease.stack if step in state},
             events=tuple(state[f"e:{n}"] for n in range(lease.event_count) if f"e:{n}" in state),
             env=wire_name(lease.env),
+            traceparent=onward(lease) if lease.trace else "",
         )
         # All that a decision reads of it; a call may take hours, and there are many.
         lease.payload = {"e:0": state.get("e:0", b"{}")}

@@ -21,6 +21,7 @@ from innkeeper_engine.model.state import Applied, Lease
 from innkeeper_executor.asking import Outcome, error_answer
 from innkeeper_executor.patience import until_answered
 from innkeeper_executor.surroundings import Surroundings
+from innkeeper_executor.tracing import RunTraces
 
 log = structlog.get_logger("innkeeper.worker")
 
@@ -45,8 +46,10 @@ class Committer:
         surroundings: Surroundings,
         apply: Callable[[Guard, Sequence[Effect]], Awaitable[Applied]],
         on_run: Callable[[RunLine], None] | None = None,
+        traces: RunTraces | None = None,
     ) -> None:
-        """`apply` may take further work with it; `on_run` is told each run that a commit has ended."""
+        """`apply` may take further work with it; `on_run` and `traces` are told each run that a commit has ended."""
+        self._traces = traces or RunTraces(None)
         self._surroundings = surroundings
         self._apply = apply
         self._on_run = on_run
@@ -88,7 +91,7 @@ class Committer:
         if applied.status == "ok":
             self._tell(lease, effects)
         elif applied.status == "lost":
-            log.info("a lease was lost before its commit", run=lease.run, item=lease.item)
+            log.info("a lease was lost before its commit", item=lease.item)
         return applied if applied.status == "stale" else None
 
     async def _patiently(self, guard: Guard, effects: Sequence[Effect]) -> Applied:
@@ -96,11 +99,14 @@ class Committer:
         return await until_answered(lambda: self._apply(guard, effects), "a commit")
 
     def _tell(self, lease: Lease, effects: Sequence[Effect]) -> None:
-        if self._on_run is None:
+        if self._on_run is None and not lease.trace:
             return
         for effect in effects:
-            if isinstance(effect, Finish):
-                now_ms = self._surroundings.clock.now_ms()
+            if not isinstance(effect, Finish):
+                continue
+            now_ms = self._surroundings.clock.now_ms()
+            self._traces.ended(lease, effect.status, now_ms)
+            if self._on_run is not None:
                 self._on_run(
                     RunLine(
                         run=lease.run,
@@ -117,9 +123,7 @@ def _decide(lease: Lease, answer: Answer, context: Context) -> list[Effect]:
     try:
         return respond(lease, answer, context)
     except Exception:
-        log.exception(
-            "an answer could not be decided on", run=lease.run, function=lease.slug, item=lease.item
-        )
+        log.exception("an answer could not be decided on", item=lease.item)
         return respond(
             lease, error_answer("the server could not process the app's answer; its log says why"), context
         )

@@ -16,6 +16,7 @@ from innkeeper_engine.model.clock import Clock, Ids, RandomIds, SystemClock
 from innkeeper_engine.model.effects import CronGuard, Effect
 from innkeeper_engine.store.connection import Address, StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import Greeter, Store, StoreSettings
+from innkeeper_engine.tracing import Tracer
 from innkeeper_executor.applying import apply_decided
 from innkeeper_executor.chores import Chores
 from innkeeper_executor.fetching import Fetcher
@@ -25,6 +26,7 @@ from innkeeper_executor.router import Router
 from innkeeper_executor.settings import ExecutorSettings
 from innkeeper_executor.surroundings import Surroundings
 from innkeeper_executor.sweeping import Sweeps
+from innkeeper_executor.tracing import RunTraces
 from innkeeper_executor.waking import FREE_JOBS, MAX_WAIT_S, Bell, Leadership
 from innkeeper_executor.worker import RunLine, Worker
 
@@ -49,7 +51,9 @@ class Executor:
         clock: Clock | None = None,
         ids: Ids | None = None,
         on_run: Callable[[RunLine], None] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
+        """`on_run` is told of each run that ended, and so are traces where there is a `tracer`."""
         clock, ids = clock or SystemClock(), ids or RandomIds()
         self.id = f"ex-{ids.ulid(clock.now_ms())}"
         self._settings = settings
@@ -61,15 +65,16 @@ class Executor:
         self._fetcher = Fetcher(
             surroundings, fetch_egress or EgressPolicy.users(), settings.request_timeout_s
         )
+        self._traces = RunTraces(tracer)
         self._worker = Worker(
-            self.store, surroundings, driver, self._fetcher, target or Target(), self.id, on_run
+            self.store, surroundings, driver, self._fetcher, target or Target(), self.id, on_run, self._traces
         )
         self._router = Router(self.store, surroundings, self._worker.apply)
         self._gatherings = Gatherings(self.store, surroundings, self._worker.apply)
         self._sweeps = Sweeps(self.store, surroundings, self._worker.apply)
         self._chores = Chores()
         self._on_run = on_run
-        self._recorder = Recorder(self.store, address, self._tell_ended if on_run else None)
+        self._recorder = Recorder(self.store, address, self._tell_ended if on_run or tracer else None)
         self._work_bell = Bell(self.store, address, "wake", name=f"{self.id}-wake")
         self._route_bell = Bell(self.store, address, "rwake", name=f"{self.id}-route")
         self._inbox = Bell(self.store, address, f"inbox:{self.id}", FREE_JOBS, name=f"{self.id}-inbox")
@@ -199,7 +204,7 @@ class Executor:
     async def _fire(self, cron_id: str, slot_ms: int) -> None:
         def decide(context: Context) -> list[Effect] | None:
             known = context.registry.crons.get(cron_id)
-            return None if known is None else fire(*known, slot_ms, context)
+            return None if known is None else list(self._traces.rooted(fire(*known, slot_ms, context)))
 
         env, guard = cron_id.partition("/")[0], CronGuard(cron_id, slot_ms)
         await apply_decided(self._surroundings, self._worker.apply, env, guard, decide)
@@ -235,7 +240,11 @@ class Executor:
     async def _tell_ended(self, run_id: str, why: str) -> None:
         """Runs are cancelled and skipped by events and by people, not by their own requests: history knows."""
         run = await self.store.run(run_id)
-        if run is not None and self._on_run is not None:
+        if run is None:
+            return
+        if not why:
+            self._traces.ended_otherwise(run)
+        if self._on_run is not None:
             self._on_run(
                 RunLine(
                     run=run_id,

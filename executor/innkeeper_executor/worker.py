@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from innkeeper_apps.driver import Driver
 from innkeeper_engine.model.calls import Target
@@ -15,6 +16,7 @@ from innkeeper_executor.asking import Asker, Outcome
 from innkeeper_executor.commits import Committer, RunLine
 from innkeeper_executor.fetching import Fetcher
 from innkeeper_executor.surroundings import Surroundings
+from innkeeper_executor.tracing import RunTraces
 
 __all__ = ["RunLine", "Worker"]
 
@@ -63,11 +65,13 @@ class Worker:
         target: Target,
         executor_id: str,
         on_run: Callable[[RunLine], None] | None = None,
+        traces: RunTraces | None = None,
     ) -> None:
         self._store = store
+        self._traces = traces or RunTraces(None)
         self._surroundings = surroundings
         self._asker = Asker(store, surroundings, driver, fetcher, target)
-        self._committer = Committer(surroundings, self.apply, on_run)
+        self._committer = Committer(surroundings, self.apply, on_run, self._traces)
         self.id = executor_id
         self._working: dict[str, _Work] = {}
         self._reserved = 0
@@ -193,15 +197,20 @@ class Worker:
 
     async def _work(self, work: _Work) -> None:
         lease = work.lease
+        # Of this task alone: whatever is logged on the way says which run it is about.
+        bind_contextvars(env=lease.env, function=lease.slug, run=lease.run)
         try:
+            began_ns = self._traces.begin(lease)
             outcome = await self._ask(work)
+            if outcome is not None and began_ns:
+                self._traces.worked(lease, outcome, began_ns)
             if outcome is not None:
                 await self._committer.commit(lease, outcome)
             elif work.ended:
                 await self._committer.give_back(lease)
         except Exception:
             # The lease runs out by itself and the item is tried again, three times at most per attempt.
-            log.exception("an item could not be worked", run=lease.run, function=lease.slug, item=lease.item)
+            log.exception("an item could not be worked", item=lease.item)
 
     async def _ask(self, work: _Work) -> Outcome | None:
         """What came of the item; None when it was called off."""

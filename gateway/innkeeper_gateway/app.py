@@ -14,6 +14,7 @@ from innkeeper_apps.sync import Syncer
 from innkeeper_engine.model.clock import Clock, Ids
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import Store
+from innkeeper_engine.tracing import Tracer
 from innkeeper_gateway import api_v0, api_v1, cancellations, deadletters, health, invoke, register, switches
 from innkeeper_gateway.access.reviews import Reviews
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Receive
@@ -24,6 +25,7 @@ from innkeeper_gateway.events_route import PREFIX, EventsRoute, Scope, Send
 from innkeeper_gateway.intents import route as intents
 from innkeeper_gateway.registrars import Registrar
 from innkeeper_gateway.settings import GatewaySettings
+from innkeeper_gateway.tracing import begin_trace, end_trace
 from innkeeper_gateway.webhooks import route as webhooks
 
 _QUIET = ("/live", "/ready", "/health", "/v1/checkpoint/")
@@ -62,6 +64,11 @@ class GatewayApp:
 
         is_events = path.startswith(PREFIX)
         is_webhook = path.startswith(webhooks.PREFIX)
+        checkpointed = None if is_events or is_webhook else run_of(path)
+        tracer = self.core.tracer
+        traced = None
+        if tracer is not None and scope["method"] == "POST" and not checkpointed:
+            traced = begin_trace(tracer, scope["headers"])
         # A path with a key in it is not for the log.
         shown = "/e/***" if is_events else "/w/***" if is_webhook else path
         try:
@@ -69,9 +76,9 @@ class GatewayApp:
                 await self._events(scope, receive, send_marked)
             elif is_webhook:
                 await self._webhooks(scope, receive, send_marked)
-            elif run_id := run_of(path):
+            elif checkpointed:
                 answer = await self._checkpoints.answer(
-                    run_id, scope["method"], scope["headers"], scope["query_string"], receive
+                    checkpointed, scope["method"], scope["headers"], scope["query_string"], receive
                 )
                 if answer is not None:
                     await answer(scope, receive, send_marked)
@@ -81,6 +88,10 @@ class GatewayApp:
             _log.exception("a request ended in an error of the server's own", path=shown)
             if status == 0:
                 await internal_error()(scope, receive, send_marked)
+        if tracer is not None and traced is not None:
+            end_trace(
+                tracer, traced, scope, "/e/{key}" if is_events else "/w/{token}" if is_webhook else "", status
+            )
         quiet = is_events or is_webhook or path.startswith(_QUIET)
         self._tell(scope["method"], shown, status, started, quiet=quiet)
 
@@ -118,14 +129,16 @@ def create_app(
     registrar: Registrar | None = None,
     reviews: Reviews | None = None,
     syncer: Syncer | None = None,
+    tracer: Tracer | None = None,
 ) -> GatewayApp:
     """The gateway's ASGI app. `store` must be open, and stays its owner's.
 
     `registrar`: what becomes of registrations; None: a managed gateway leaves them for the operator, any other one
     writes them. `reviews`: asks the API server about people with Kubernetes tokens; None: there are none.
-    `syncer`: how apps are asked for their functions where no operator does that; None: they are not.
+    `syncer`: how apps are asked for their functions where no operator does that; None: they are not. `tracer`: None where nothing
+    is told of traces.
     """
-    return GatewayApp(Core(settings, store, registries, clock, ids, registrar, reviews, syncer))
+    return GatewayApp(Core(settings, store, registries, clock, ids, registrar, reviews, syncer, tracer))
 
 
 def make_api(core: Core) -> FastAPI:

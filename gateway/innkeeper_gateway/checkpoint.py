@@ -21,6 +21,7 @@ from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, error_response, store_trouble, trouble_response
 from innkeeper_gateway.places import Place
 from innkeeper_gateway.settings import Limits
+from innkeeper_gateway.tracing import CheckpointTraces
 
 _PATH: Final = re.compile(r"/v1/checkpoint/([^/]+)/async")
 _STEPS_AT_ONCE: Final = (MAX_EFFECTS - 1) // 2
@@ -41,6 +42,7 @@ class CheckpointRoute:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._envs: dict[str, str] = {}
+        self._traces = CheckpointTraces(core.tracer, core.store)
 
     async def answer(
         self, run_id: str, method: str, headers: list[Header], query: bytes, receive: Receive
@@ -90,6 +92,7 @@ class CheckpointRoute:
                     raise _too_much(run_id, applied, limits)
                 if applied.status != "ok":
                     raise await _refusal(core, run_id, applied.status)
+            await self._traces.took(run_id, given.request_id, given.steps)
 
     async def _env_of(self, run_id: str, place: Place) -> str:
         """The environment of a run, which never changes: asked for at its first checkpoint only.

@@ -22,6 +22,7 @@ from innkeeper_engine.store.letters import LetterStore
 from innkeeper_engine.store.notices import Notices
 from innkeeper_engine.store.store import Store
 from innkeeper_engine.store.webhooks import WebhookStore
+from innkeeper_engine.tracing import Tracer
 from innkeeper_gateway.access.callers import NAMESPACE_HEADER, Access, Caller
 from innkeeper_gateway.access.reviews import Reviews
 from innkeeper_gateway.bodies import Header
@@ -57,8 +58,11 @@ class Core:
         registrar: Registrar | None = None,
         reviews: Reviews | None = None,
         syncer: Syncer | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.settings = settings
+        self.tracer = tracer
+        """None where nothing is told of traces."""
         self.access = Access(reviews)
         self.store = store
         self.registries = registries

@@ -22,6 +22,7 @@ from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.ingest import Seed
 from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, checked_ulid, needs
+from innkeeper_gateway.tracing import current_trace
 from innkeeper_gateway.views import envelope
 from innkeeper_gateway.webhooks.handling import Busy, Failed, Refused, Taken, replay
 
@@ -77,7 +78,7 @@ async def replay_letter(letter_id: str, core: CoreOf, caller: CallerOf) -> Respo
         case Taken(events):
             async with core.in_time():
                 if events:
-                    await core.store.append(letter.env, events, seeded=True)
+                    await core.store.append(letter.env, events, seeded=True, trace=current_trace())
                 await core.letter_store.drop_letter(letter.env, letter_id)
             audit(caller, "replay dead letter", letter=letter_id, webhook=letter.webhook, events=len(events))
             return json_response(

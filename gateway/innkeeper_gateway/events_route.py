@@ -16,6 +16,7 @@ from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import RETRY_AFTER_S, store_trouble
 from innkeeper_gateway.ingest import IngestError, parse_events, read_seed
 from innkeeper_gateway.places import BranchError, may_come_from, networks, sender
+from innkeeper_gateway.tracing import current_trace
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -73,7 +74,7 @@ class EventsRoute:
                 _check_names(events, key)
             if events:
                 async with asyncio.timeout(core.settings.store_timeout_s):
-                    await core.store.append(env, events, seeded=seeded)
+                    await core.store.append(env, events, seeded=seeded, trace=current_trace())
         except ClientGoneError:
             return
         except BranchError as error:

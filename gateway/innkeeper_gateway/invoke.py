@@ -9,6 +9,7 @@ from innkeeper_gateway.access.permissions import INVOKE
 from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.ingest import IngestError, normalise
 from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, json_of
+from innkeeper_gateway.tracing import current_trace
 
 INVOKED = "inngest/function.invoked"
 
@@ -50,6 +51,6 @@ async def invoke(slug: str, request: Request, core: CoreOf, caller: CallerOf) ->
             413, f"Event is over the max size: Max {limits.event_bytes} bytes / Size {len(body)} bytes"
         )
     async with core.in_time():
-        await core.store.append(caller.place.env, [(event_id, INVOKED, body)])
+        await core.store.append(caller.place.env, [(event_id, INVOKED, body)], trace=current_trace())
     audit(caller, "invoke", function=slug, event_id=event_id)
     return json_response({"id": event_id, "status": 200})

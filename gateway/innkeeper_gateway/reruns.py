@@ -11,6 +11,7 @@ from innkeeper_engine.model.effects import NoGuard
 from innkeeper_engine.model.state import RunSummary
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError
+from innkeeper_gateway.tracing import in_current_trace
 
 
 async def run_again(core: Core, run: RunSummary) -> str:
@@ -28,7 +29,9 @@ async def run_again(core: Core, run: RunSummary) -> str:
         entry = _startable(registry, run)
         async with core.in_time():
             seq = await core.store.last_event(run.env)
-            effects = rerun(entry, run.id, new, events, seq=seq, cron=run.cron, context=context)
+            effects = in_current_trace(
+                rerun(entry, run.id, new, events, seq=seq, cron=run.cron, context=context)
+            )
             applied = await core.store.apply(NoGuard(), effects, registry=registry.version)
         if applied.status == "ok":
             return new

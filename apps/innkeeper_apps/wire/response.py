@@ -184,7 +184,18 @@ def _read_op(item: Any, index: int) -> Op:
         opts=options,
         data=_read_data(item.get("data"), kind, step),
         error=_step_error(error) if kind in (OpKind.STEP_ERROR, OpKind.STEP_FAILED) else None,
+        timing=_timing(item["timing"]) if "timing" in item else None,
     )
+
+
+def _timing(timing: Any) -> tuple[int, int] | None:
+    """`{"a": <ns since the epoch>, "b": <ns>}`; informational, so that what is none is left out."""
+    if not isinstance(timing, dict):
+        return None
+    began, took = timing.get("a"), timing.get("b")
+    if type(began) is not int or type(took) is not int or began <= 0 or took < 0:
+        return None
+    return began, took
 
 
 def _whole(value: Any) -> Any:

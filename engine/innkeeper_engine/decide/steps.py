@@ -16,6 +16,7 @@ from innkeeper_engine.model.calls import DISCOVER, Op, OpKind
 from innkeeper_engine.model.decoding import decoded
 from innkeeper_engine.model.effects import Discover, Effect, Emit, Plan, Save, Wait
 from innkeeper_engine.model.state import Lease
+from innkeeper_engine.tracing import in_run
 
 NEW_RESULTS = frozenset({OpKind.STEP_RUN, OpKind.STEP, OpKind.STEP_FAILED, OpKind.STEP_ERROR})
 """Operations that bring a step's result."""
@@ -220,7 +221,7 @@ def _invoke(lease: Lease, op: Op, context: Context) -> list[Effect]:
         pause,
         op.display_name or op.name,
         deadline_ms,
-    )
+    )._replace(trace=in_run(lease.trace, lease.run) if lease.trace else "")
     return [
         Wait(
             pause,

@@ -46,6 +46,8 @@ class Op(msgspec.Struct, frozen=True, kw_only=True):
     """Canonical JSON of the result, None where the op carries none."""
     error: bytes | None = None
     """Canonical JSON of `{name, message, stack?, data?, cause?}`, for StepError and StepFailed."""
+    timing: tuple[int, int] | None = None
+    """When the step began by the app's clock, ns since the epoch, and how many ns it took; None where it is not told."""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

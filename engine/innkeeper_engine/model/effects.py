@@ -92,6 +92,8 @@ class Start(NamedTuple):
     """Its priority: `order` is less by so much, and its partition's turn comes so much earlier."""
     made_ms: int = 0
     """When it was made, for cancellations of many runs: an event was received; 0: as it is written."""
+    trace: str = ""
+    """The trace it is in (see `tracing`); empty: that of the first of its events that is stored with one."""
 
 
 class Skip(NamedTuple):
@@ -254,6 +256,8 @@ class Emit(NamedTuple):
     id: str
     name: str
     body: bytes
+    trace: str = ""
+    """The trace of what it starts."""
 
 
 class Keep(NamedTuple):

@@ -45,6 +45,8 @@ class Lease(msgspec.Struct, kw_only=True):
     """Queued under keys that its function has not any more: it is to be put back under the present ones, not called."""
     payload: dict[str, bytes] | None
     """Events under `e:<n>` and results by step id; None where they were too large to come along."""
+    trace: str = ""
+    """The run's trace (see `tracing`)."""
 
 
 class Applied(NamedTuple):
@@ -153,6 +155,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     ended_ms: int | None
     event_ids: tuple[str, ...]
     cron: str
+    trace: str = ""
+    """The run's trace (see `tracing`)."""
 
 
 class RunHead(NamedTuple):

@@ -117,11 +117,14 @@ class Store(Reader):
 
     # ---- verbs
 
-    async def append(self, env: str, events: Sequence[NewEvent], *, seeded: bool = False) -> int:
+    async def append(
+        self, env: str, events: Sequence[NewEvent], *, seeded: bool = False, trace: str = ""
+    ) -> int:
         """Store events and queue them for routing, in order; returns how many were new.
 
-        With `seeded`, an event whose id is stored already is taken for a repeated send. Durable when it returns, as
-        far as the server's durability goes. Bodies of more than 256 events take several round trips.
+        With `seeded`, an event whose id is stored already is taken for a repeated send. `trace`: what the runs that
+        they start are a part of (see `tracing`). Durable when it returns, as far as the server's durability goes.
+        Bodies of more than 256 events take several round trips.
         """
         stored = 0
         for first in range(0, len(events), APPEND_CHUNK):
@@ -129,7 +132,9 @@ class Store(Reader):
                 (event_id, name, encode_body(body, self.settings.compress_over_bytes))
                 for event_id, name, body in events[first : first + APPEND_CHUNK]
             ]
-            request = {"env": env, "events": chunk, "seeded": seeded}
+            request: dict[str, Any] = {"env": env, "events": chunk, "seeded": seeded}
+            if trace:
+                request["trace"] = trace
             stored += await self._script(self._connection, "append", request)
         return stored
 

@@ -88,11 +88,11 @@ def _with_bodies(effect: Finish, over_bytes: int) -> Finish:
 
 
 def read_event(event_id: str, value: bytes | None) -> StoredEvent:
-    """A stored event from its value `<seq> <received ms>\\n<body>`; one that is gone has an empty body."""
+    """A stored event from its value `<seq> <received ms>[ <trace>]\\n<body>`; one that is gone has an empty body."""
     if value is None:
         return StoredEvent(event_id, 0, 0, b"")
     head, _, body = value.partition(b"\n")
-    seq, _, received = head.partition(b" ")
+    seq, received, *_ = head.split(b" ")
     return StoredEvent(event_id, int(seq), int(received), decode_body(body))
 
 
@@ -148,6 +148,7 @@ def read_lease(raw: list[Any]) -> Lease:
         stack=tuple(step.decode() for step in stack),
         rekey=item.get(b"rk") == token,
         payload=None if payload is None else _payload(payload),
+        trace=state[b"tp"].decode() if b"tp" in state else "",
     )
 
 
@@ -174,6 +175,7 @@ def read_summary(run_id: str, flat: list[bytes]) -> RunSummary:
         ended_ms=int(fields["z"]) if "z" in fields else None,
         event_ids=tuple(fields["ev"].split()),
         cron=fields.get("cr", ""),
+        trace=fields.get("tp", ""),
     )
 
 

@@ -19,6 +19,7 @@ from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import RETRY_AFTER_S, store_trouble
 from innkeeper_gateway.events_route import Scope, Send
 from innkeeper_gateway.places import BranchError, networks, sender
+from innkeeper_gateway.tracing import current_trace
 from innkeeper_gateway.webhooks.handling import (
     Busy,
     Challenged,
@@ -131,7 +132,7 @@ class WebhooksRoute:
     async def _store(self, outcome: Outcome, env: str) -> None:
         async with asyncio.timeout(self._core.settings.store_timeout_s):
             if isinstance(outcome, Taken) and outcome.events:
-                await self._core.store.append(env, outcome.events)
+                await self._core.store.append(env, outcome.events, trace=current_trace())
             elif isinstance(outcome, Failed):
                 await self._letters.keep(outcome.letter)
 

@@ -1,5 +1,5 @@
--- emit: 2 env, 3 id, 4 name, 5 body. An event of the engine's own, into the environment's stream.
-effects.emit = function(e) emit(e[2], e[3], e[4], e[5]) end
+-- emit: 2 env, 3 id, 4 name, 5 body, 6 trace or ''. An event of the engine's own, into the environment's stream.
+effects.emit = function(e) emit(e[2], e[3], e[4], e[5], e[6]) end
 
 -- keep: 2 env, 3 id, 4 body. An event that is only to be looked up (a cron's): it is not routed.
 effects.keep = function(e)

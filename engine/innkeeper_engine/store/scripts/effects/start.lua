@@ -37,14 +37,20 @@ end
 -- e: 2 run, 3 env, 4 fn, 5 slug as JSON, 6 app, 7 events {id, body or ''}, 8 start partition, 9 step partition,
 --    10 order, 11 due ms or 0, 12 cancels {pause, event, path, value, after, deadline, condition}, 13 parent pause or '',
 --    14 idempotency key or '', 15 announces its end, 16 cron line or '', 17 retries, 18 rights, 19 timeouts.start in ms
---    or 0, 20 timeouts.finish in ms or 0, 21 two ids for the end by a timeout, 22 priority in ms or 0, 23 when it was made (ms) or 0: now
+--    or 0, 20 timeouts.finish in ms or 0, 21 two ids for the end by a timeout, 22 priority in ms or 0, 23 when it was made (ms) or 0: now,
+--    24 trace or '': that of the first event that has one
 effects.start = function(e)
   local run, env = e[2], e[3]
   if call('EXISTS', P .. 'run:' .. run) == 1 then return end
   local bodies, ids = {}, {}
+  local trace = e[24] ~= '' and e[24] or nil
   for n, event in ipairs(e[7]) do
     ids[n] = event[1]
-    bodies[n] = event[2] ~= '' and event[2] or event_of(env, event[1])
+    bodies[n] = event[2]
+    if event[2] == '' then
+      local body, _, sent = event_of(env, event[1])
+      bodies[n], trace = body, trace or sent
+    end
     -- It expired before it was routed: there is nothing to run with.
     if not bodies[n] then return end
   end
@@ -71,6 +77,11 @@ effects.start = function(e)
   call('HSET', P .. 'run:' .. run, 'e', env, 'f', string.sub(e[4], #env + 2), 'a', e[6], 's', 'Scheduled', 'q', digits(now),
     'ev', table.concat(ids, ' '), 'cr', e[16])
   start_options(e, run, fields)
+  if trace then
+    fields[#fields + 1] = 'tp'
+    fields[#fields + 1] = trace
+    call('HSET', P .. 'run:' .. run, 'tp', trace)
+  end
   call('HSET', P .. 'st:' .. run, 'e', env, 'fn', e[4], 'fj', e[5], 'ver', -1, 'fp', 0, 'sz', size, 'ec', #ids,
     'sp', e[9], 'o', e[10], 'dn', 0, 'q', digits(now), 'ne', e[15] and 0 or 1, 're', e[17], unpack(fields))
   call('ZADD', P .. 'runs:' .. env, now, run)

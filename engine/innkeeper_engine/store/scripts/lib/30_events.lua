@@ -1,13 +1,17 @@
--- Events. ev:<env>:<id> is "<seq> <received ms>\n<body>"; es:<env> lists what is not routed yet as <id><name>;
+-- Events. ev:<env>:<id> is "<seq> <received ms>[ <trace>]\n<body>"; es:<env> lists what is not routed yet as <id><name>;
 -- esq:<env> numbers the events of an environment from 1, ec:<env> is the number of the last one routed. An event is kept
 -- for ever until it is routed: only then its retention begins.
 local ID_LENGTH = 26
 
-local function event_value(seq, body) return digits(seq) .. ' ' .. digits(now) .. '\n' .. body end
+local function event_value(seq, body, trace)
+  local head = digits(seq) .. ' ' .. digits(now)
+  if trace and trace ~= '' then head = head .. ' ' .. trace end
+  return head .. '\n' .. body
+end
 
-local function emit(env, id, name, body)
+local function emit(env, id, name, body, trace)
   local seq = call('INCR', P .. 'esq:' .. env)
-  call('SET', P .. 'ev:' .. env .. ':' .. id, event_value(seq, body))
+  call('SET', P .. 'ev:' .. env .. ':' .. id, event_value(seq, body, trace))
   call('RPUSH', P .. 'es:' .. env, id .. name)
   call('ZADD', P .. 'routes', 'NX', next_turn(), env)
   wake_router()
@@ -20,14 +24,15 @@ local function events_are_over(env, count)
   end
 end
 
--- The body and the number of a stored event.
+-- The body, the number and the trace of a stored event.
 local function event_of(env, id)
   local value = call('GET', P .. 'ev:' .. env .. ':' .. id)
   if not value then return nil end
-  local space, line = string.find(value, ' ', 1, true), string.find(value, '\n', 1, true)
-  return string.sub(value, line + 1), tonumber(string.sub(value, 1, space - 1))
+  local line = string.find(value, '\n', 1, true)
+  local seq, trace = string.match(string.sub(value, 1, line - 1), '^(%d+) %d+ ?(.*)$')
+  return string.sub(value, line + 1), tonumber(seq), trace ~= '' and trace or nil
 end
 
 -- How large a stored event is as it was sent, by the beginning of its value and the size of that.
-local HEAD_BYTES = 64
-local function event_size(head, size) return tonumber(string.match(head, '^%d+ %d+\nz(%d+)\n')) or size end
+local HEAD_BYTES = 160
+local function event_size(head, size) return tonumber(string.match(head, '^%d+ %d+[^\n]*\nz(%d+)\n')) or size end

@@ -69,6 +69,12 @@ local function heard(env, name)
   return call('SISMEMBER', P .. 'lis:' .. env, name) == 1 or call('EXISTS', P .. 'wp:' .. env .. ':' .. name) == 1
 end
 
+-- The trace of what a run brings about: under the span of the run, whose id everybody derives so from the run's.
+local function trace_in(run, trace)
+  if not trace or string.sub(trace, -1) ~= '1' then return trace end
+  return string.sub(trace, 1, 36) .. string.sub(redis.sha1hex(run), 1, 16) .. string.sub(trace, 53)
+end
+
 -- The event that tells of a run's end; every piece is canonical JSON already, so the whole is. Any may be compressed.
 local function announce(run, state, status, a)
   if state.ne == '1' then return end
@@ -89,13 +95,14 @@ local function announce(run, state, status, a)
     add(',"run_id":"' .. run .. '"},"id":"' .. id .. '","name":"' .. name .. '","ts":' .. digits(now) .. ',"user":{}}')
     return join_bodies(pieces)
   end
+  local trace = trace_in(run, state.tp)
   if status == 'Failed' or status == 'Cancelled' then
     local name = status == 'Failed' and 'inngest/function.failed' or 'inngest/function.cancelled'
-    emit(state.e, a.ids[1], name, body(run, name, true, nil))
+    emit(state.e, a.ids[1], name, body(run, name, true, nil), trace)
   end
   if heard(state.e, 'inngest/function.finished') then
     emit(state.e, a.ids[2], 'inngest/function.finished',
-      body(a.ids[2], 'inngest/function.finished', true, state.parent))
+      body(a.ids[2], 'inngest/function.finished', true, state.parent), trace)
   end
 end
 

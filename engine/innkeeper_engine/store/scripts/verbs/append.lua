@@ -3,7 +3,7 @@
 local stored = 0
 for _, event in ipairs(request.events) do
   if not request.seeded or call('EXISTS', P .. 'ev:' .. request.env .. ':' .. event[1]) == 0 then
-    emit(request.env, event[1], event[2], event[3])
+    emit(request.env, event[1], event[2], event[3], request.trace)
     stored = stored + 1
   end
 end
