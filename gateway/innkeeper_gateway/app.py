@@ -135,8 +135,8 @@ def create_app(
 
     `registrar`: what becomes of registrations; None: a managed gateway leaves them for the operator, any other one
     writes them. `reviews`: asks the API server about people with Kubernetes tokens; None: there are none.
-    `syncer`: how apps are asked for their functions where no operator does that; None: they are not. `tracer`: None where nothing
-    is told of traces.
+    `syncer`: how apps are asked for their functions where no operator does that; None: they are not.
+    `tracer`: None where nothing is told of traces.
     """
     return GatewayApp(Core(settings, store, registries, clock, ids, registrar, reviews, syncer, tracer))
 
