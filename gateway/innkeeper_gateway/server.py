@@ -2,17 +2,22 @@
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections.abc import Iterator
+from typing import Any, cast
 
 import structlog
 import uvicorn
 
 from innkeeper_gateway.app import GatewayApp
+from innkeeper_gateway.protocol import BoundedProtocol, ConnectionLimits
 
 _KEEP_ALIVE_S = 75
 """Longer than load balancers keep an idle connection, so that it is they who close it."""
 _BACKLOG = 2048
+MOST_CONNECTIONS = 10_000
+"""Beyond so many, requests are answered 503."""
 
 _log = structlog.get_logger(__name__)
 
@@ -45,8 +50,11 @@ class GatewayServer:
     >>> await server.stop(grace_s=10)
     """
 
-    def __init__(self, app: GatewayApp, *, host: str, port: int) -> None:
-        """`port` 0 takes a free one; see `port` after `start`."""
+    def __init__(
+        self, app: GatewayApp, *, host: str, port: int, limits: ConnectionLimits | None = None
+    ) -> None:
+        """`port` 0 takes a free one; see `port` after `start`. `limits`: what each connection may do."""
+        self._limits = limits or ConnectionLimits()
         self._app = app
         self._host = host
         self._wanted_port = port
@@ -64,7 +72,8 @@ class GatewayServer:
         self.port = listener.getsockname()[1]
         config = uvicorn.Config(
             self._app,
-            http="httptools",
+            http=cast(Any, functools.partial(BoundedProtocol, limits=self._limits)),
+            limit_concurrency=MOST_CONNECTIONS,
             ws="none",
             lifespan="off",
             log_config=None,
