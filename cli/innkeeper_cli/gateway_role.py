@@ -44,7 +44,12 @@ def sandbox_limits(role: DevRole | GatewayRole) -> SandboxLimits:
 
 def store_settings(role: ExecutorRole | DevRole | GatewayRole) -> StoreSettings:
     """The store's own settings from the role's."""
-    return StoreSettings(lease_ms=round(role.lease_s * 1000))
+    return StoreSettings(
+        events_keep_s=role.retention_events,
+        runs_keep_s=role.retention_runs,
+        letters_keep_s=role.retention_dead_letters,
+        lease_ms=round(role.lease_s * 1000),
+    )
 
 
 def gateway_settings(role: GatewayRole) -> GatewaySettings:

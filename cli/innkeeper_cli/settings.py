@@ -33,6 +33,7 @@ from pydantic_settings import (
 )
 
 from innkeeper_apps.egress import EgressPolicy
+from innkeeper_engine.retention import DEFAULT_S, LEAST_EVENTS_S, LEAST_S, parse_retention_s
 from innkeeper_engine.store.connection import Address
 
 PREFIX = "INNKEEPER_"
@@ -157,12 +158,23 @@ def _check_hosts(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _read_retention(least_s: int) -> BeforeValidator:
+    """`7d` as seconds; what is a number already stays."""
+
+    def read(value: object) -> object:
+        return parse_retention_s(value, least_s) if isinstance(value, str) else value
+
+    return BeforeValidator(read)
+
+
 def _check_egress(values: tuple[str, ...]) -> tuple[str, ...]:
     EgressPolicy.users(values)
     return values
 
 
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Retention = Annotated[int, _read_retention(LEAST_S)]
+EventsRetention = Annotated[int, _read_retention(LEAST_EVENTS_S)]
 SigningKey = Annotated[SecretStr, AfterValidator(_check_signing_key)]
 OwnSigningKey = Annotated[SigningKey | None, AfterValidator(_unless_managed)]
 EncryptionKey = Annotated[SecretBytes, BeforeValidator(_spell_encryption_key)]
@@ -271,7 +283,17 @@ class _Transforms(Role):
     """What the JavaScript of one transform may hold, MiB."""
 
 
-class _Leases(Role):
+class _Keeps(Role):
+    retention_events: EventsRetention = DEFAULT_S
+    """How long events are kept, where the environment's namespaces do not say; in seconds once read. The same for
+    gateways and executors, as the next two."""
+    retention_runs: Retention = DEFAULT_S
+    """How long runs are kept once they have ended, with payloads and traces."""
+    retention_dead_letters: Retention = DEFAULT_S
+    """How long dead letters of webhooks are kept."""
+
+
+class _Leases(_Keeps):
     lease_s: Seconds = 30.0
     """How long a request may go without a heartbeat of its executor. The same for gateways and executors."""
 

@@ -14,7 +14,7 @@ from innkeeper_engine.compiled import Registry
 from innkeeper_engine.environments import Environments
 from innkeeper_engine.model.clock import Clock, Ids
 from innkeeper_engine.model.effects import Ids2
-from innkeeper_engine.model.environments import Environment
+from innkeeper_engine.model.environments import Environment, parent_name
 from innkeeper_engine.store.asks import Asks
 from innkeeper_engine.store.environments import EnvironmentStore, RegistrationInbox
 from innkeeper_engine.store.intents import ANSWERED
@@ -98,7 +98,7 @@ class Core:
         self.notices.tell(ANSWERED)
         self.sandbox = Sandbox(settings.sandbox)
         self.letter_store = LetterStore(store)
-        self.letters = StoredLetters(self.letter_store, clock, ids, store.settings.letters_keep_s)
+        self.letters = StoredLetters(self.letter_store, clock, ids, self.letters_keep_s)
         self.refusals = Refusals()
         self.draining = False
 
@@ -107,6 +107,12 @@ class Core:
         """Bounds what is asked of the store; `TimeoutError` where it does not answer."""
         async with asyncio.timeout(self.settings.store_timeout_s):
             yield
+
+    def letters_keep_s(self, env: str) -> int:
+        """How long an environment's dead letters are kept."""
+        environment = self.environments.by_name(parent_name(env))
+        granted = environment.policy.letters_keep_s if environment is not None else 0
+        return granted or self.store.settings.letters_keep_s
 
     async def registry(self, env: str) -> Registry:
         """The current registry of an environment."""

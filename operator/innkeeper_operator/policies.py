@@ -8,15 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from innkeeper_apps.egress import EgressPolicy
-from innkeeper_engine.durations import (
-    DAY_MS,
-    HOUR_MS,
-    MINUTE_MS,
-    SECOND_MS,
-    format_duration,
-    parse_duration_ms,
-)
 from innkeeper_engine.model.environments import Policy
+from innkeeper_engine.retention import LEAST_EVENTS_S, parse_retention_s
 from innkeeper_operator.keys import listed
 from innkeeper_operator.objects import (
     EGRESS_ALLOW,
@@ -28,7 +21,6 @@ from innkeeper_operator.objects import (
     NamespaceObject,
 )
 
-_LONGEST_RETENTION_MS: Final = 3_650 * DAY_MS
 _MOST_EVENTS_PER_S: Final = 1_000_000
 _MOST_LISTED: Final = 1_000
 _LONGEST_HOST: Final = 253
@@ -80,21 +72,6 @@ def read_policy(
     return Policy(**granted), tuple(problems)
 
 
-def _retention(shortest_ms: int) -> Callable[[str], int]:
-    """Reads a retention, in seconds."""
-
-    def read(text: str) -> int:
-        ms = parse_duration_ms(text)
-        if not shortest_ms <= ms <= _LONGEST_RETENTION_MS:
-            raise ValueError(
-                f"{text!r} is out of bounds: write {format_duration(shortest_ms)} or more, up to "
-                f"{format_duration(_LONGEST_RETENTION_MS)}, for example 7d"
-            )
-        return ms // SECOND_MS
-
-    return read
-
-
 def _networks_and_hosts(text: str) -> tuple[str, ...]:
     entries = _some(text, "networks and hosts, such as 10.1.0.0/16, billing.internal")
     EgressPolicy.users(entries)
@@ -138,10 +115,9 @@ def _some(text: str, example: str) -> tuple[str, ...]:
 
 
 _READ: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
-    # Sending an event again must find it for an hour at least, or it would count twice.
-    RETENTION_EVENTS: ("events_keep_s", _retention(HOUR_MS)),
-    RETENTION_RUNS: ("runs_keep_s", _retention(MINUTE_MS)),
-    RETENTION_DEAD_LETTERS: ("letters_keep_s", _retention(MINUTE_MS)),
+    RETENTION_EVENTS: ("events_keep_s", lambda text: parse_retention_s(text, LEAST_EVENTS_S)),
+    RETENTION_RUNS: ("runs_keep_s", parse_retention_s),
+    RETENTION_DEAD_LETTERS: ("letters_keep_s", parse_retention_s),
     EGRESS_ALLOW: ("egress_allow", _networks_and_hosts),
     EVENTS_PER_SECOND: ("events_per_s", _events_per_s),
     WEBHOOK_REDIRECTS: ("redirects", _hosts),

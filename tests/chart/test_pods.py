@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from innkeeper_cli import probes, settings
 from innkeeper_cli.main import main
+from innkeeper_engine.retention import parse_retention_s
 from innkeeper_gateway import health
 from innkeeper_operator import health as operator_health
 from tests.chart.conftest import Render
@@ -158,6 +159,8 @@ def test_the_values_reach_the_settings(
     assert found.capacity == 100_000
     assert found.beat_s == 12.5
     assert found.lease_s == 60
+    assert (found.retention_events, found.retention_runs) == (43_200, 7 * 86_400)
+    assert found.retention_dead_letters == 36 * 3_600
     assert found.retry_backoff_s == (0.5, 1, 30)
     assert found.retry_jitter_s == 0
     assert found.grace_s == 7200
@@ -266,10 +269,20 @@ def test_defaults_are_those_of_the_program(
         assert env[f"INNKEEPER_{name.upper()}"] == format(
             model[name].default, "g" if name.endswith("_s") else ""
         )
+    for name in ("retention_events", "retention_runs", "retention_dead_letters"):
+        assert parse_retention_s(env[f"INNKEEPER_{name.upper()}"]) == model[name].default
     assert default.pod("operator").env["INNKEEPER_HOST"] == "0.0.0.0"
     lease, beat = leases
     other = render_chart({"leaseSeconds": lease, "executor": {"beatSeconds": beat}}).pod("executor").env
     assert (other["INNKEEPER_LEASE_S"], other["INNKEEPER_BEAT_S"]) == (f"{lease:g}", f"{beat:g}")
+
+
+def test_gateway_and_executor_agree_on_retentions(releases: dict[str, Release]) -> None:
+    for release in releases.values():
+        gateway, executor = (release.pod(role).env for role in ("gateway", "executor"))
+        kept = {name: value for name, value in executor.items() if "_RETENTION_" in name}
+        assert len(kept) == 3
+        assert kept.items() <= gateway.items()
 
 
 def test_gateway_and_executor_agree_on_leases(release: Release) -> None:

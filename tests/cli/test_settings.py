@@ -7,7 +7,7 @@ import pytest
 
 from innkeeper_cli.errors import RoleError
 from innkeeper_cli.executor_role import own_target
-from innkeeper_cli.gateway_role import gateway_settings, reviews_of
+from innkeeper_cli.gateway_role import gateway_settings, reviews_of, store_settings
 from innkeeper_cli.operator_role import operator_settings
 from innkeeper_cli.settings import (
     DevRole,
@@ -132,6 +132,9 @@ def test_who_may_register_depends_on_the_operator_unless_it_is_said(
         ("WEBHOOK_WORKERS", "0", "greater than or equal to 1"),
         ("WEBHOOK_MEMORY_MIB", "4", "greater than or equal to 8"),
         ("ADMIN_TOKEN", "with a space in the middle of it", "without spaces"),
+        ("RETENTION_EVENTS", "59m", "1h or more"),
+        ("RETENTION_RUNS", "30", "30 has no unit"),
+        ("RETENTION_DEAD_LETTERS", "11y", "unknown unit 'y'"),
     ],
 )
 def test_a_bad_value_of_a_gateways_own_is_refused(
@@ -156,6 +159,19 @@ def test_a_gateway_opens_secrets_of_webhooks_with_a_key_that_opens_nothing_else(
     assert HOOKS not in repr(settings)
     complete.delenv("INNKEEPER_WEBHOOK_KEY")
     assert gateway_settings(load(GatewayRole)).webhook_key is None, "the encryption key is no substitute"
+
+
+def test_what_is_over_is_kept_as_long_as_is_said(complete: pytest.MonkeyPatch) -> None:
+    """Three days unless something else is said; the same for whoever writes to the store."""
+    for role in (GatewayRole, ExecutorRole, DevRole):
+        default = store_settings(load(role))
+        assert {default.events_keep_s, default.runs_keep_s, default.letters_keep_s} == {3 * 86_400}
+    complete.setenv("INNKEEPER_RETENTION_EVENTS", "1h")
+    complete.setenv("INNKEEPER_RETENTION_RUNS", "7 days")
+    complete.setenv("INNKEEPER_RETENTION_DEAD_LETTERS", "90s")
+    for role in (GatewayRole, ExecutorRole, DevRole):
+        told = store_settings(load(role))
+        assert (told.events_keep_s, told.runs_keep_s, told.letters_keep_s) == (3_600, 7 * 86_400, 90)
 
 
 def test_the_operator_is_told_where_providers_reach_webhooks(complete: pytest.MonkeyPatch) -> None:

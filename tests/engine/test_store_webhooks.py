@@ -178,3 +178,13 @@ async def test_letters_expire_and_leave_nothing_behind(store: Store) -> None:
     assert (await kept.letters("prod", 9)).dropped == 0
     for name in ("dlq:prod", "dlm:prod", "dle:prod", "dlw:prod:shop/github"):
         assert 0 < await store.command("TTL", store.key(name)) <= DAY_S
+
+
+async def test_a_shorter_retention_takes_no_letter_off_the_list(store: Store) -> None:
+    """Each goes when its own time is over."""
+    kept, (one, two) = LetterStore(store), ids(2)
+    await kept.keep_letter(letter(), one, DAY_S)
+    await kept.keep_letter(letter(), two, 60)
+    for key in ("dlq:prod", "dle:prod", "dlw:prod:shop/github", "dlm:prod", f"dl:prod:{one}"):
+        assert await store.command("TTL", store.key(key)) > 60, key
+    assert 0 < await store.command("TTL", store.key(f"dl:prod:{two}")) <= 60

@@ -142,6 +142,15 @@ topologySpreadConstraints:
 {{ include "innkeeper.secretSettings" . }}
 {{- end }}
 
+{{- define "innkeeper.retentionSettings" -}}
+- name: INNKEEPER_RETENTION_EVENTS
+  value: {{ .events | quote }}
+- name: INNKEEPER_RETENTION_RUNS
+  value: {{ .runs | quote }}
+- name: INNKEEPER_RETENTION_DEAD_LETTERS
+  value: {{ .deadLetters | quote }}
+{{- end }}
+
 {{- define "innkeeper.settings.gateway" -}}
 {{ include "innkeeper.commonSettings" . }}
 - name: INNKEEPER_MANAGED
@@ -166,6 +175,7 @@ topologySpreadConstraints:
   value: {{ int .root.Values.gateway.webhookWorkers | quote }}
 - name: INNKEEPER_LEASE_S
   value: {{ .root.Values.leaseSeconds | quote }}
+{{ include "innkeeper.retentionSettings" .root.Values.retention }}
 {{- end }}
 
 {{- define "innkeeper.settings.executor" -}}
@@ -175,6 +185,7 @@ topologySpreadConstraints:
   value: "true"
 - name: INNKEEPER_LEASE_S
   value: {{ $values.leaseSeconds | quote }}
+{{ include "innkeeper.retentionSettings" $values.retention }}
 - name: INNKEEPER_BEAT_S
   value: {{ $values.executor.beatSeconds | quote }}
 - name: INNKEEPER_CAPACITY

@@ -77,7 +77,10 @@ redis.call('HSET', meta, id, string.format('%d\\n%s\\n%s', bytes, env, webhook))
 redis.call('HINCRBY', meta, '*bytes', bytes)
 if dropped > 0 then redis.call('HINCRBY', meta, '*dropped', dropped) end
 for _, key in ipairs({order, of_webhook, of_env}) do redis.call('ZADD', key, 0, id) end
-for _, key in ipairs({order, of_webhook, of_env, meta}) do redis.call('EXPIRE', key, retention) end
+-- The retention may have been longer when others were kept.
+for _, key in ipairs({order, of_webhook, of_env, meta}) do
+  if redis.call('EXPIRE', key, retention, 'NX') == 0 then redis.call('EXPIRE', key, retention, 'GT') end
+end
 return dropped
 """
 )

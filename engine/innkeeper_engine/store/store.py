@@ -17,6 +17,7 @@ from innkeeper_engine.model.state import (
     Waiter,
     WaiterQuery,
 )
+from innkeeper_engine.retention import DEFAULT_S
 from innkeeper_engine.store import scripts
 from innkeeper_engine.store.bodies import encode_body
 from innkeeper_engine.store.connection import Address, Argument, Connection, Reply, StoreError
@@ -39,7 +40,6 @@ Held = Literal["", "s", "t", "st"]
 APPEND_CHUNK = 256
 COUNT_CHUNK = 200
 """Functions that one script counts at most."""
-DAY_S = 86_400
 
 
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,11 +47,11 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     prefix: str = "{ik:0}:"
     """Begins every key; its hash tag keeps a shard on one node."""
-    events_keep_s: int = 3 * DAY_S
+    events_keep_s: int = DEFAULT_S
     """How long events are kept once they are routed, where an environment's policy does not say; an hour at least."""
-    runs_keep_s: int = 3 * DAY_S
+    runs_keep_s: int = DEFAULT_S
     """How long ended runs are kept, with their payloads and history, where an environment's policy does not say."""
-    letters_keep_s: int = 3 * DAY_S
+    letters_keep_s: int = DEFAULT_S
     """How long dead letters are kept, where an environment's policy does not say."""
     lease_ms: int = 30_000
     inline_bytes: int = 256 * 1024

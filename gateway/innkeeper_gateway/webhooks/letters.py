@@ -1,5 +1,7 @@
 """Dead letters of webhooks, on their way into the store."""
 
+from collections.abc import Callable
+
 import structlog
 
 from innkeeper_engine.model.clock import Clock, Ids
@@ -10,9 +12,10 @@ _log = structlog.get_logger(__name__)
 
 
 class StoredLetters:
-    """Keeps letters under new ids, as long as runs are kept."""
+    """Keeps letters under new ids, as long as their environment does."""
 
-    def __init__(self, store: LetterStore, clock: Clock, ids: Ids, retention_s: int) -> None:
+    def __init__(self, store: LetterStore, clock: Clock, ids: Ids, retention_s: Callable[[str], int]) -> None:
+        """`retention_s`: how long the letters of an environment are kept."""
         self._store = store
         self._clock = clock
         self._ids = ids
@@ -28,7 +31,7 @@ class StoredLetters:
         Raises:
             StoreError, StoreUnavailableError, TimeoutError: it is not kept.
         """
-        dropped = await self._store.keep_letter(letter, letter_id, self._retention_s)
+        dropped = await self._store.keep_letter(letter, letter_id, self._retention_s(letter.env))
         if dropped:
             _log.warning(
                 "there were too many dead letters: the oldest are gone",

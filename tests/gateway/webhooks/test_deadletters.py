@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 
-from innkeeper_engine.model.environments import key_digest
+from innkeeper_engine.environments import Environments
+from innkeeper_engine.model.environments import Environment, Policy, key_digest
 from innkeeper_engine.model.webhooks import Webhook
 from innkeeper_engine.store.letters import LetterStore
 from innkeeper_engine.store.store import Store
@@ -176,3 +177,17 @@ async def test_nobody_gets_in_without_a_key(world: World) -> None:
     ):
         reply = await world.http.request(method, f"/v1/deadletters{path}", headers={"authorization": ""})
         assert reply.status_code == 401
+
+
+async def test_letters_are_kept_as_long_as_their_environment_says(world: World) -> None:
+    """By default as long as the settings say."""
+    await fail(world)
+    key = world.store.key(f"dl:default:{await only(world)}")
+    assert world.store.settings.letters_keep_s - 60 < await world.store.command("TTL", key)
+    granted = Environment(name="default", policy=Policy(letters_keep_s=7_200))
+    world.app.core.environments = Environments(fixed=[granted])
+    await world.http.delete(f"/v1/deadletters/{await only(world)}")
+    await fail(world)
+    key = world.store.key(f"dl:default:{await only(world)}")
+    assert 7_100 < await world.store.command("TTL", key) <= 7_200
+    assert world.app.core.letters_keep_s("default~branch") == 7_200
