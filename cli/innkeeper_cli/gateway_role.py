@@ -61,6 +61,8 @@ def gateway_settings(role: GatewayRole) -> GatewaySettings:
             sandbox=sandbox_limits(role),
             admin_token=reveal(role.admin_token),
             trusted_proxies=role.trusted_proxies,
+            events_per_s=role.events_per_s,
+            requests_per_s=role.requests_per_s,
             webhooks_url=role.webhooks_url,
             webhook_redirects=role.webhook_redirects,
             auto_register=role.auto_register or "Existing",
@@ -74,6 +76,8 @@ def gateway_settings(role: GatewayRole) -> GatewaySettings:
         signing_key_fallback=reveal(role.signing_key_fallback),
         admin_token=reveal(role.admin_token),
         trusted_proxies=role.trusted_proxies,
+        events_per_s=role.events_per_s,
+        requests_per_s=role.requests_per_s,
         auto_register=role.auto_register or "Always",
         version=VERSION,
     )

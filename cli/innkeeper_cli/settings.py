@@ -336,6 +336,10 @@ class GatewayRole(_Listens, _Leases, _Transforms):
     """Whether people may come with their Kubernetes tokens: the API server of this pod is asked about them."""
     admin_token: AdminToken | None = None
     """Who shows it may do everything: for small installations and for emergencies."""
+    events_per_s: Annotated[int, Field(ge=0, le=1_000_000)] = 5_000
+    """Events a second that one event key may send to this gateway; 0: any. A Namespace's annotation goes before it."""
+    requests_per_s: Annotated[int, Field(ge=0, le=1_000_000)] = 500
+    """Requests a second that one caller may make to the API of this gateway; 0: any."""
     webhooks_url: WebhooksUrl = ""
     """Where providers reach the gateway; empty: where whoever approves a webhook does."""
     webhook_redirects: Hosts = ()

@@ -29,6 +29,7 @@ from innkeeper_gateway.bodies import Header
 from innkeeper_gateway.errors import ApiError
 from innkeeper_gateway.ingest import Seed
 from innkeeper_gateway.places import BranchError, Place, place_in, wanted_branch
+from innkeeper_gateway.rates import Rates
 from innkeeper_gateway.refusals import Refusals
 from innkeeper_gateway.registrars import DirectRegistrar, InboxRegistrar, Registrar
 from innkeeper_gateway.settings import GatewaySettings
@@ -100,6 +101,7 @@ class Core:
         self.letter_store = LetterStore(store)
         self.letters = StoredLetters(self.letter_store, clock, ids, self.letters_keep_s)
         self.refusals = Refusals()
+        self.rates = Rates()
         self.draining = False
 
     @asynccontextmanager

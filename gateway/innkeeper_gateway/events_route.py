@@ -1,6 +1,7 @@
 """`POST /e/{key}`: the way in for events, and the hot path. Plain ASGI; nothing of a framework in between."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
@@ -69,7 +70,15 @@ class EventsRoute:
             if key.cidrs and not may_come_from(sender(scope, self._proxies), key.cidrs):
                 raise IngestError("this event key may not be used from this address", status=403)
             env = core.place(environment, scope["headers"], scope["query_string"]).env
+            rate = core.settings.events_rate(environment.policy)
+            wait_s = core.rates.wait_s(key.digest, rate)
+            if wait_s:
+                await _slow_down(send, rate, wait_s)
+                return
+            # What is refused costs as much as one event.
+            core.rates.take(key.digest, rate, 1)
             events, seeded = await self._read(scope["headers"], receive)
+            core.rates.take(key.digest, rate, len(events) - 1)
             if key.events:
                 _check_names(events, key)
             if events:
@@ -143,6 +152,11 @@ def _preflight(headers: list[Header]) -> tuple[Header, ...]:
         (b"access-control-allow-headers", asked),
         (b"access-control-max-age", b"86400"),
     )
+
+
+async def _slow_down(send: Send, rate: int, wait_s: float) -> None:
+    why = f"this event key may send {rate} events a second to a gateway, and has sent more; send the events again"
+    await _refuse(send, 429, why, ((b"retry-after", b"%d" % math.ceil(wait_s)),))
 
 
 async def _refuse(send: Send, status: int, message: str, headers: tuple[Header, ...] = ()) -> None:

@@ -1,5 +1,6 @@
 """What the API's routes share in reading a request."""
 
+import math
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request, params
@@ -34,8 +35,22 @@ PlaceOf = Annotated[Place, Depends(admitted)]
 
 
 async def caller_of(request: Request, core: CoreOf) -> Caller:
-    """Who sends the request; refuses who shows nothing that opens anything (see `Core.caller`)."""
-    return await core.caller(request.scope["headers"], request.scope["query_string"])
+    """Who sends the request; refuses who shows nothing that opens anything (see `Core.caller`), or asks too often.
+
+    Raises:
+        ApiError: 429, more requests than one caller may make; and as `Core.caller`.
+    """
+    caller = await core.caller(request.scope["headers"], request.scope["query_string"])
+    who, rate = (caller.kind, caller.name, caller.place.env), core.settings.requests_rate
+    wait_s = core.rates.wait_s(who, rate)
+    if wait_s:
+        raise ApiError(
+            429,
+            f"{caller.name} may make {rate} requests a second, and has made more: wait, then try again",
+            headers={"Retry-After": str(math.ceil(wait_s))},
+        )
+    core.rates.take(who, rate, 1)
+    return caller
 
 
 KNOWN_CALLER = [Depends(caller_of)]

@@ -7,7 +7,7 @@ import msgspec
 
 from innkeeper_apps.sandbox.pool import SandboxLimits
 from innkeeper_apps.wire.keys import signing_key_digests
-from innkeeper_engine.model.environments import Environment, EventKey, SigningKey, key_digest
+from innkeeper_engine.model.environments import Environment, EventKey, Policy, SigningKey, key_digest
 
 AutoRegister = Literal["Always", "Existing", "Never"]
 
@@ -60,6 +60,12 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...] = ()
     """Networks (CIDR) of proxies whose `X-Forwarded-For` says where a request comes from."""
     limits: Limits = Limits()
+    events_per_s: int = 5_000
+    """Events a second that one key, or webhook, may send to this gateway, where the environment's policy names no number
+    of its own; 0: any. In dev mode any."""
+    requests_per_s: int = 500
+    """Requests a second that one caller may make to the API of this gateway, those of SDKs excepted; 0: any. In dev mode
+    any."""
     webhook_key: bytes | None = None
     """32 bytes that open the secrets of webhooks and nothing else; without it those that want a proof take nothing."""
     webhooks_url: str = ""
@@ -97,6 +103,15 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
         if not self.admin_token or not shown:
             return False
         return hmac.compare_digest(key_digest(shown), key_digest(self.admin_token))
+
+    def events_rate(self, policy: Policy) -> int:
+        """Events a second that a key of an environment with this policy may send; 0: any."""
+        return 0 if self.dev else policy.events_per_s or self.events_per_s
+
+    @property
+    def requests_rate(self) -> int:
+        """Requests a second that a caller of the API may make; 0: any."""
+        return 0 if self.dev else self.requests_per_s
 
     @property
     def own_environment(self) -> Environment:

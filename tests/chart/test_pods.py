@@ -242,6 +242,12 @@ def test_operator_and_gateways_are_told_where_providers_reach_webhooks(
         assert release.pod(role).env.get("INNKEEPER_WEBHOOKS_URL") == wanted
 
 
+def test_gateways_are_told_how_much_a_key_may_send(render_chart: Render) -> None:
+    assert render_chart({}).pod("gateway").env["INNKEEPER_EVENTS_PER_S"] == "5000"
+    env = render_chart({"gateway": {"eventsPerSecond": 0, "requestsPerSecond": 50}}).pod("gateway").env
+    assert (env["INNKEEPER_EVENTS_PER_S"], env["INNKEEPER_REQUESTS_PER_S"]) == ("0", "50")
+
+
 def test_gateways_are_told_which_sites_may_ask_for_webhooks(render_chart: Render) -> None:
     release = render_chart({"webhookRedirects": ["api.example.com", "*.example.net"]})
     env = release.pod("gateway").env

@@ -171,6 +171,10 @@ topologySpreadConstraints:
 - name: INNKEEPER_WEBHOOK_REDIRECTS
   value: {{ join "," . | quote }}
 {{- end }}
+- name: INNKEEPER_EVENTS_PER_S
+  value: {{ int .root.Values.gateway.eventsPerSecond | quote }}
+- name: INNKEEPER_REQUESTS_PER_S
+  value: {{ int .root.Values.gateway.requestsPerSecond | quote }}
 - name: INNKEEPER_WEBHOOK_WORKERS
   value: {{ int .root.Values.gateway.webhookWorkers | quote }}
 - name: INNKEEPER_LEASE_S

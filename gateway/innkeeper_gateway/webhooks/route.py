@@ -5,6 +5,7 @@ not come again; 4xx that it is not taken; 503 that it shall come again.
 """
 
 import asyncio
+import math
 from typing import Any, Final, Protocol
 
 import orjson
@@ -78,6 +79,10 @@ class WebhooksRoute:
             if opened is None:
                 await _refuse(send, 404, "there is no such webhook: look at its URL")
                 return
+            wait_s = self._wait_s(opened)
+            if wait_s:
+                await _slow_down(send, wait_s)
+                return
             request = await self._read(opened, scope, receive)
             outcome = await self._outcome(opened, request)
             await self._store(outcome, request.env)
@@ -98,6 +103,14 @@ class WebhooksRoute:
             await _busy(send, f"{trouble}; send the request again", RETRY_AFTER_S)
         else:
             await _answer(send, outcome)
+
+    def _wait_s(self, opened: OpenedWebhook) -> float:
+        """How long the sender has to wait; 0 where the request is taken, and counted."""
+        rates, rate = self._core.rates, self._core.settings.events_rate(opened.environment.policy)
+        wait_s = rates.wait_s(opened.webhook.digest, rate)
+        if not wait_s:
+            rates.take(opened.webhook.digest, rate, 1)
+        return wait_s
 
     async def _read(self, opened: OpenedWebhook, scope: Scope, receive: Receive) -> WebhookRequest:
         core = self._core
@@ -152,6 +165,11 @@ async def _answer(send: Send, outcome: Outcome) -> None:
             await _refuse(send, outcome.status, outcome.message)
         case Busy(message, retry_after_s):
             await _busy(send, f"{message}; send the request again", retry_after_s)
+
+
+async def _slow_down(send: Send, wait_s: float) -> None:
+    why = "more requests come to this webhook than it may take; send the request again"
+    await _refuse(send, 429, why, ((b"retry-after", b"%d" % math.ceil(wait_s)),))
 
 
 async def _busy(send: Send, message: str, retry_after_s: int) -> None:

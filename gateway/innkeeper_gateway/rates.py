@@ -1,0 +1,62 @@
+"""How many events a key may send, and how many requests a caller of the API may make: a bucket of tokens each.
+
+A bucket is filled all the time, up to what comes in in `BURST_S`. Whoever finds something in it is served, whatever he
+takes, and what he takes beyond it he owes: so one large request passes, and the next one waits until it is paid for.
+Each gateway counts for itself: behind a balancer a key has as many times the rate as there are gateways.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Final
+
+BURST_S: Final = 10.0
+"""What was not used comes on top, for so long at most."""
+
+MOST_BUCKETS: Final = 10_000
+"""The one that was used longest ago is forgotten first: it is full again."""
+
+
+class _Bucket:
+    __slots__ = ("at_s", "tokens")
+
+    def __init__(self, tokens: float, at_s: float) -> None:
+        self.tokens = tokens
+        self.at_s = at_s
+
+
+class Rates:
+    """The buckets of all who are counted."""
+
+    def __init__(self, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic_s = monotonic_s
+        self._buckets: OrderedDict[Hashable, _Bucket] = OrderedDict()
+
+    def wait_s(self, who: Hashable, per_s: int) -> float:
+        """How long `who` has to wait before anything more is taken from him; 0: not at all.
+
+        `per_s`: what comes in for him a second; 0: there is no limit.
+        """
+        if not per_s:
+            return 0.0
+        tokens = self._filled(who, per_s).tokens
+        # A whole token, so that whoever waits so long is served for certain.
+        return 0.0 if tokens > 0 else (1 - tokens) / per_s
+
+    def take(self, who: Hashable, per_s: int, n: int) -> None:
+        """Take `n` from `who`, who may owe them."""
+        if per_s:
+            self._filled(who, per_s).tokens -= n
+
+    def _filled(self, who: Hashable, per_s: int) -> _Bucket:
+        now_s = self._monotonic_s()
+        bucket = self._buckets.get(who)
+        if bucket is None:
+            if len(self._buckets) >= MOST_BUCKETS:
+                self._buckets.popitem(last=False)
+            bucket = self._buckets[who] = _Bucket(per_s * BURST_S, now_s)
+        else:
+            self._buckets.move_to_end(who)
+            bucket.tokens = min(bucket.tokens + (now_s - bucket.at_s) * per_s, per_s * BURST_S)
+            bucket.at_s = now_s
+        return bucket
