@@ -8,11 +8,12 @@ from innkeeper_apps.driver import Driver
 from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.fetches import fetched
 from innkeeper_engine.decide.keying import rekey
+from innkeeper_engine.decide.payloads import EDITED, input_to_send
 from innkeeper_engine.decide.respond import attempts_of
 from innkeeper_engine.model.calls import DISCOVER, Answer, Call, Target
 from innkeeper_engine.model.effects import Effect, Retry
 from innkeeper_engine.model.environments import wire_name
-from innkeeper_engine.model.state import FETCH, PLANNED, Lease
+from innkeeper_engine.model.state import FETCH, PLANNED, START, Lease
 from innkeeper_engine.registry import FunctionEntry
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.fetching import Fetcher
@@ -81,7 +82,7 @@ class Asker:
             slug=lease.slug,
             fn_uuid=entry.uuid,
             run_id=lease.run,
-            step_id=lease.step if lease.kind == PLANNED else DISCOVER,
+            step_id=lease.step if lease.kind in (START, PLANNED) else DISCOVER,
             attempt=lease.attempt,
             max_attempts=attempts_of(lease, context),
             item_id=lease.item,
@@ -91,13 +92,15 @@ class Asker:
             plan_only=lease.plan_only,
             use_api=use_api,
             stack=lease.stack,
-            steps={} if use_api else {step: state[step] for step in lease.stack if step in state},
+            steps={} if use_api else _steps(lease, state),
             events=tuple(state[f"e:{n}"] for n in range(lease.event_count) if f"e:{n}" in state),
             env=wire_name(lease.env),
             traceparent=onward(lease) if lease.trace else "",
         )
         # All that a decision reads of it; a call may take hours, and there are many.
         lease.payload = {"e:0": state.get("e:0", b"{}")}
+        if EDITED in state:
+            lease.payload[EDITED] = state[EDITED]
         del state
         timeout_s = self._surroundings.settings.request_timeout_s
         return await self._driver.call(call, target, timeout_s=timeout_s)
@@ -107,8 +110,14 @@ class Asker:
             return lease.payload, False
         if lease.state_bytes <= MAX_SENT_BYTES:
             return await self._store.run_state(lease.run), False
-        first = (await self._store.run_payload(lease.run, "e:0"))[0]
-        return {"e:0": first or b"{}"}, True
+        first, edited = await self._store.run_payload(lease.run, "e:0", EDITED)
+        return {"e:0": first or b"{}"} | ({} if edited is None else {EDITED: edited}), True
+
+
+def _steps(lease: Lease, state: dict[str, bytes]) -> dict[str, bytes]:
+    """What the SDK is told of the run's steps. Only the run's first request brings edited input: it is for that step."""
+    steps = {step: state[step] for step in lease.stack if step in state}
+    return steps | input_to_send(state) if lease.kind == START else steps
 
 
 def error_answer(reason: str) -> Answer:

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from innkeeper_engine.decide.payloads import input_to_send, is_result
 from innkeeper_engine.model.clock import is_ulid
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError
@@ -16,7 +17,8 @@ router = APIRouter(prefix="/v0", dependencies=AUTHENTICATED)
 async def get_actions(run_id: str, core: CoreOf, place: PlaceOf) -> Response:
     """The results of a run's steps so far, by hashed step id, each as the SDK memoises it."""
     state = await _state(core, place, run_id)
-    steps = (b'"%b":%b' % (field.encode(), value) for field, value in state.items() if _is_step(field))
+    known = input_to_send(state) | {field: value for field, value in state.items() if is_result(field)}
+    steps = (b'"%b":%b' % (field.encode(), value) for field, value in known.items())
     return Response(b"{" + b",".join(steps) + b"}", media_type="application/json")
 
 
@@ -28,11 +30,6 @@ async def get_batch(run_id: str, core: CoreOf, place: PlaceOf) -> Response:
     while (event := state.get(f"e:{len(events)}")) is not None:
         events.append(event)
     return Response(b"[" + b",".join(events) + b"]", media_type="application/json")
-
-
-def _is_step(field: str) -> bool:
-    """Whether a payload is a step's result: the others are `o`, `x` and `e:<n>`."""
-    return field not in ("o", "x") and not field.startswith("e:")
 
 
 async def _state(core: Core, place: Place, run_id: str) -> dict[str, bytes]:

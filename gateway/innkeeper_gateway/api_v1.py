@@ -26,9 +26,9 @@ from innkeeper_gateway.access.permissions import (
 )
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, json_response
-from innkeeper_gateway.reading import folded_so_far, history_end, position
+from innkeeper_gateway.reading import until_folded
 from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, checked_ulid, json_of, needs
-from innkeeper_gateway.reruns import run_again
+from innkeeper_gateway.reruns import read_rerun, run_again
 from innkeeper_gateway.steps import fold_steps, run_notes, step_views
 from innkeeper_gateway.views import (
     ENDED,
@@ -108,14 +108,7 @@ async def get_run(run_id: str, core: CoreOf, caller: CallerOf) -> Response:
     Outputs and errors are left out for who may not see payloads.
     """
     run = await _known_run(core, caller, run_id, SEE_RUN)
-    async with core.in_time():
-        end = await history_end(core.store)
-    if end is not None:
-
-        async def folded() -> bool:
-            return await folded_so_far(core.store) >= position(end)
-
-        await core.notices.wait("hw", folded, core.settings.folded_wait_s)
+    await until_folded(core)
     async with core.in_time():
         history = await core.store.history(run.id)
         steps = fold_steps(history)
@@ -145,17 +138,21 @@ async def cancel_run(run_id: str, core: CoreOf, caller: CallerOf) -> Response:
 
 @router.post("/runs/{run_id}/rerun")
 async def rerun_run(run_id: str, request: Request, core: CoreOf, caller: CallerOf) -> Response:
-    """Run a function once more with the events of a run, whatever became of that one; the request has no body.
+    """Run a function once more with the events of a run, whatever became of that one.
 
+    Without a body it runs from the top. `{"from_step": {"step_id", "input"?}}` begins at a step, by its id in
+    `GET /v1/runs/{id}`: the new run has the results of those that had one before it, and this one runs, with `input` in
+    place of its own: the list of arguments that `step.run` or `step.ai.wrap` of the TypeScript SDK gives its function,
+    or the object that is laid over the `body` of `step.ai.infer`.
     Replies `{"data": {"run_id", "status"}}`. The new run is of the function as it is registered now, and stands behind
     its limits as any other. Its idempotency and rate limit do not count; where it is a singleton and another run goes
     on, the new one is recorded as Skipped.
     """
     run = await _known_run(core, caller, run_id, RERUN)
-    if await json_of(request, core.settings.limits.request_bytes, "Invalid rerun") not in (None, {}):
-        raise ApiError(400, "Invalid rerun: a run is run again with its own events; send no body")
-    made = await run_again(core, run)
-    audit(caller, "rerun", run_id=run.id, function=run.slug, new_run_id=made)
+    wanted = read_rerun(await json_of(request, core.settings.limits.request_bytes, "Invalid rerun"))
+    made = await run_again(core, run, wanted)
+    step = {} if wanted is None else {"from_step": wanted.step_id}
+    audit(caller, "rerun", run_id=run.id, function=run.slug, new_run_id=made, **step)
     async with core.in_time():
         new = await core.store.run(made)
     status = new.status if new is not None else "Scheduled"

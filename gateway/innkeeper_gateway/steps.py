@@ -32,6 +32,10 @@ class StepTrace(msgspec.Struct):
     started_ms: int | None = None
     ended_ms: int | None = None
     error: dict[str, Any] | None = None
+    has_arguments: bool = False
+    """Its function is given arguments of its own, which a rerun may edit."""
+    inherited: bool = False
+    """The run began with its result: it is a rerun from a later step."""
 
 
 def fold_steps(notes: Iterable[bytes]) -> list[StepTrace]:
@@ -42,12 +46,22 @@ def fold_steps(notes: Iterable[bytes]) -> list[StepTrace]:
             note = orjson.loads(line)
         except orjson.JSONDecodeError:
             continue
+        if isinstance(note, dict) and note.get("type") == "inherited":
+            _inherit(steps, note)
         if not isinstance(note, dict) or note.get("type") not in _TYPES:
             continue
         step_id = note.get("id")
         if isinstance(step_id, str) and step_id:
             _fold(steps.setdefault(step_id, StepTrace(step_id)), note)
     return list(steps.values())
+
+
+def _inherit(steps: dict[str, StepTrace], note: dict[str, Any]) -> None:
+    listed = note.get("steps")
+    for entry in listed if isinstance(listed, list) else ():
+        if isinstance(entry, list) and len(entry) == 3 and all(isinstance(text, str) for text in entry):
+            step_id, name, op = entry
+            steps.setdefault(step_id, StepTrace(step_id, name, op, inherited=True))
 
 
 def _fold(step: StepTrace, note: dict[str, Any]) -> None:
@@ -58,6 +72,7 @@ def _fold(step: StepTrace, note: dict[str, Any]) -> None:
         step.started_ms = first if step.started_ms is None else min(step.started_ms, first)
     step.name = _text(note.get("name")) or step.name
     step.op = _text(note.get("op")) or step.op
+    step.has_arguments = step.has_arguments or bool(_number(note.get("args")))
     step.attempt = max(step.attempt, _number(note.get("attempt")) or 0)
     status = _text(note.get("status"))
     if not status or step.status in _ENDED:
@@ -98,6 +113,8 @@ def step_view(step: StepTrace, result: bytes | None, *, run_ended: bool) -> dict
         "started_at": None if step.started_ms is None else rfc3339(step.started_ms),
         "ended_at": None if step.ended_ms is None else rfc3339(step.ended_ms),
     }
+    if step.inherited:
+        view["inherited"] = True
     if output is not None:
         view["output"] = output
     if error is not None:
@@ -115,9 +132,10 @@ def step_views(
 def run_notes(notes: Iterable[bytes]) -> list[dict[str, Any]]:
     """What the notes say of the run as a whole, in their order: `[{"at", "type", ...}]`.
 
-    `type`: `skipped` or `cancelled`, with `why`; `rerun`, `of` which run it is one; `key`, an `option` whose expression
-    gave nothing for the run's event, and its `consequence`; `attempt`, a request that failed as a whole, with `attempt`,
-    `reason`, `error` and `retry_at`.
+    `type`: `skipped` or `cancelled`, with `why`; `rerun`, `of` which run it is one, `from_step` where it did not
+    begin from the top (`edited` where with other input), and the `replay` that wanted it; `key`, an `option` whose
+    expression gave nothing for the run's event, and its `consequence`; `attempt`, a request that failed as a whole,
+    with `attempt`, `reason`, `error` and `retry_at`.
     """
     found = []
     for line in notes:

@@ -68,8 +68,8 @@ def run_view(run: RunSummary, registry: Registry, output: bytes | None) -> dict[
         "queued_at": rfc3339(run.queued_ms),
         "ended_at": None if run.ended_ms is None else rfc3339(run.ended_ms),
     }
-    if run.cron:
-        view["cron"] = run.cron
+    optional = {"cron": run.cron, "rerun_of": run.of, "replay_id": run.replay}
+    view |= {name: value for name, value in optional.items() if value}
     if output is not None:
         view["output"] = orjson.Fragment(output)
     return view

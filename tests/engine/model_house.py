@@ -191,7 +191,7 @@ class House:
         well = "Completed" if FUNCTIONS[slug].ends_well else "Failed"
         assert summary.status == ("Cancelled" if run in self.cancelled else well)
         payload = await self.store.run_state(run)
-        results = {k: v for k, v in payload.items() if not k.startswith("e:") and k not in ("o", "x")}
+        results = {k: v for k, v in payload.items() if not k.startswith("e:") and k not in ("o", "x", ":k")}
         for step, result in results.items():
             assert self.recorded.get((run, step), result) == result
         if summary.status == "Completed":

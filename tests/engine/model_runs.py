@@ -155,7 +155,9 @@ async def results(store: Store, run: str = "run") -> dict[str, bytes]:
     """The results of a run's steps, by id."""
     payload = await store.run_state(run)
     return {
-        key: value for key, value in payload.items() if not key.startswith("e:") and key not in ("o", "x")
+        key: value
+        for key, value in payload.items()
+        if not key.startswith("e:") and key not in ("o", "x", ":k")
     }
 
 

@@ -22,7 +22,10 @@ def step_note(lease: Lease, op: Op, status: str, now_ms: int, error: dict[str, A
 def step_line(
     run: str, op: Op, status: str, now_ms: int, *, attempt: int = 0, error: dict[str, Any] | None = None
 ) -> Note:
-    """What became of one step, where there is no lease to tell the run and the attempt."""
+    """What became of one step, where there is no lease to tell the run and the attempt.
+
+    `args` says how many arguments the SDK gave the step's function, where it gave any: a rerun may edit those.
+    """
     line: dict[str, Any] = {
         "t": now_ms,
         "type": "step",
@@ -32,6 +35,9 @@ def step_line(
         "status": status,
         "attempt": attempt,
     }
+    arguments = op.opts.get("input")
+    if isinstance(arguments, list):
+        line["args"] = len(arguments)
     if error:
         line["error"] = _brief(error)
     return Note(run, orjson.dumps(line))

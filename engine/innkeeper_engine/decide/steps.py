@@ -11,6 +11,7 @@ from innkeeper_engine.compiled import FunctionEntry
 from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.endings import complete, fail_early
 from innkeeper_engine.decide.notes import step_note
+from innkeeper_engine.decide.payloads import edited_input
 from innkeeper_engine.durations import DurationError, parse_time_or_duration_ms
 from innkeeper_engine.model.calls import DISCOVER, Op, OpKind
 from innkeeper_engine.model.decoding import decoded
@@ -302,10 +303,23 @@ def _wait_for_signal(lease: Lease, op: Op, context: Context) -> list[Effect]:
 
 def _fetch(lease: Lease, op: Op, context: Context) -> list[Effect]:
     try:
-        sealed = context.seal(op)
+        sealed = context.seal(_edited(lease, op))
     except ValueError as error:
         return step_error(lease, op, "InvalidRequest", str(error), context)
     return [Plan(lease.run, op.id, "f", sealed), step_note(lease, op, "Waiting", context.now_ms)]
+
+
+def _edited(lease: Lease, op: Op) -> Op:
+    """The operation with the body that a rerun from this step wants; what that does not name stays as it is.
+
+    SDKs that are told of it do the same, and then ask for nothing (https://github.com/inngest/inngest-js, pull 752).
+    """
+    edited = edited_input(lease.payload or {})
+    if edited is None or edited.step != op.id or op.kind is not OpKind.AI_GATEWAY:
+        return op
+    body = op.opts.get("body")
+    changed = {**(body if isinstance(body, dict) else {}), **decoded(bytes(edited.input))}
+    return msgspec.structs.replace(op, opts={**op.opts, "body": changed})
 
 
 def _run_complete(lease: Lease, op: Op, context: Context) -> list[Effect]:

@@ -6,6 +6,8 @@ the same run commit. JSON goes through as bytes in canonical form; times are ms 
 
 from typing import NamedTuple, TypeAlias
 
+from innkeeper_engine.model.replays import Again, KeptGuard, Replayed, ReplayGuard, SetReplay
+
 Ids2: TypeAlias = tuple[str, str]
 """Event ids (ULIDs) for the two events that the end of a run may emit: failed or cancelled, and finished."""
 
@@ -343,6 +345,9 @@ Effect: TypeAlias = (
     | Gather
     | Rekey
     | Swept
+    | Again
+    | SetReplay
+    | Replayed
 )
 
 TAGS: dict[type[Effect], str] = {
@@ -368,6 +373,9 @@ TAGS: dict[type[Effect], str] = {
     Gather: "gather",
     Rekey: "rekey",
     Swept: "swept",
+    Again: "again",
+    SetReplay: "replay",
+    Replayed: "replayed",
 }
 
 RIGHT_TAGS: dict[type[Right], str] = {Once: "once", Rate: "rate", Single: "single"}
@@ -452,6 +460,8 @@ Guard: TypeAlias = (
     | CronGuard
     | GatherGuard
     | SweepGuard
+    | ReplayGuard
+    | KeptGuard
     | HistoryGuard
     | NoGuard
 )
@@ -464,6 +474,8 @@ GUARD_TAGS: dict[type[Guard], str] = {
     CronGuard: "cron",
     GatherGuard: "gather",
     SweepGuard: "sweep",
+    ReplayGuard: "replay",
+    KeptGuard: "kept",
     HistoryGuard: "history",
     NoGuard: "none",
 }

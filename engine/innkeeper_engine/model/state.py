@@ -88,6 +88,8 @@ class Due(NamedTuple):
     gathered: list[Gathered] = []  # noqa: RUF012
     sweeps: list[tuple[str, str]] = []  # noqa: RUF012
     """(environment, id) of cancellations of which a page is due."""
+    replays: list[tuple[str, str]] = []  # noqa: RUF012
+    """(environment, id) of replays of which a page is due."""
 
 
 class QueuedEvent(NamedTuple):
@@ -157,6 +159,10 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     cron: str
     trace: str = ""
     """The run's trace (see `tracing`)."""
+    of: str = ""
+    """The run that this one is once more; empty where it is none."""
+    replay: str = ""
+    """The replay that wanted it; empty where none did."""
 
 
 class RunHead(NamedTuple):

@@ -10,11 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
+import msgspec
+
 from innkeeper_engine.model.cancellations import Sweep
+from innkeeper_engine.model.replays import ReplayProgress
 from innkeeper_engine.model.state import RunSummary, StoredEvent
 from innkeeper_engine.store.bodies import decode_bodies, decode_body
 from innkeeper_engine.store.connection import Argument, Reply
-from innkeeper_engine.store.wire import read_event, read_summary, read_sweep
+from innkeeper_engine.store.wire import read_event, read_replay_progress, read_summary, read_sweep
 
 LIVE_RUNS = {"queued": "rq", "begun": "rb"}
 """Indexes of a function's runs that go on, by phase of a sweep."""
@@ -151,6 +154,32 @@ class Reader(ABC):
     async def sweep(self, env: str, cancellation_id: str) -> Sweep:
         """How far a cancellation has been carried out; of one that is not known, as at the beginning."""
         return read_sweep(await self.command("HGETALL", self.key(f"swp:{env}/{cancellation_id}")))
+
+    async def completed_steps(self, run_id: str) -> list[str]:
+        """The steps of a run that have a result, in the order in which they got it. One round trip, or two."""
+        going_on = await self.command("LRANGE", self.key(f"sk:{run_id}"), 0, -1)
+        if going_on:
+            return [step.decode() for step in going_on]
+        kept = await self.command("HGET", self.key(f"pl:{run_id}"), ":k")
+        return [] if kept is None else msgspec.json.decode(kept, type=list[str])
+
+    async def runs_between(self, env: str, from_ms: int, until_ms: int) -> int:
+        """How many runs of an environment were made in this time, its end not included."""
+        return int(await self.command("ZCOUNT", self.key(f"runs:{env}"), from_ms, f"({until_ms}"))
+
+    async def replays(self, env: str) -> dict[str, bytes]:
+        """Replays of an environment, as written, by id."""
+        flat = await self.command("HGETALL", self.key(f"rpl:{env}"))
+        return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+
+    async def replay(self, env: str, replay_id: str) -> bytes | None:
+        """A replay, as written."""
+        found: bytes | None = await self.command("HGET", self.key(f"rpl:{env}"), replay_id)
+        return found
+
+    async def replay_progress(self, env: str, replay_id: str) -> ReplayProgress:
+        """How far a replay is; of one that is not known, as at the beginning."""
+        return read_replay_progress(await self.command("HGETALL", self.key(f"rpp:{env}/{replay_id}")))
 
     async def forget_live_runs(self, env: str, slug: str, runs: Sequence[str]) -> None:
         """Take runs that have ended off a function's index: an older version ends runs without doing so."""

@@ -8,6 +8,7 @@ import msgpack
 import msgspec
 
 from innkeeper_engine.model.effects import GUARD_TAGS, MAX_EFFECTS, Effect, Guard
+from innkeeper_engine.model.replays import Replay, ReplayPage, ReplayProgress
 from innkeeper_engine.model.state import (
     Applied,
     Due,
@@ -29,6 +30,7 @@ from innkeeper_engine.store.wire import (
     read_head,
     read_lease,
     read_queued,
+    read_replay_page,
 )
 
 NewEvent = tuple[str, str, bytes]
@@ -178,13 +180,13 @@ class Store(Reader):
     async def due(self, *, n: int = 256, executor: str = "", tokens: Sequence[str] = ()) -> Due:
         """Move what is due (items, expired leases, deadlines, timeouts, throttles), at most `n`, then lease.
 
-        Crons, gatherings (32 at most) and sweeps that are due are told; where nobody decides on one, it is told again
-        five seconds later.
+        Crons, gatherings (32 at most), sweeps and replays that are due are told; where nobody decides on one, it
+        is told again five seconds later.
         """
         request: dict[str, Any] = {"n": n, "nodes": self.settings.nodes}
         if tokens:
             request["want"] = self._want(executor, tokens)
-        registry, first, leased, crons, expired, clock_ms, gathered, sweeps = await self._script(
+        registry, first, leased, crons, expired, clock_ms, gathered, sweeps, replays = await self._script(
             self._connection, "due", request
         )
         return Due(
@@ -196,6 +198,7 @@ class Store(Reader):
             int(clock_ms),
             [read_gathered(raw) for raw in gathered],
             [(env.decode(), cancellation.decode()) for env, cancellation in sweeps],
+            [(env.decode(), replay.decode()) for env, replay in replays],
         )
 
     async def peek(self, n: int) -> Peeked | None:
@@ -301,6 +304,25 @@ class Store(Reader):
             return []
         heads = await self._script(self._connection, "heads", {"runs": runs, "bodies": events})
         return [read_head(run, raw) for run, raw in zip(runs, heads, strict=False)]
+
+    async def replay_page(
+        self, env: str, replay: Replay, progress: ReplayProgress, *, most: int
+    ) -> ReplayPage:
+        """The next of a replay's window: up to `most` runs are looked at, as many are found as 4 MiB of events hold.
+
+        One that has many events may be larger by itself. The runs that this replay made are none of its own.
+        """
+        request = {
+            "env": env,
+            "slug": replay.slug,
+            "statuses": replay.statuses,
+            "replay": replay.id,
+            "at": max(replay.from_ms, progress.at_ms),
+            "last": progress.last,
+            "until_ms": replay.until_ms,
+            "most": most,
+        }
+        return read_replay_page(await self._script(self._connection, "replayable", request))
 
     async def live_runs(self, env: str, slugs: Iterable[str]) -> dict[str, int]:
         """How many runs of each of these functions have not ended. One round trip."""

@@ -19,6 +19,7 @@ from innkeeper_engine.model.effects import (
     Start,
     Wait,
 )
+from innkeeper_engine.model.replays import Again, FoundRun, ReplayPage, ReplayProgress
 from innkeeper_engine.model.state import (
     FunctionCounts,
     Gathered,
@@ -40,6 +41,7 @@ _BODY: dict[type[Effect], int] = {
     Resolve: Resolve._fields.index("result"),
     Emit: Emit._fields.index("body"),
     Keep: Keep._fields.index("body"),
+    Again: Again._fields.index("edited"),
 }
 """Which field of an effect is a body, where one is."""
 
@@ -176,6 +178,8 @@ def read_summary(run_id: str, flat: list[bytes]) -> RunSummary:
         event_ids=tuple(fields["ev"].split()),
         cron=fields.get("cr", ""),
         trace=fields.get("tp", ""),
+        of=fields.get("of", ""),
+        replay=fields.get("rp", ""),
     )
 
 
@@ -203,3 +207,23 @@ def read_sweep(flat: list[bytes]) -> Sweep:
 def read_head(run: str, raw: list[bytes]) -> RunHead | None:
     """When a run was made and its first event; None where it has ended."""
     return RunHead(run, int(raw[0]), decode_body(raw[1])) if raw else None
+
+
+def read_replay_progress(flat: list[bytes]) -> ReplayProgress:
+    """How far a replay is, from its hash; empty before its first page."""
+    fields = {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
+    return msgspec.convert(fields, ReplayProgress, strict=False)
+
+
+def read_replay_page(raw: list[Any]) -> ReplayPage:
+    """Runs of a replay from the script's reply."""
+    looked, at, last, is_last, found = raw
+    runs = [
+        FoundRun(
+            run.decode(),
+            cron.decode(),
+            tuple((flat[i].decode(), decode_body(flat[i + 1])) for i in range(0, len(flat), 2)),
+        )
+        for run, cron, flat in found
+    ]
+    return ReplayPage(looked, int(float(at)), last.decode(), bool(is_last), runs)

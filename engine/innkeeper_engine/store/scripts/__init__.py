@@ -7,7 +7,7 @@ from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
 WRITING_AT_FULL_MEMORY = frozenset(
-    {"apply", "due", "peek", "waiters", "beat", "hello", "configure", "count", "heads"}
+    {"apply", "due", "peek", "waiters", "beat", "hello", "configure", "count", "heads", "replayable"}
 )
 """Finishing runs is what frees memory, so these go on when the server is full; `append` does not."""
 
@@ -47,4 +47,16 @@ def _read(path: Traversable) -> str:
     return path.read_text("utf-8")
 
 
-VERBS = ("append", "apply", "due", "peek", "waiters", "beat", "hello", "configure", "count", "heads")
+VERBS = (
+    "append",
+    "apply",
+    "due",
+    "peek",
+    "waiters",
+    "beat",
+    "hello",
+    "configure",
+    "count",
+    "heads",
+    "replayable",
+)

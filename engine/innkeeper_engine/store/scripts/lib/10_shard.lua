@@ -49,7 +49,7 @@ end
 
 -- What is due when. Whatever a version without flow control finds due and does not know, it drops: such timers are in a
 -- set that it does not look at.
-local LATER_KINDS = {G = true, O = true, F = true, J = true}
+local LATER_KINDS = {G = true, O = true, F = true, J = true, R = true}
 local function timers_with(member)
   return P .. (LATER_KINDS[string.sub(member, 1, 1)] and 'timers2' or 'timers')
 end

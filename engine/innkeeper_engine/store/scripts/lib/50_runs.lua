@@ -1,5 +1,5 @@
 -- Runs. run:<run> summary (kept for the retention), pl:<run> payloads (events e:<n>, results by step id, output o,
--- error x; kept for the retention), st:<run> engine state, sk:<run> step ids as they completed, pd:<run> the steps
+-- error x, the order of results :k, edited input :i; kept for the retention), st:<run> engine state, sk:<run> step ids as they completed, pd:<run> the steps
 -- that a parallel group waits for. The last three go when the run ends. sg:<key> is the run that holds a singleton.
 -- Pauses, w:<pause>: r run, s step, k kind (sleep, event, invoke, signal, cancel), e env, n what is waited for,
 -- i index key, to the result when its time is over.
@@ -16,6 +16,20 @@ local function record(run, step, data)
   call('RPUSH', P .. 'sk:' .. run, step)
   call('HINCRBY', P .. 'st:' .. run, 'sz', raw_length(data))
   return true
+end
+
+-- The steps of a run that have a result, in the order in which they got it. What has ended keeps that beside its results,
+-- as a JSON array under :k: a rerun from one of its steps begins with those before it.
+local function completed(run)
+  local steps = call('LRANGE', P .. 'sk:' .. run, 0, -1)
+  if steps[1] then return steps end
+  local kept = call('HGET', P .. 'pl:' .. run, ':k')
+  return kept and cjson.decode(kept) or {}
+end
+
+local function keep_order(run)
+  local steps = call('LRANGE', P .. 'sk:' .. run, 0, -1)
+  if steps[1] then call('HSET', P .. 'pl:' .. run, ':k', '["' .. table.concat(steps, '","') .. '"]') end
 end
 
 -- One more request that runs the function from the top; one that waits already will do.
@@ -224,6 +238,7 @@ local function end_run(run, status, a, current)
   if a.output then call('HSET', P .. 'pl:' .. run, 'o', a.output) end
   if a.error then call('HSET', P .. 'pl:' .. run, 'x', a.result or a.error) end
   announce(run, state, status, a)
+  keep_order(run)
   for _, key in ipairs({'run:', 'pl:', 'h:'}) do call('EXPIRE', P .. key .. run, runs_keep_s(state.e)) end
   call('DEL', P .. 'st:' .. run, P .. 'sk:' .. run, P .. 'pd:' .. run, P .. 'ri:' .. run)
   run_over(state.fn, run, state.t1, status)

@@ -21,6 +21,17 @@ local function with_results(run)
   return steps, size
 end
 
+-- What is listed in one hash is at a revision in another, which rises.
+local function guard_job(listed, progress)
+  local key = P .. progress .. guard[2] .. '/' .. guard[3]
+  local revision = tonumber(call('HGET', key, 'revision') or '0')
+  if call('HEXISTS', P .. listed .. guard[2], guard[3]) == 0 or revision ~= guard[4] then
+    status = 'moved'
+  else
+    call('HSET', key, 'revision', revision + 1)
+  end
+end
+
 local function cursor_moves()
   local env, count = guard[2], guard[5]
   if count > 0 then
@@ -71,13 +82,11 @@ elseif kind == 'history' then
 elseif kind == 'gather' then
   if call('HEXISTS', P .. 'gh:' .. guard[2], 'c') == 0 then status = 'moved' end
 elseif kind == 'sweep' then
-  local id = guard[2] .. '/' .. guard[3]
-  local revision = tonumber(call('HGET', P .. 'swp:' .. id, 'revision') or '0')
-  if call('HEXISTS', P .. 'cx:' .. guard[2], guard[3]) == 0 or revision ~= guard[4] then
-    status = 'moved'
-  else
-    call('HSET', P .. 'swp:' .. id, 'revision', revision + 1)
-  end
+  guard_job('cx:', 'swp:')
+elseif kind == 'replay' then
+  guard_job('rpl:', 'rpp:')
+elseif kind == 'kept' then
+  if #completed(guard[2]) < guard[3] then status = 'moved' end
 end
 
 if status == 'ok' then

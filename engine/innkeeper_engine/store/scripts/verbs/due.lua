@@ -1,8 +1,8 @@
 -- due(n, want): move what is due, look again at some of those who wait at limits that have changed, then lease.
 -- Reply: {registry version, next timer ms or '', leased, crons {id, slot}, expired leases, the server's clock ms,
--- gatherings {id, kind, env, fn, {event ids}}, sweeps {env, cancellation}}.
-local crons, gathered, sweeps, expired = {}, {}, {}, 0
--- Whoever decides on a cron, a gathering or a sweep takes its timer on; if nobody lives to do so, it comes up again.
+-- gatherings {id, kind, env, fn, {event ids}}, sweeps {env, cancellation}, replays {env, replay}}.
+local crons, gathered, sweeps, replays, expired = {}, {}, {}, {}, 0
+-- Whoever decides on a cron, a gathering, a sweep or a replay takes its timer on; if nobody lives to do so, it comes up again.
 local RETRY_MS = 5000
 -- Each may bring 100 ids; whoever gets them reads the events.
 local GATHERED_AT_ONCE = 32
@@ -47,10 +47,11 @@ local function let_go(id, member)
   call('ZADD', timers_with(member), now + RETRY_MS, member)
 end
 
-local function go_on_sweeping(id, member)
-  local env, cancellation = string.match(id, '^(.*)/([^/]*)$')
-  if call('HEXISTS', P .. 'cx:' .. env, cancellation) == 0 then return end
-  sweeps[#sweeps + 1] = {env, cancellation}
+-- What is listed in the hash of that name is to go on.
+local function go_on_with(list, hash_name, id, member)
+  local env, job = string.match(id, '^(.*)/([^/]*)$')
+  if call('HEXISTS', P .. hash_name .. env, job) == 0 then return end
+  list[#list + 1] = {env, job}
   call('ZADD', timers_with(member), now + RETRY_MS, member)
 end
 
@@ -105,7 +106,9 @@ for n, member in ipairs(due) do
   elseif tag == 'G' then
     let_go(id, member)
   elseif tag == 'J' then
-    go_on_sweeping(id, member)
+    go_on_with(sweeps, 'cx:', id, member)
+  elseif tag == 'R' then
+    go_on_with(replays, 'rpl:', id, member)
   end
 end
 if #due == request.n then wake_wanted = true end
@@ -121,4 +124,4 @@ local leased = {}
 if request.want then leased = lease_some(request.want) end
 close_shard()
 return {call('GET', P .. 'regver') or '0', next_timer() or '', leased, crons, expired, digits(clock_now),
-  gathered, sweeps}
+  gathered, sweeps, replays}
