@@ -32,6 +32,7 @@ from innkeeper_cli.gateway_role import (
 from innkeeper_cli.settings import DevRole
 from innkeeper_cli.stopping import Stop
 from innkeeper_cli.syncing import AppSync
+from innkeeper_cli.telemetry import telemetry_of
 from innkeeper_cli.terminal import Banner, Console, Lines, Terminal
 from innkeeper_cli.version import VERSION
 from innkeeper_engine.model.clock import SystemClock
@@ -108,7 +109,11 @@ class DevServer:
         transport = Transport(Resolver(dev_egress(self._role)))
         stack.push_async_callback(transport.close)
         syncer = Syncer(transport, SystemClock(), server_kind="dev")
-        app = make_app(_gateway_settings(self._role, key), store, registrar, syncer=syncer)
+        telemetry = telemetry_of(self._role, "innkeeper-dev", os.environ)
+        stack.push_async_callback(telemetry.close)
+        app = make_app(
+            _gateway_settings(self._role, key), store, registrar, syncer=syncer, tracer=telemetry.tracer
+        )
         gateway = GatewayServer(app, host=self._role.host, port=self._role.port)
         executor = make_executor(
             self._role,
@@ -117,6 +122,7 @@ class DevServer:
             apps=dev_egress(self._role),
             users=dev_egress(self._role),
             on_run=self._terminal.run,
+            tracer=telemetry.tracer,
         )
         await executor.start()
         stack.push_async_callback(_end, app, gateway, executor)

@@ -1,5 +1,6 @@
 """`innkeeper executor`: routes events, leases work, calls apps."""
 
+import os
 from collections.abc import Callable
 
 import structlog
@@ -11,11 +12,13 @@ from innkeeper_cli.gateway_role import reveal, store_settings
 from innkeeper_cli.probes import Checks, Probes
 from innkeeper_cli.settings import DevRole, ExecutorRole
 from innkeeper_cli.stopping import Stop
+from innkeeper_cli.telemetry import telemetry_of
 from innkeeper_engine.decide.retries import RetryPolicy
 from innkeeper_engine.model.calls import Target
 from innkeeper_engine.model.clock import SystemClock
 from innkeeper_engine.store import durability
 from innkeeper_engine.store.connection import Address
+from innkeeper_engine.tracing import Tracer
 from innkeeper_executor.service import Executor
 from innkeeper_executor.settings import ExecutorSettings
 from innkeeper_executor.worker import RunLine
@@ -53,6 +56,7 @@ def make_executor(
     apps: EgressPolicy,
     users: EgressPolicy,
     on_run: Callable[[RunLine], None] | None = None,
+    tracer: Tracer | None = None,
 ) -> Executor:
     """An executor, not yet started."""
     return Executor(
@@ -64,6 +68,7 @@ def make_executor(
         target=own_target(role),
         fetch_egress=users,
         on_run=on_run,
+        tracer=tracer,
     )
 
 
@@ -77,12 +82,14 @@ async def serve(role: ExecutorRole) -> None:
     """
     stop = Stop()
     stop.listen()
+    telemetry = telemetry_of(role, "innkeeper-executor", os.environ)
     executor = make_executor(
         role,
         Address.parse(role.redis_url.get_secret_value()),
         encryption_key=role.encryption_key.get_secret_value(),
         apps=app_egress(role),
         users=EgressPolicy.users(role.egress_allow),
+        tracer=telemetry.tracer,
     )
 
     probes: Probes | None = None
@@ -111,6 +118,7 @@ async def serve(role: ExecutorRole) -> None:
         await executor.drain()
         if probes is not None:
             await probes.stop()
+        await telemetry.close()
 
 
 def _checks(executor: Executor) -> Checks:

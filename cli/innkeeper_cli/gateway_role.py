@@ -13,12 +13,14 @@ from innkeeper_cli.egress import app_egress
 from innkeeper_cli.errors import RoleError
 from innkeeper_cli.settings import DevRole, ExecutorRole, GatewayRole
 from innkeeper_cli.stopping import Stop
+from innkeeper_cli.telemetry import telemetry_of
 from innkeeper_cli.version import VERSION
 from innkeeper_engine.model.clock import RandomIds, SystemClock
 from innkeeper_engine.registry import Registries
 from innkeeper_engine.store import durability
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
+from innkeeper_engine.tracing import Tracer
 from innkeeper_gateway.access.reviews import ApiServer, Reviews
 from innkeeper_gateway.app import GatewayApp, create_app
 from innkeeper_gateway.registrars import Registrar
@@ -89,6 +91,7 @@ def make_app(
     registrar: Registrar | None = None,
     reviews: Reviews | None = None,
     syncer: Syncer | None = None,
+    tracer: Tracer | None = None,
 ) -> GatewayApp:
     """The gateway's app on a store that is, or will be, open; `registrar` and what follows as for `create_app`."""
     return create_app(
@@ -100,6 +103,7 @@ def make_app(
         registrar=registrar,
         reviews=reviews,
         syncer=syncer,
+        tracer=tracer,
     )
 
 
@@ -158,7 +162,10 @@ async def serve(role: GatewayRole) -> None:
     store = Store(address, store_settings(role), name="innkeeper-gateway")
     transport = Transport(Resolver(app_egress(role)))
     syncer = Syncer(transport, SystemClock(), server_kind="cloud")
-    app = make_app(gateway_settings(role), store, reviews=reviews_of(role), syncer=syncer)
+    telemetry = telemetry_of(role, "innkeeper-gateway", os.environ)
+    app = make_app(
+        gateway_settings(role), store, reviews=reviews_of(role), syncer=syncer, tracer=telemetry.tracer
+    )
     server = GatewayServer(app, host=role.host, port=role.port)
 
     async def start() -> None:
@@ -174,3 +181,4 @@ async def serve(role: GatewayRole) -> None:
         await server.stop(grace_s=role.grace_s)
         await transport.close()
         await store.close()
+        await telemetry.close()

@@ -167,6 +167,16 @@ def _read_retention(least_s: int) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+def _check_otlp_endpoint(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in parts.netloc:
+        raise ValueError(
+            "must be the base of an OTLP endpoint over HTTP, such as http://collector:4318, without /v1/traces; "
+            "credentials go into OTEL_EXPORTER_OTLP_HEADERS"
+        )
+    return value
+
+
 def _check_egress(values: tuple[str, ...]) -> tuple[str, ...]:
     EgressPolicy.users(values)
     return values
@@ -189,6 +199,7 @@ Backoff = Annotated[
 ]
 WebhooksUrl = Annotated[str, AfterValidator(_check_webhooks_url)]
 Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_hosts)]
+OtlpEndpoint = Annotated[str, AfterValidator(_check_otlp_endpoint)]
 EgressAllow = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_egress)]
 
 
@@ -271,6 +282,15 @@ class Role(BaseSettings):
         return init_settings, env_settings, _SecretFiles(settings_cls)
 
 
+class Traces(Role):
+    """Roles that tell of traces."""
+
+    otlp_endpoint: OtlpEndpoint = ""
+    """Where an OpenTelemetry collector takes OTLP over HTTP; empty: `OTEL_EXPORTER_OTLP_ENDPOINT`, or nowhere."""
+    trace_ratio: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 1.0
+    """How many of the traces that begin here are sampled, from 0 to 1. What senders decide holds for theirs."""
+
+
 class _Listens(Role):
     host: str = "0.0.0.0"  # noqa: S104 - in a pod, everything that may reach it does so from outside
     port: Annotated[int, Field(ge=1, le=65_535)] = 8288
@@ -317,7 +337,7 @@ class _Works(_Leases):
         return self
 
 
-class GatewayRole(_Listens, _Leases, _Transforms):
+class GatewayRole(_Listens, _Leases, _Transforms, Traces):
     """`innkeeper gateway`: it does not start without its keys.
 
     The key of webhooks may be missing: then those that want a proof take nothing, since their secrets are sealed. The
@@ -353,7 +373,7 @@ class SyncRole(Role):
     signing_key: SigningKey
 
 
-class ExecutorRole(_Works):
+class ExecutorRole(_Works, Traces):
     """`innkeeper executor`: it does not start without its keys."""
 
     host: str = "0.0.0.0"  # noqa: S104 - probes come from outside the pod
@@ -436,7 +456,7 @@ class OperatorRole(ReleaseRole):
     grace_s: Seconds = 5.0
 
 
-class DevRole(_Listens, _Works, _Transforms):
+class DevRole(_Listens, _Works, _Transforms, Traces):
     """`innkeeper dev`: needs nothing, takes all."""
 
     host: str = "127.0.0.1"
