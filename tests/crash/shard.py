@@ -28,8 +28,14 @@ KEPT_FAMILIES = (
     "lead:",
     "idem:",
     "rc:",
+    "rs:",
+    "fns:",
+    "ei:",
+    "en:",
+    "eb:",
 )
-"""Summaries, payloads, history, events and their numbers, registrations, messages to executors, leaderships, counts."""
+"""Summaries, payloads, history, events and their numbers, registrations, messages to executors, leaderships, counts,
+lists."""
 KEPT = frozenset({"clock", "regver", "regid", "envs", "hist", "histcur", "wake", "rwake"})
 
 

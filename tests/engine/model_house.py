@@ -254,13 +254,16 @@ class House:
         return encode_ulid(self.clock.now_ms, next(self._numbers))
 
 
-_WITH_EXPIRY = frozenset({"run", "pl", "h", "ev", "er", "idem", "once", "rl", "rn", "inbox", "rc"})
+_WITH_EXPIRY = frozenset(
+    {"run", "pl", "h", "ev", "er", "idem", "once", "rl", "rn", "inbox", "rc", "rs", "ei", "en"}
+)
 _FOR_EVER = frozenset(
     {
         "clock",
         "regver",
         "reg",
         "envs",
+        "fns",
         "f",
         "wake",
         "rwake",

@@ -203,7 +203,7 @@ async def story(store: Store) -> None:
 
 
 FOR_EVER = frozenset({"clock", "forget", "regver", "wake", "rwake", "routes", "hist"})
-BY_ENVIRONMENT = frozenset({"esq", "es", "ec", "ew", "runs", "ended", "lis", "f", "reg"})
+BY_ENVIRONMENT = frozenset({"esq", "es", "ec", "ew", "runs", "ended", "lis", "f", "reg", "fns"})
 """One key an environment or function; what they list is bounded: by routing, by the retention, by what is registered."""
 
 
@@ -216,6 +216,11 @@ async def test_nothing_of_an_ended_run_stays_for_ever(store: Store) -> None:
     kept = {name: key.ttl_ms for name, key in keys.items() if key.ttl_ms >= 0}
     assert {name for name in kept if name.startswith("rc:")} == {f"rc:{FN}"}, "one a function, for months"
     del kept[f"rc:{FN}"]
+    lists = [kept.pop(name) for name in list(kept) if name.startswith(("rs:", "ei:", "en:"))]
+    assert lists
+    assert all(ttl_ms <= retention_ms + 2 * 86_400_000 for ttl_ms in lists), (
+        "put off once an hour, once a day"
+    )
     assert {name.partition(":")[0] for name in kept} == {"run", "pl", "h", "ev", "er", "idem", "inbox"}
     assert all(ttl_ms <= max(retention_ms, 86_400_000) for ttl_ms in kept.values())
     endless = {name for name, key in keys.items() if key.ttl_ms < 0}

@@ -62,7 +62,8 @@ async def test_nothing_else_of_a_skipped_run_is_there(store: Store) -> None:
     assert not await store.is_live("run")
     assert await store.function_counts(ENV, [SLUG]) == {SLUG: FunctionCounts(0, 0, 0, 0, None)}
     keys = await read_shard(store)
-    expected = {"run:run", f"er:{ENV}:{event_id(1)}", f"runs:{ENV}", f"ended:{ENV}", "hist"}
+    listed = {f"runs:{ENV}", f"ended:{ENV}", f"rs:k:{ENV}/{SLUG}", f"fns:{ENV}"}
+    expected = {"run:run", f"er:{ENV}:{event_id(1)}", "hist", *listed}
     always = {"clock", "forget", "regver", "wake", "rwake", f"lis:{ENV}"}
     assert set(keys) - always == expected
     for name in ("run:run", f"er:{ENV}:{event_id(1)}"):

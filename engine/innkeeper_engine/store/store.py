@@ -329,6 +329,10 @@ class Store(Reader):
         counts = await self.function_counts(env, slugs)
         return {slug: count.queued + count.running for slug, count in counts.items()}
 
+    async def ask(self, verb: str, request: dict[str, Any]) -> Reply:
+        """What a verb that has no method here replies: see `store/scripts/verbs`."""
+        return await self._script(self._connection, verb, request)
+
     # ---- inside
 
     def _want(self, executor: str, tokens: Sequence[str]) -> tuple[str, list[str], int, int]:

@@ -7,7 +7,21 @@ from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
 WRITING_AT_FULL_MEMORY = frozenset(
-    {"apply", "due", "peek", "waiters", "beat", "hello", "configure", "count", "heads", "replayable"}
+    {
+        "apply",
+        "due",
+        "peek",
+        "waiters",
+        "beat",
+        "hello",
+        "configure",
+        "count",
+        "heads",
+        "replayable",
+        "list_runs",
+        "list_events",
+        "backlog",
+    }
 )
 """Finishing runs is what frees memory, so these go on when the server is full; `append` does not."""
 
@@ -47,16 +61,4 @@ def _read(path: Traversable) -> str:
     return path.read_text("utf-8")
 
 
-VERBS = (
-    "append",
-    "apply",
-    "due",
-    "peek",
-    "waiters",
-    "beat",
-    "hello",
-    "configure",
-    "count",
-    "heads",
-    "replayable",
-)
+VERBS = ("append", *sorted(WRITING_AT_FULL_MEMORY))

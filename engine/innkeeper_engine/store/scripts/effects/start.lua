@@ -9,7 +9,10 @@ local function record_skipped(run, env, fn, app, ids, cron, why, parent, reply)
     -- Otherwise the end of those of its runs that go on will do so.
     if call('EXISTS', P .. 'el:' .. env .. ':' .. id) == 0 then call('EXPIRE', list, runs_keep_s(env)) end
   end
-  call('ZADD', P .. 'runs:' .. env, now, run)
+  list_run(env, fn, run, 'Skipped')
+  list_function(env, fn)
+  keep_list(env, fn, 'Skipped')
+  unlist_runs(env, fn, 'Skipped')
   keep_ended(env, run)
   note(run, why)
   if parent ~= '' then resolve(parent, reply) end
@@ -83,9 +86,9 @@ effects.start = function(e)
     call('HSET', P .. 'run:' .. run, 'tp', trace)
   end
   call('HSET', P .. 'st:' .. run, 'e', env, 'fn', e[4], 'fj', e[5], 'ver', -1, 'fp', 0, 'sz', size, 'ec', #ids,
-    'sp', e[9], 'o', e[10], 'dn', 0, 'q', digits(now), 'ne', e[15] and 0 or 1, 're', e[17], unpack(fields))
-  call('ZADD', P .. 'runs:' .. env, now, run)
-  run_made(e[4], run)
+    'sp', e[9], 'o', e[10], 'dn', 0, 'q', digits(now), 'ne', e[15] and 0 or 1, 're', e[17],
+    'la', list_run(env, e[4], run, 'Scheduled'), unpack(fields))
+  run_made(env, e[4], run)
   for _, c in ipairs(e[12]) do
     add_pause(c[1], {r = run, s = '', k = 'cancel', e = env, n = c[2]}, c[3], c[4], c[5], c[6], c[7], '')
   end

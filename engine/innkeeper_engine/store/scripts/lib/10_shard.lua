@@ -18,7 +18,7 @@ else
   now = t[1] * 1000 + math.floor(t[2] / 1000)
 end
 local clock_now = now
-local clock = call('HMGET', P .. 'clock', 'now', 'turn')
+local clock = call('HMGET', P .. 'clock', 'now', 'turn', 'listed')
 local last_now, last_turn = tonumber(clock[1] or '0'), tonumber(clock[2] or '0')
 if now < last_now then now = last_now end
 
@@ -45,6 +45,14 @@ local function next_turn()
   if now > t then t = now else t = t + 0.0009765625 end
   turn = t
   return t
+end
+
+-- Places of runs in lists, in the same way. They say when a run was made to people, not to the scheduler.
+local listed
+local function next_place()
+  local at = listed or tonumber(clock[3] or '0')
+  listed = now > at and now or at + 0.0009765625
+  return string.format('%.17g', listed)
 end
 
 -- What is due when. Whatever a version without flow control finds due and does not know, it drops: such timers are in a
@@ -86,6 +94,7 @@ local function close_shard()
   if turn or now > last_now then
     call('HSET', P .. 'clock', 'now', digits(now), 'turn', string.format('%.17g', turn or last_turn))
   end
+  if listed then call('HSET', P .. 'clock', 'listed', string.format('%.17g', listed)) end
   if wake_wanted or call('EXISTS', P .. 'ready') == 1 then
     if call('LLEN', P .. 'wake') == 0 then call('RPUSH', P .. 'wake', '1') end
   end

@@ -13,6 +13,7 @@ local function emit(env, id, name, body, trace)
   local seq = call('INCR', P .. 'esq:' .. env)
   call('SET', P .. 'ev:' .. env .. ':' .. id, event_value(seq, body, trace))
   call('RPUSH', P .. 'es:' .. env, id .. name)
+  list_event(env, id, name, seq)
   call('ZADD', P .. 'routes', 'NX', next_turn(), env)
   wake_router()
 end

@@ -120,13 +120,14 @@ local function lease_item(id, executor, token, lease_ms, inline_bytes, stale)
   local skey = P .. 'st:' .. run
   local state = call('HGETALL', skey)
   if stale then return lease_to_key(id, token, generation, item, state, run, inline_bytes) end
-  local size, events, started, waiting, fn, start_timeout, finish_timeout
+  local size, events, started, waiting, fn, start_timeout, finish_timeout, listed
   for i = 1, #state, 2 do
     if state[i] == 'sz' then size = tonumber(state[i + 1])
     elseif state[i] == 'ec' then events = tonumber(state[i + 1])
     elseif state[i] == 't1' then started = state[i + 1]
     elseif state[i] == 'fn' then fn = state[i + 1]
     elseif state[i] == 'dq' then waiting = state[i + 1]
+    elseif state[i] == 'la' then listed = state[i + 1]
     elseif state[i] == 'ot' then start_timeout = true
     elseif state[i] == 'ft' then finish_timeout = state[i + 1] end
   end
@@ -136,6 +137,7 @@ local function lease_item(id, executor, token, lease_ms, inline_bytes, stale)
     started = digits(now)
     call('HSET', skey, 't1', started)
     call('HSET', P .. 'run:' .. run, 's', 'Running', 't', started)
+    relist_run(fn, run, listed, 'Scheduled', 'Running')
     if call('SMOVE', P .. 'rq:' .. fn, P .. 'rb:' .. fn, run) == 0 then call('SADD', P .. 'rb:' .. fn, run) end
     state[#state + 1] = 't1'
     state[#state + 1] = started

@@ -173,19 +173,22 @@ end
 -- the newest run, and how many ended by the hour since the epoch: c<hour> completed, f<hour> failed, x<hour> cancelled.
 local HOURS = 24
 local COUNTS_KEPT_S = 90 * 86400
-local function run_made(fn, run)
+local function run_made(env, fn, run)
   call('SADD', P .. 'rq:' .. fn, run)
-  call('HSET', P .. 'rc:' .. fn, 'l', digits(now))
+  if call('HSET', P .. 'rc:' .. fn, 'l', digits(now)) == 1 then list_function(env, fn) end
 end
 
 local TALLY = {Completed = 'c', Failed = 'f', Cancelled = 'x'}
-local function run_over(fn, run, begun, status)
+local function run_over(env, fn, run, begun, status, listed)
   local here, there = P .. 'rq:' .. fn, P .. 'rb:' .. fn
   if begun then here, there = there, here end
   -- A version that keeps no such index may have begun the run.
   if call('SREM', here, run) == 0 then call('SREM', there, run) end
+  relist_run(fn, run, listed, begun and 'Running' or 'Scheduled', status)
+  unlist_runs(env, fn, status)
   local key, hour = P .. 'rc:' .. fn, math.floor(now / 3600000)
   if call('HINCRBY', key, TALLY[status] .. digits(hour), 1) > 1 then return end
+  keep_list(env, fn, status)
   for _, field in ipairs(call('HKEYS', key)) do
     local at = tonumber(string.sub(field, 2))
     if at and at <= hour - HOURS then call('HDEL', key, field) end
@@ -241,7 +244,7 @@ local function end_run(run, status, a, current)
   keep_order(run)
   for _, key in ipairs({'run:', 'pl:', 'h:'}) do call('EXPIRE', P .. key .. run, runs_keep_s(state.e)) end
   call('DEL', P .. 'st:' .. run, P .. 'sk:' .. run, P .. 'pd:' .. run, P .. 'ri:' .. run)
-  run_over(state.fn, run, state.t1, status)
+  run_over(state.e, state.fn, run, state.t1, status, state.la)
   keep_ended(state.e, run)
   release_events(state.e, call('HGET', P .. 'run:' .. run, 'ev'))
   if state.parent and a.reply then resolve(state.parent, a.reply) end

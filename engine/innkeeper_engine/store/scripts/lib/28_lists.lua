@@ -1,0 +1,104 @@
+-- What is listed, newest first.
+--
+-- ei:<env> is a stream of an environment's events, <received ms>-<number>: e id, n name, p the entry of the event of the
+-- same name before it: '' where there was none, '?' where nobody knows. en:<env> has of each name
+-- "<its newest entry> <day> <how many on that day> <id of the newest>", and under the empty name the entry up to which
+-- names have been left out. eb:<env> are the branches of an environment that events came for, by when the last did.
+local DAY_MS = 86400000
+local MOST_NAMES = 1000
+local LOOKED_AT_FOR_ROOM = 8
+local MOST_BRANCHES = 1000
+
+-- Names come from outside. The one that was not heard of for the longest, among some, makes room.
+local function make_room(names, at)
+  if call('HLEN', names) < MOST_NAMES then return end
+  local oldest, oldest_ms
+  local some = call('HRANDFIELD', names, LOOKED_AT_FOR_ROOM, 'WITHVALUES')
+  for i = 1, #some, 2 do
+    local ms = some[i] ~= '' and tonumber(string.match(some[i + 1], '^%d+'))
+    if ms and (not oldest_ms or ms < oldest_ms) then oldest, oldest_ms = some[i], ms end
+  end
+  call('HDEL', names, oldest)
+  call('HSET', names, '', at)
+end
+
+local function list_branch(env, keep_s)
+  local parent = string.match(env, '^([^~]*)~')
+  if not parent then return end
+  local key = P .. 'eb:' .. parent
+  call('ZADD', key, now, env)
+  call('ZREMRANGEBYSCORE', key, '-inf', now - keep_s * 1000)
+  call('ZREMRANGEBYRANK', key, 0, -MOST_BRANCHES - 1)
+  call('EXPIRE', key, keep_s)
+end
+
+-- Trimmed as it grows, and gone when nothing came for as long as events are kept. The first event of a name on a day puts
+-- that off by a day more.
+local function list_event(env, id, name, seq)
+  local keep_s = events_keep_s(env)
+  local list, names = P .. 'ei:' .. env, P .. 'en:' .. env
+  local day, count, before = math.floor(now / DAY_MS), 0, ''
+  local at = digits(now) .. '-' .. digits(seq)
+  local known = call('HGET', names, name)
+  if known then
+    local newest, its_day, n = string.match(known, '^(%S+) (%d+) (%d+)')
+    before = newest
+    if tonumber(its_day) == day then count = tonumber(n) end
+  else
+    if call('HEXISTS', names, '') == 1 then before = '?' end
+    make_room(names, at)
+  end
+  local since = digits(now - keep_s * 1000)
+  local added = redis.pcall('XADD', list, 'MINID', '~', since, at, 'e', id, 'n', name, 'p', before)
+  -- A shard that has lost its clock, and nothing else: no event is refused for a list.
+  if type(added) == 'table' then at = call('XADD', list, '*', 'e', id, 'n', name, 'p', before) end
+  call('HSET', names, name, at .. ' ' .. day .. ' ' .. count + 1 .. ' ' .. id)
+  if count == 0 then
+    local ttl = keep_s + 2 * DAY_MS / 1000
+    call('EXPIRE', list, ttl)
+    call('EXPIRE', names, ttl)
+  end
+  list_branch(env, keep_s)
+end
+
+-- runs:<env> are the runs of an environment by when they were made, rs:<s>:<fn> those of a function with one status.
+-- Scores are whole ms and, where several are made in one, a fraction, so that each is another one. fns:<env> are
+-- the functions that have had runs.
+local LISTED_AS = {Scheduled = 's', Running = 'r', Completed = 'c', Failed = 'f', Cancelled = 'x', Skipped = 'k'}
+local UNLISTED_AT_ONCE = 4
+
+local function status_list(status, fn) return P .. 'rs:' .. LISTED_AS[status] .. ':' .. fn end
+
+local function list_run(env, fn, run, status)
+  local at = next_place()
+  call('ZADD', P .. 'runs:' .. env, at, run)
+  call('ZADD', status_list(status, fn), at, run)
+  return at
+end
+
+local function list_function(env, fn) call('SADD', P .. 'fns:' .. env, string.sub(fn, #env + 2)) end
+
+-- `at`: where list_run put it; nil for a run that a version without these lists has made.
+local function relist_run(fn, run, at, from, to)
+  if not at then return end
+  local was_there = call('ZREM', status_list(from, fn), run) == 1
+  -- A version without these lists may have begun it.
+  if not was_there and from == 'Running' then call('ZREM', status_list('Scheduled', fn), run) end
+  call('ZADD', status_list(to, fn), at, run)
+end
+
+-- Where runs that are over and gone leave a list. A long one that is still kept may stand before others: they wait for it.
+local function unlist_runs(env, fn, status)
+  local key, before = status_list(status, fn), now - runs_keep_s(env) * 1000
+  local oldest = call('ZRANGE', key, 0, UNLISTED_AT_ONCE - 1, 'WITHSCORES')
+  for i = 1, #oldest, 2 do
+    if tonumber(oldest[i + 1]) > before then return end
+    if call('EXISTS', P .. 'run:' .. oldest[i]) == 0 then call('ZREM', key, oldest[i]) end
+  end
+end
+
+-- A list of runs that are over goes by itself when no other came to it: once an hour that is put off by an hour more.
+local function keep_list(env, fn, status)
+  local key, ttl = status_list(status, fn), runs_keep_s(env) + 2 * 3600
+  if call('EXPIRE', key, ttl, 'GT') == 0 then call('EXPIRE', key, ttl, 'NX') end
+end
