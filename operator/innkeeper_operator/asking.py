@@ -58,6 +58,7 @@ def next_ask(
     now_ms: int,
     apps: int = 1,
     busy: bool = False,
+    paused: bool = False,
 ) -> tuple[Ask | Later, Attempts]:
     """Whether to ask the app now, and what to remember until the next look.
 
@@ -76,9 +77,10 @@ def next_ask(
         apps: how many apps there are: what concerns all of them is spread accordingly.
         busy: an ask of this app is under way, or it has no key that can be used. Nothing is asked, but what goes on
             is noticed.
+        paused: somebody has switched the app off, beside what its spec says.
     """
     seen = _looked(app, live, memory, attempts, registry=registry, keys=keys, now_ms=now_ms)
-    if busy or app.meta.deleting or app.spec.paused or live.reason:
+    if busy or app.meta.deleting or app.spec.paused or paused or live.reason:
         return Later(None), seen
     causes = _causes(app, live, memory, seen, registry=registry, keys=keys, now_ms=now_ms, apps=apps)
     due_ms, why = next((each for each in causes if each[0] <= now_ms), min(causes, key=lambda each: each[0]))
@@ -100,7 +102,8 @@ def next_ask(
         requested=_requested(app),
         registry=registry,
     )
-    return ask, msgspec.structs.replace(seen, asked_ms={**seen.asked_ms, spacing: now_ms})
+    asked_ms = {**seen.asked_ms, spacing: now_ms}
+    return ask, msgspec.structs.replace(seen, asked_ms=asked_ms, met=seen.demanded)
 
 
 def told(attempts: Attempts, ask: Ask, outcome: Outcome, now_ms: int) -> Attempts:
@@ -209,6 +212,7 @@ def _looked(
         keys,
         _requested(app),
         live.url,
+        attempts.demanded,
         # A rollout has come to its end, or other pods are there: what failed before may work.
         str(len(live.revisions) == 1),
         *((best.name, best.address) if best is not None else live.addresses),
@@ -261,7 +265,7 @@ def _causes(
         causes.append((now_ms, "Spec"))
     if memory.keys != keys:
         causes.append((now_ms, "Keys"))
-    if _requested(app) not in ("", memory.requested):
+    if _requested(app) not in ("", memory.requested) or seen.demanded != seen.met:
         causes.append((now_ms, "Requested"))
     if memory.registry != registry:
         over_ms = min(MAX_SPREAD_MS, max(0, apps - 1) * SPREAD_PER_APP_MS)

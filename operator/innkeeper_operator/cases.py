@@ -7,6 +7,7 @@ import msgspec
 from innkeeper_apps.wire.fields import Problem
 from innkeeper_apps.wire.register import Registration
 from innkeeper_engine.model.functions import App, FunctionConfig
+from innkeeper_engine.model.switches import function_switch
 from innkeeper_operator.functions import Case
 from innkeeper_operator.objects import FunctionObject, Unreadable
 from innkeeper_operator.ownership import belongs_to_another, claims, id_of, owned_by_operator, slug_of
@@ -98,6 +99,7 @@ def cases(view: AppView, declared: Declared) -> list[Case]:
                 object=holder,
                 hidden=function_id in met or slug in handlers,
                 unknown_spec=unknown and (holder is None or owned_by_operator(holder.meta)),
+                switch=view.switches.get(function_switch(slug)),
             )
         )
         met.add(function_id)

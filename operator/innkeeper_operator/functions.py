@@ -11,11 +11,13 @@ import msgspec
 
 from innkeeper_apps.wire.fields import Problem
 from innkeeper_engine.model.functions import FunctionConfig
+from innkeeper_engine.model.switches import Switch, pause_of, with_switch
 from innkeeper_operator.conditions import ACCEPTED, READY, Said, conditions, find
 from innkeeper_operator.effective import differences, effective, listed, show_declared, shown
 from innkeeper_operator.objects import FunctionObject, Unreadable
 from innkeeper_operator.overlay import Merged, SpecProblem, at_endpoint, check_spec, merge, with_pause
 from innkeeper_operator.ownership import owned_by_operator
+from innkeeper_operator.pausing import pause_status, told_of
 
 Json = dict[str, Any]
 
@@ -57,6 +59,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     """No object is made for it: it is the failure handler that an SDK made for another function."""
     unknown_spec: bool = False
     """There are Functions that cannot be read, and one of them may be this function's."""
+    switch: Switch | None = None
+    """Its pause over the API."""
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +142,8 @@ def function_status(judged: Judged, now_ms: int) -> Json:
         status["slug"] = judged.case.slug
     if judged.declared is not None:
         status["declared"] = judged.declared
+    if judged.config is not None:
+        status |= pause_status(pause_of(judged.config, judged.case.switch))
     said = {ACCEPTED: judged.accepted, READY: judged.ready}
     return finished(status | judged.shown, said, function.meta.generation, function.status, now_ms)
 
@@ -230,8 +236,8 @@ def _taken(case: Case, merged: Merged) -> Judged:
         case=case,
         config=config,
         accepted=accepted,
-        ready=_running(config),
-        shown=_shown(config, merged.overridden),
+        ready=_running(config, case.switch),
+        shown=_shown(config, case.switch, merged.overridden),
     )
 
 
@@ -265,8 +271,8 @@ def _as_before(scene: Scene, case: Case, declared: bytes, problems: tuple[SpecPr
         case=case,
         config=config,
         accepted=accepted,
-        ready=accepted if problems else _running(config),
-        shown=_shown(config, overridden),
+        ready=accepted if problems else _running(config, case.switch),
+        shown=_shown(config, case.switch, overridden),
     )
 
 
@@ -282,12 +288,14 @@ def _overridden_before(case: Case) -> tuple[str, ...]:
     return tuple(str(name) for name in before) if isinstance(before, list) else ()
 
 
-def _running(config: FunctionConfig) -> Said:
+def _running(registered: FunctionConfig, switch: Switch | None) -> Said:
+    config = with_switch(registered, switch)
     if not config.paused:
         return Said("True", "Registered")
     starts = "recorded as Skipped" if config.new_runs == "Skip" else "kept in the queue until it is resumed"
     goes_on = "go on" if config.running == "Continue" else "are held"
-    return Said("True", PAUSED, f"new runs are {starts}; runs that have begun {goes_on}")
+    message = f"{told_of(switch)}new runs are {starts}; runs that have begun {goes_on}"
+    return Said("True", PAUSED, message)
 
 
 def _not_accepted(problems: tuple[SpecProblem, ...], consequence: str = "") -> Said:
@@ -297,8 +305,8 @@ def _not_accepted(problems: tuple[SpecProblem, ...], consequence: str = "") -> S
     )
 
 
-def _shown(config: FunctionConfig, overridden: tuple[str, ...]) -> Json:
-    found: Json = {"effective": shown(effective(config))}
+def _shown(config: FunctionConfig, switch: Switch | None, overridden: tuple[str, ...]) -> Json:
+    found: Json = {"effective": shown(effective(with_switch(config, switch)))}
     if overridden:
         found["overridden"] = list(overridden)
     if config.not_enforced:

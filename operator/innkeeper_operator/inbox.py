@@ -1,4 +1,4 @@
-"""Registrations that apps sent by themselves: the gateway leaves them in the store, and here they find their app.
+"""What gateways leave in the store for the operator: registrations that apps sent by themselves, and what people want.
 
 An app that cannot be asked in band is made to register itself; others do so when they start. Whether that counts
 without an InngestApp is what `autoRegister` says.
@@ -16,6 +16,7 @@ import structlog
 from innkeeper_apps.egress import EgressError
 from innkeeper_apps.wire.register import Registration, RegistrationError, parse_registration
 from innkeeper_engine.model.clock import Clock
+from innkeeper_engine.store.asks import Asks, Wish
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_engine.store.environments import REGISTRATIONS_BELL, LeftRegistration, RegistrationInbox
 from innkeeper_engine.store.store import Store
@@ -66,6 +67,7 @@ class Inbox:
     ) -> None:
         self._store = store
         self._box = RegistrationInbox(store)
+        self._asks = Asks(store)
         self._world = world
         self._cluster = cluster
         self._environs = environs
@@ -81,14 +83,16 @@ class Inbox:
         await answer_bell(self._store, REGISTRATIONS_BELL, self.look, "registrations")
 
     async def look(self) -> None:
-        """Hand everything that waits to its app.
+        """Hand everything that waits to its app: registrations, and what the operator is asked to do.
 
         Raises:
             ApiError, StoreError, StoreUnavailableError: try again.
         """
-        left = await self._box.registrations_left()
-        if left:
+        left, wishes = await self._box.registrations_left(), await self._asks.left()
+        if left or wishes:
             await self._environs.settle()
+        for wish in wishes:
+            await self._grant(wish)
         for each in left:
             try:
                 result = await self._take(each)
@@ -127,14 +131,29 @@ class Inbox:
     async def _done(self, left: LeftRegistration) -> None:
         await self._box.registration_done(left.env, left.app_id, left.token)
 
+    async def _grant(self, wish: Wish) -> None:
+        """Do what somebody wants done about an app, or see to it that it is."""
+        apps = self._inside(wish.env, self._world.apps_with_id(wish.app_id))
+        if wish.what == "look":
+            self._on_dirty(Dirty(apps=frozenset(each.meta.key for each in apps)))
+            await self._asks.done(wish)
+            return
+        app = self._first(apps)
+        if app is None:
+            _log.warning(
+                "an app cannot be asked: no InngestApp is for it any more", env=wish.env, app=wish.app_id
+            )
+            await self._asks.done(wish)
+            return
+        await self._reconciler.demand(app, wish.token, functools.partial(self._asks.done, wish))
+
     # ---- whose it is
 
     def _owner(self, env: str, registration: Registration) -> AppObject | None:
         """The InngestApp that a registration is for."""
-        known = self._inside(env, self._world.apps_with_id(registration.app_id))
-        for app in known:
-            if in_charge(app, [other for other in known if other is not app]):
-                return app
+        app = self._first(self._inside(env, self._world.apps_with_id(registration.app_id)))
+        if app is not None:
+            return app
         unnamed = [app for app in self._world.apps() if isinstance(app, AppObject) and not app_id_of(app)]
         asked = [
             app for app in self._inside(env, unnamed) if self._reconciler.attempts(app).pending is not None
@@ -142,6 +161,10 @@ class Inbox:
         same_url = [app for app in asked if self._pending_url(app) == registration.url]
         found = same_url or asked
         return found[0] if len(found) == 1 else None
+
+    def _first(self, apps: list[AppObject]) -> AppObject | None:
+        """Of InngestApps with the same app id the one that is in charge."""
+        return next((app for app in apps if in_charge(app, [each for each in apps if each is not app])), None)
 
     def _pending_url(self, app: AppObject) -> str:
         pending = self._reconciler.attempts(app).pending

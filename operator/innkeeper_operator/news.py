@@ -60,6 +60,25 @@ def of_functions(
     return tells
 
 
+def of_switches(judged: Iterable[Judged]) -> list[Action]:
+    """FunctionPaused and FunctionResumed at each Function that somebody has switched off or on over the API."""
+    tells: list[Action] = []
+    for each in judged:
+        function, switch = each.case.object, each.case.switch
+        if function is None or each.config is None:
+            continue
+        paused = function.status.get("paused")
+        was = isinstance(paused, dict) and paused.get("by") in ("switch", "both")
+        if switch is not None and not was:
+            message = f"{each.case.id}: {each.ready.message or each.accepted.message}"
+            tells.append(_tell(function, "Normal", "FunctionPaused", message))
+        elif was and switch is None:
+            stays = "its spec pauses it" if each.config.paused else "it runs again"
+            message = f"the pause of {each.case.id} over the API is lifted: {stays}"
+            tells.append(_tell(function, "Normal", "FunctionResumed", message))
+    return tells
+
+
 def of_overrides(app: AppObject, judged: Iterable[Judged]) -> list[Action]:
     """OverridesRemoved for each function that ran with settings of a Function which is not there any more."""
     tells: list[Action] = []

@@ -41,6 +41,7 @@ from innkeeper_operator.ownership import (
     owned_by_operator,
     slug_of,
 )
+from innkeeper_operator.pausing import said_by
 from innkeeper_operator.projection import changed, config_hash, project
 from innkeeper_operator.status import (
     DUPLICATE,
@@ -151,6 +152,7 @@ class _Planner:
         actions += finalizer(view.app, present=holds)
         actions += news.of_sync(view.app, said[SYNCED], memory)
         actions += news.of_functions(view.app, self.app_id, self.declared.before, judged)
+        actions += news.of_switches(judged)
         if not self.unknown:
             actions += news.of_overrides(view.app, judged)
         return AppPlan(
@@ -183,8 +185,17 @@ class _Planner:
                 decided = invalid(decided, *wrong[case.slug])
             elif self.declared.registration is None:
                 decided = still_invalid(decided)
-            judged.append(decided)
+            judged.append(self._with_pauser(decided))
         return judged
+
+    def _with_pauser(self, judged: Judged) -> Judged:
+        """The same with who paused the function by its spec."""
+        if judged.config is None:
+            return judged
+        case = judged.case
+        meta = case.object.meta if case.object and not case.unknown_spec else None
+        config = said_by(judged.config, case.registered, meta, self.view.now_ms)
+        return msgspec.structs.replace(judged, config=config)
 
     def _url(self) -> str:
         """Where the app is called: not what it says of itself, if anything else is known."""

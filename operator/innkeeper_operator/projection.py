@@ -9,6 +9,7 @@ import msgspec
 from innkeeper_apps.wire.canonical import canonical_parsed
 from innkeeper_apps.wire.register import Registration, declared_content
 from innkeeper_engine.model.functions import App, FunctionConfig
+from innkeeper_operator.pausing import said_by
 from innkeeper_operator.views import AppView
 
 _BETWEEN: Final = "/"
@@ -43,11 +44,13 @@ def project(
         # work, those without a signature do not.
         signing_keys=kept.signing_keys if kept else view.signing_keys,
         paused=view.app.spec.paused,
+        object_name=view.app.meta.name,
         # Without a finalizer nobody may be there to see the object go; so it is said beforehand.
         orphaned=view.app.spec.deletion_policy == "Orphan",
         synced_at_ms=registered.synced_at_ms if registered else view.now_ms,
         version=registered.version if registered else 1,
     )
+    app = said_by(app, registered, view.app.meta, view.now_ms)
     return with_checksum(app, keys_mark(kept) if kept else _mark(view.keys))
 
 

@@ -15,7 +15,9 @@ from innkeeper_engine.durations import MINUTE_MS
 from innkeeper_engine.model.clock import Clock
 from innkeeper_engine.model.environments import parent_name
 from innkeeper_engine.model.functions import App
+from innkeeper_engine.model.switches import app_switch
 from innkeeper_engine.registering import FunctionTakenError
+from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_operator.actions import Action, Apply, SetFinalizer, SetStatus
 from innkeeper_operator.asking import may_remove, next_ask, noted, told
 from innkeeper_operator.cluster import Cluster
@@ -73,6 +75,8 @@ class _State(msgspec.Struct):
     attempts: Attempts = Attempts()
     asking: asyncio.Task[None] | None = None
     pending: _Pending | None = None
+    demand: Callable[[], Awaitable[object]] | None = None
+    """To be called once the app was asked that somebody wants asked."""
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -212,6 +216,21 @@ class Reconciler:
         state.pending = _Pending(ask, outcome, done)
         self._on_dirty(Dirty(apps=frozenset({app.meta.key})))
 
+    async def demand(self, app: AppObject, token: str, done: Callable[[], Awaitable[object]]) -> None:
+        """Somebody wants the app asked right now; `token` names the wish, `done` is called once it was.
+
+        Raises:
+            StoreError, StoreUnavailableError: what `done` raises, for a wish that was met before.
+        """
+        state = self._states.setdefault(app.meta.uid, _State())
+        if state.attempts.met == token:
+            if state.asking is None:
+                await done()
+            return
+        state.attempts = msgspec.structs.replace(state.attempts, demanded=token)
+        state.demand = done
+        self._on_dirty(Dirty(apps=frozenset({app.meta.key})))
+
     def attempts(self, app: AppObject) -> Attempts:
         """What is known of asking an app."""
         state = self._states.get(app.meta.uid)
@@ -252,11 +271,14 @@ class Reconciler:
             now_ms=self._clock.now_ms(),
             apps=self._world.app_count,
             busy=self._may_not_ask(app, member, state),
+            paused=registered is not None
+            and app_switch(registered.id) in await self._registry.switches(member.env),
         )
         if not isinstance(due, Ask):
             return due.at_ms
+        demand, state.demand = state.demand, None
         state.asking = asyncio.create_task(
-            self._ask(app, state, due, member.keys), name=f"ask {app.meta.key}"
+            self._ask(app, state, due, member.keys, demand), name=f"ask {app.meta.key}"
         )
         return None
 
@@ -268,7 +290,14 @@ class Reconciler:
             or not in_charge(app, self._rivals(app, member.env))
         )
 
-    async def _ask(self, app: AppObject, state: _State, ask: Ask, keys: AppKeys) -> None:
+    async def _ask(
+        self,
+        app: AppObject,
+        state: _State,
+        ask: Ask,
+        keys: AppKeys,
+        demand: Callable[[], Awaitable[object]] | None,
+    ) -> None:
         try:
             outcome = await self._asker.ask(ask, keys)
             self._metrics.asks.labels(ask.why, type(outcome).__name__).inc()
@@ -289,6 +318,20 @@ class Reconciler:
             self.answer(app, ask, outcome)
         finally:
             state.asking = None
+        if demand is not None:
+            await self._met(app, demand)
+
+    async def _met(self, app: AppObject, demand: Callable[[], Awaitable[object]]) -> None:
+        """Note that a wish was met; where that fails, it is met again."""
+        try:
+            await demand()
+        except (StoreError, StoreUnavailableError) as error:
+            _log.warning(
+                "that an app was asked could not be noted",
+                namespace=app.meta.namespace,
+                name=app.meta.name,
+                error=str(error),
+            )
 
     # ---- observing
 
@@ -322,6 +365,7 @@ class Reconciler:
             now_ms=self._clock.now_ms(),
             terminating=await self._is_terminating(app),
             taken=frozenset(names - {f.meta.name for f in functions}),
+            switches=await self._registry.switches(member.env),
         )
         wanted = runs_wanted(view)
         if wanted:

@@ -8,7 +8,9 @@ import msgspec
 from innkeeper_engine.model.clock import Clock, Ids
 from innkeeper_engine.model.functions import App
 from innkeeper_engine.model.state import FunctionCounts
+from innkeeper_engine.model.switches import Switch
 from innkeeper_engine.registering import cancel_app_runs, register_app, remove_app
+from innkeeper_engine.registry import read_switches
 from innkeeper_engine.store.store import Store
 
 _CANCEL_ROUNDS = 50
@@ -33,6 +35,7 @@ class RegistryIO:
         self._id = ""
         self._version = -1
         self._apps: dict[str, dict[str, App]] = {}
+        self._switches: dict[str, dict[str, Switch]] = {}
 
     async def id(self) -> str:
         """Which registry this is: another one has nothing of what was written before."""
@@ -40,16 +43,13 @@ class RegistryIO:
         if found != self._id:
             before, self._id = self._id, found
             if before:
-                self._apps.clear()
+                self._forget()
                 self._on_new()
         return found
 
     async def apps(self, env: str) -> dict[str, App]:
         """What is registered in an environment, by app id. Not to be changed."""
-        version = await self._store.registry_version()
-        if version != self._version:
-            self._version = version
-            self._apps.clear()
+        version = await self._look()
         known = self._apps.get(env)
         if known is None:
             blobs = await self._store.registrations(env)
@@ -57,6 +57,28 @@ class RegistryIO:
             if version == self._version:
                 self._apps[env] = known
         return known
+
+    async def switches(self, env: str) -> dict[str, Switch]:
+        """Pauses over the API in an environment, by name. Not to be changed."""
+        version = await self._look()
+        known = self._switches.get(env)
+        if known is None:
+            known = await read_switches(self._store, env)
+            if version == self._version:
+                self._switches[env] = known
+        return known
+
+    async def _look(self) -> int:
+        """The registry's version; what is known of another one is forgotten."""
+        version = await self._store.registry_version()
+        if version != self._version:
+            self._version = version
+            self._forget()
+        return version
+
+    def _forget(self) -> None:
+        self._apps.clear()
+        self._switches.clear()
 
     async def environments(self) -> list[str]:
         """Environments that have had an app."""

@@ -4,10 +4,12 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from innkeeper_engine.model.functions import App
+from innkeeper_engine.model.switches import Pause, pause_of
 from innkeeper_operator.conditions import REACHABLE, READY, SYNCED, Said, conditions, find, shorten
 from innkeeper_operator.effective import listed
 from innkeeper_operator.functions import INVALID_FUNCTION
 from innkeeper_operator.memory import write_memory
+from innkeeper_operator.pausing import pause_status, spec_pauser, told_of
 from innkeeper_operator.views import Answered, AppView, Failed, Outcome, Refused, SyncMemory
 
 Json = dict[str, Any]
@@ -89,10 +91,9 @@ def ready(view: AppView, reach: Said, sync: Said) -> Said:
     for each in (reach, sync):
         if each.status == "Unknown":
             return each
-    if view.app.spec.paused:
-        return Said(
-            "True", "Paused", "nobody calls the app: what it has to do waits in the queue", generation
-        )
+    if view.app.spec.paused or view.switch is not None:
+        message = f"{told_of(view.switch)}nobody calls the app: what it has to do waits in the queue"
+        return Said("True", "Paused", message, generation)
     return Said("True", "Ready", sync.message, generation)
 
 
@@ -117,6 +118,9 @@ def app_status(
         sdk = {"language": app.sdk_language, "version": app.sdk_version, "framework": app.framework}
         status["sdk"] = {name: shorten(fact, _LONGEST) for name, fact in sdk.items() if fact}
         status["functions"] = len(app.functions)
+        status |= pause_status(pause_of(app, view.switch))
+    elif spec.paused:
+        status |= pause_status(Pause(by="spec", who=spec_pauser(meta)))
     sync = write_memory(memory, view.live)
     if sync:
         status["sync"] = sync

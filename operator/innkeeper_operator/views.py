@@ -11,6 +11,7 @@ import msgspec
 from innkeeper_apps.wire.fields import Problem
 from innkeeper_apps.wire.register import Registration
 from innkeeper_engine.model.functions import App
+from innkeeper_engine.model.switches import Switch, app_switch
 from innkeeper_operator.actions import Action
 from innkeeper_operator.objects import AppObject, FunctionObject, Unreadable
 
@@ -115,6 +116,10 @@ class Attempts(msgspec.Struct, frozen=True, kw_only=True):
     pending: Ask | None = None
     """The app said to this one that it registers itself."""
     pending_ms: int = 0
+    demanded: str = ""
+    """Names the last wish of somebody that the app be asked right now."""
+    met: str = ""
+    """The last of these that it was asked for."""
 
 
 # ---- what came of it
@@ -200,6 +205,13 @@ class AppView(msgspec.Struct, frozen=True, kw_only=True):
     """The namespace is being deleted: its Secrets are gone, and nothing can be made in it."""
     taken: frozenset[str] = frozenset()
     """Names of the namespace's Functions of other apps."""
+    switches: dict[str, Switch] = {}
+    """Pauses over the API in the environment, by name."""
+
+    @property
+    def switch(self) -> Switch | None:
+        """The pause over the API of the app that is registered."""
+        return None if self.registered is None else self.switches.get(app_switch(self.registered.id))
 
 
 class AppPlan(msgspec.Struct, frozen=True, kw_only=True):
