@@ -9,6 +9,7 @@ import msgspec
 from innkeeper_apps.wire.fields import Problem
 from innkeeper_apps.wire.register import Registration, parse_in_band
 from innkeeper_engine.model.functions import App, FunctionConfig
+from innkeeper_engine.model.switches import Switch
 from innkeeper_operator.actions import Action, Apply, Delete, SetFinalizer, SetStatus, Tell
 from innkeeper_operator.asking import noted
 from innkeeper_operator.conditions import time_text
@@ -94,6 +95,7 @@ class House:
         self.events: list[Tell] = []
         self.live = Live(url=URL, revisions=(Revision("aaa", 2, "10.0.0.1:3000"),))
         self.slugs: dict[str, str] = {}
+        self.switches: dict[str, Switch] = {}
         self.runs: dict[str, int] = {}
         self.keys = "key-1"
         self.key_problem: tuple[str, str] | None = None
@@ -201,6 +203,7 @@ class House:
             now_ms=self.now_ms,
             terminating=self.terminating,
             taken=self.taken,
+            switches=self.switches,
         )
         return msgspec.structs.replace(
             view, live_runs={slug: self.runs.get(slug, 0) for slug in runs_wanted(view)}
