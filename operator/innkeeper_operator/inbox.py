@@ -92,7 +92,14 @@ class Inbox:
         if left or wishes:
             await self._environs.settle()
         for wish in wishes:
-            await self._grant(wish)
+            try:
+                await self._grant(wish)
+            except (ApiError, StoreError, StoreUnavailableError):
+                raise
+            except Exception:
+                # As for registrations: it must not stand in the way of the others.
+                _log.exception("a wish was put away", what=wish.what, env=wish.env, app=wish.app_id)
+                await self._asks.done(wish)
         for each in left:
             try:
                 result = await self._take(each)

@@ -10,8 +10,10 @@ from innkeeper_engine.model.calls import Op, OpKind
 from innkeeper_engine.model.clock import RandomIds
 from innkeeper_engine.model.effects import Arm, NoGuard
 from innkeeper_engine.model.functions import App, Cancel, CatchUp, FunctionConfig, Trigger
+from innkeeper_engine.model.switches import Switch
 from innkeeper_engine.model.times import rfc3339
 from innkeeper_engine.registering import cancel_app_runs, register_app, remove_app
+from innkeeper_engine.switching import switch_off, switch_on
 from tests.executor.house import ENV, House, VirtualClock, function, ops, output, sleep, soon
 
 LONG_AGO_MS = 1_700_000_000_000
@@ -85,6 +87,41 @@ async def test_runs_of_a_function_that_queues_begin_after_its_pause(house: House
     for request in arrived:
         request.answer(output())
     await house.so_many_ended(3)
+
+
+async def test_a_function_that_is_switched_off_starts_nothing_until_it_is_switched_on(house: House) -> None:
+    """From the answer on: no event that comes later starts a run, whatever the executor has read before."""
+    f = function("f")
+    await register(house, f)
+    await house.start_executor()
+    await house.send("test/f")
+    before = await house.driver.arrival()
+    await switch_on(house.store, ENV, Switch(app_id="app", slug="f", who="ann", since_ms=1))
+    (skipped,) = await routed(house, await house.send("test/f"))
+    before.answer(output())
+    await house.run_ended(before.call.run_id)
+    assert await house.status(skipped) == "Skipped"
+    await switch_off(house.store, ENV, "app", "f")
+    await house.send("test/f")
+    (await house.driver.arrival()).answer(output())
+    await house.so_many_ended(2)
+    assert len(house.driver.calls) == 2
+
+
+async def test_an_app_that_is_switched_off_waits_for_the_next_step_too(house: House) -> None:
+    await register(house, function("f"))
+    await house.start_executor()
+    await house.send("test/f")
+    first = await house.driver.arrival()
+    await switch_on(house.store, ENV, Switch(app_id="app", who="ann", since_ms=1))
+    first.answer(ops(sleep("z", "1ms")))
+    await soon(until_held(house))
+    assert house.driver.nothing_arrived
+    await switch_off(house.store, ENV, "app")
+    again = await house.driver.arrival()
+    assert again.call.run_id == first.call.run_id
+    again.answer(output())
+    await house.run_ended(first.call.run_id)
 
 
 async def test_a_pause_may_hold_runs_that_have_begun(house: House) -> None:

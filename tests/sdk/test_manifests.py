@@ -101,6 +101,28 @@ def test_a_changed_manifest_holds_without_a_restart(pipeline: Example) -> None:
     assert api.wait_end(str(run["run_id"]))["status"] == "Completed"
 
 
+def test_a_pause_over_the_api_outlives_a_changed_manifest_and_a_sync(pipeline: Example) -> None:
+    pipeline.registered(3)
+    api, log = pipeline.server.api, pipeline.server.proc.log_text
+    (slug,) = [
+        slug for slug, each in pipeline.functions().items() if "archive/file.stored" in str(each["triggers"])
+    ]
+    app_id = pipeline.functions()[slug]["app"]
+    paused = api.http.post(f"{api.url}/v1/functions/{slug}/pause", json={"reason": "a test"})
+    assert paused.json()["data"]["paused"]["by"] == "switch", paused.text
+    path = pipeline.manifests / "innkeeper.yaml"
+    path.write_text(path.read_text().replace("archive/file.stored", "vault/file.stored"))
+    synced = api.http.post(f"{api.url}/v1/apps/{app_id}/sync")
+    assert (synced.status_code, synced.json()["data"]["sync"]) == (200, "Done"), synced.text
+    wait_until(lambda: "vault/file.stored" in str(pipeline.functions()[slug]["triggers"]), "it", seen=log)
+    data = {"name": "d.txt", "kind": "text", "text": "one"}
+    (run,) = api.wait_runs(api.send("vault/file.stored", data))
+    assert run["status"] == "Skipped"
+    assert api.http.post(f"{api.url}/v1/functions/{slug}/resume").json()["data"]["paused"] is None
+    (run,) = api.wait_runs(api.send("vault/file.stored", data))
+    assert api.wait_end(str(run["run_id"]))["status"] == "Completed"
+
+
 def test_a_manifest_that_cannot_be_used_leaves_things_as_they_were(pipeline: Example) -> None:
     pipeline.registered(3)
     path = pipeline.manifests / "innkeeper.yaml"
