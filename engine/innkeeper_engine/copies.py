@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context
 from typing import Any
 
 import structlog
@@ -131,7 +132,8 @@ class Copy:
         self._following = False
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=self._what)
+        # Whoever needs it first is no part of it: what is bound for its log lines stays out.
+        task = asyncio.create_task(work, name=self._what, context=Context())
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task

@@ -8,11 +8,13 @@ import re
 from typing import Final
 
 from starlette.responses import Response
+from structlog.contextvars import bind_contextvars
 
 from innkeeper_apps.wire.response import Checkpoint, CheckpointError, read_checkpoint
 from innkeeper_engine.decide.notes import step_line
 from innkeeper_engine.decide.steps import unusable_id
 from innkeeper_engine.model.calls import Op, OpKind
+from innkeeper_engine.model.clock import ULID_LENGTH
 from innkeeper_engine.model.effects import MAX_EFFECTS, Effect, KeepGuard, Save, Touch
 from innkeeper_engine.model.state import Applied
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
@@ -55,6 +57,7 @@ class CheckpointRoute:
         """
         try:
             place = await self._core.admit(headers, query)
+            bind_contextvars(env=place.env, run=run_id[:ULID_LENGTH])
             if method != "POST":
                 raise ApiError(405, "checkpoints are sent with POST", headers={"Allow": "POST"})
             body = await read_body(headers, receive, self._core.settings.limits.checkpoint_bytes)

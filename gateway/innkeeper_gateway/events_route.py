@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias
 
 import orjson
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from innkeeper_engine.model.environments import Environment, EventKey, shown_name
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
@@ -70,6 +71,7 @@ class EventsRoute:
             if key.cidrs and not may_come_from(sender(scope, self._proxies), key.cidrs):
                 raise IngestError("this event key may not be used from this address", status=403)
             env = core.place(environment, scope["headers"], scope["query_string"]).env
+            bind_contextvars(env=env)
             rate = core.settings.events_rate(environment.policy)
             wait_s = core.rates.wait_s(key.digest, rate)
             if wait_s:

@@ -4,9 +4,10 @@ import math
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request, params
+from structlog.contextvars import bind_contextvars
 
 from innkeeper_apps.wire.canonical import NotJsonError, parse
-from innkeeper_engine.model.clock import is_ulid
+from innkeeper_engine.model.clock import ULID_LENGTH, is_ulid
 from innkeeper_gateway.access.callers import Caller
 from innkeeper_gateway.access.permissions import Permission
 from innkeeper_gateway.bodies import read_body
@@ -25,7 +26,9 @@ CoreOf = Annotated[Core, Depends(core_of)]
 
 async def admitted(request: Request, core: CoreOf) -> Place:
     """Where the request may work; refuses who shows no signing key (see `Core.admit`)."""
-    return await core.admit(request.scope["headers"], request.scope["query_string"])
+    place = await core.admit(request.scope["headers"], request.scope["query_string"])
+    _bind(place, request)
+    return place
 
 
 AUTHENTICATED = [Depends(admitted)]
@@ -41,6 +44,7 @@ async def caller_of(request: Request, core: CoreOf) -> Caller:
         ApiError: 429, more requests than one caller may make; and as `Core.caller`.
     """
     caller = await core.caller(request.scope["headers"], request.scope["query_string"])
+    _bind(caller.place, request)
     who, rate = (caller.kind, caller.name, caller.place.env), core.settings.requests_rate
     wait_s = core.rates.wait_s(who, rate)
     if wait_s:
@@ -51,6 +55,12 @@ async def caller_of(request: Request, core: CoreOf) -> Caller:
         )
     core.rates.take(who, rate, 1)
     return caller
+
+
+def _bind(place: Place, request: Request) -> None:
+    """Let all that is logged of this request say where it works, and on which run. For the request's own task alone."""
+    run = request.path_params.get("run_id")
+    bind_contextvars(env=place.env, **({"run": run[:ULID_LENGTH]} if run is not None else {}))
 
 
 KNOWN_CALLER = [Depends(caller_of)]

@@ -20,6 +20,7 @@ from innkeeper_engine.model.state import Applied, Due, Lease
 from innkeeper_engine.registering import register_app
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
+from innkeeper_engine.tracing import Tracer
 from innkeeper_executor.fetching import Fetcher
 from innkeeper_executor.gathering import Gatherings
 from innkeeper_executor.router import Router
@@ -262,6 +263,8 @@ class House:
         self.clock = clock or SystemClock()
         self.driver = ScriptedDriver()
         """The app that executors of `start_executor` call."""
+        self.tracer: Tracer | None = None
+        """What executors of `start_executor` tell of spans."""
         self._ids = RandomIds()
         self._ended: dict[str, RunLine] = {}
         self._some_ended = asyncio.Condition()
@@ -294,6 +297,7 @@ class House:
             fetch_egress=EgressPolicy.dev(),
             clock=clock,
             on_run=self._on_run,
+            tracer=self.tracer,
         )
         self._executors.append(executor)
         return executor

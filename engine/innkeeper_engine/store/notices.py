@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextvars import Context
 from typing import Any
 
 import redis.asyncio as redis
@@ -60,7 +61,7 @@ class Notices:
     def listen(self) -> None:
         """Subscribe, if that is not under way."""
         if self._listener is None and not self._closed:
-            self._listener = asyncio.create_task(self._listen(), name="notices")
+            self._listener = asyncio.create_task(self._listen(), name="notices", context=Context())
 
     async def wait(self, key: str, met: Callable[[], Awaitable[bool]], timeout_s: float) -> bool:
         """Wait until `met` answers yes, at most `timeout_s` in all; whether it did.

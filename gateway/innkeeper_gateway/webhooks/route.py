@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from innkeeper_apps.sandbox.pool import MIB, Sandbox
 from innkeeper_engine.model.environments import key_digest
@@ -84,6 +85,7 @@ class WebhooksRoute:
                 await _slow_down(send, wait_s)
                 return
             request = await self._read(opened, scope, receive)
+            bind_contextvars(env=request.env)
             outcome = await self._outcome(opened, request)
             await self._store(outcome, request.env)
         except ClientGoneError:
