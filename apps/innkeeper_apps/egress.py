@@ -1,9 +1,10 @@
 """Where requests may go: the check that stands between a URL and a connection.
 
-There are two classes of requests. *App endpoints* are declared by the operator of the platform, so private
-addresses are fine for them. *User URLs* (`step.fetch`, `step.ai`) are data, so only public addresses are, unless a
-list says more. In both, a name is resolved once and what was checked is what is dialled, so that an answer which
-changes between check and connection (DNS rebinding) gains nothing.
+There are two classes of requests. URLs of *the platform* (Services, and what its operator has named) may be at private
+addresses. URLs of *persons* (`endpoint.url`, apps that registered themselves, `step.fetch`, `step.ai`, redirects to
+another host) are data, so only public addresses are fine, unless a list says more (`classes` says which URL is of
+which class). In both, a name is resolved once and what was checked is what is dialled, so that an answer which changes
+between check and connection (DNS rebinding) gains nothing.
 """
 
 import asyncio
@@ -31,7 +32,8 @@ def _networks(*texts: str) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(text) for text in texts)
 
 
-# What clouds answer on with credentials: never reached by a class rule, only if listed address by address.
+# What clouds answer on with credentials: never reached by a class rule, nor by a name or a network that happens to
+# hold it (100.64.0.0/10 does), only if listed as that very address.
 _METADATA = _networks(
     "169.254.169.254/32",  # AWS, GCP, Azure, DigitalOcean, ...
     "169.254.170.2/32",  # AWS ECS
@@ -72,7 +74,8 @@ class EgressPolicy:
     allow_loopback: bool = False
     allow_networks: tuple[Network, ...] = ()
     allow_hosts: tuple[str, ...] = ()
-    """Names, lower case, exact or `*.suffix`; whatever they resolve to is fine except metadata services."""
+    """Names, lower case, exact or `*.suffix`; what they resolve to is fine, except metadata services and what is
+    never an app's address (link-local, multicast, ...)."""
     deny_networks: tuple[Network, ...] = ()
 
     @classmethod
@@ -89,6 +92,19 @@ class EgressPolicy:
         if names:
             raise ValueError(f"egress deny list: {names[0]!r} is no CIDR: names can only be allowed")
         return cls(allow_networks=networks, allow_hosts=hosts, deny_networks=denied)
+
+    def widened(self, allow: Iterable[str]) -> Self:
+        """This policy and `allow`, entries as for `users`.
+
+        Raises:
+            ValueError: an entry cannot be read.
+        """
+        networks, hosts = _split(allow)
+        return dataclasses.replace(
+            self,
+            allow_networks=(*self.allow_networks, *networks),
+            allow_hosts=(*self.allow_hosts, *hosts),
+        )
 
     @classmethod
     def apps(cls, deny: Iterable[str] = ()) -> Self:
@@ -126,20 +142,19 @@ def check_address(ip: Address | str, policy: EgressPolicy, host: str = "") -> st
     inner = _embedded(address)
     if _in(address, policy.deny_networks) or (inner and _in(inner, policy.deny_networks)):
         return f"{address} is on the deny list"
-    if _in(address, policy.allow_networks):
-        return None
     judged = inner or address
     if _in(judged, _METADATA):
-        return f"{address} is a cloud metadata address"
-    if _host_allowed(host, policy.allow_hosts) or (inner and _in(inner, policy.allow_networks)):
+        exact = [network for network in policy.allow_networks if network.num_addresses == 1]
+        return None if _in(address, exact) else f"{address} is a cloud metadata address"
+    if _in(address, policy.allow_networks) or (inner and _in(inner, policy.allow_networks)):
         return None
-    return _class_rule(address, judged, policy)
-
-
-def _class_rule(address: Address, judged: Address, policy: EgressPolicy) -> str | None:
     for kind, networks in _NEVER.items():
         if _in(judged, networks) or (judged is not address and _in(address, networks)):
             return f"{address} is a {kind} address"
+    return None if _host_allowed(host, policy.allow_hosts) else _class_rule(address, judged, policy)
+
+
+def _class_rule(address: Address, judged: Address, policy: EgressPolicy) -> str | None:
     if _in(judged, _LOOPBACK):
         return None if policy.allow_loopback else f"{address} is a loopback address"
     if _in(judged, _PRIVATE):
@@ -195,7 +210,7 @@ async def system_lookup(host: str, port: int) -> Sequence[str]:
             addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
         except OSError as error:
             failed = error
-        except UnicodeError as error:  # a label that is empty or too long
+        except ValueError as error:  # a label that is empty or too long, a NUL
             failed = OSError(f"no name that can be looked up: {error}")
         with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(settle, addresses, failed)
@@ -207,14 +222,24 @@ async def system_lookup(host: str, port: int) -> Sequence[str]:
 
 
 LOOKUPS = 256
-"""Names that one resolver looks up at the same time; more fail at once."""
+"""Names that are looked up at the same time under one budget; more fail at once."""
+
+LOOKUPS_OF_ONE = 64
+"""How many of these one resolver may have where several share a budget."""
+
+
+class LookupBudget:
+    """How many lookups are under way, of one resolver or of several that share it."""
+
+    def __init__(self) -> None:
+        self.looking = 0
 
 
 class Resolver:
     """Resolves names and checks the answer; remembers what passed for a few seconds.
 
     At most `LOOKUPS` are under way at a time. Each class of requests has a resolver of its own, so that the URLs of users
-    use up nothing that apps need.
+    use up nothing that apps need. Where several share a `budget`, none can use up more than a part of it.
     """
 
     def __init__(
@@ -222,8 +247,15 @@ class Resolver:
         policy: EgressPolicy,
         lookup: Lookup = system_lookup,
         monotonic_s: Callable[[], float] = time.monotonic,
+        *,
+        advice: str = "",
+        budget: LookupBudget | None = None,
     ) -> None:
+        """`advice`: where an address is refused, what to do about it."""
         self._policy = policy
+        self._advice = f"; {advice}" if advice else ""
+        self._budget = budget or LookupBudget()
+        self._most = LOOKUPS if budget is None else LOOKUPS_OF_ONE
         self._lookup = lookup
         self._monotonic_s = monotonic_s
         self._cache: dict[tuple[str, int], tuple[float, tuple[str, ...]]] = {}
@@ -248,7 +280,8 @@ class Resolver:
             else:
                 reasons.append(reason)
         if not allowed:
-            raise EgressError("AddressDenied", f"requests to {host} are not allowed: {reasons[0]}")
+            why = f"requests to {host} are not allowed: {reasons[0]}{self._advice}"
+            raise EgressError("AddressDenied", why)
         if len(self._cache) >= _CACHED_NAMES:
             self._cache.clear()
         self._cache[(host, port)] = (now_s + _CACHED_S, tuple(allowed))
@@ -259,12 +292,13 @@ class Resolver:
             return [str(ipaddress.ip_address(host))]
         except ValueError:
             pass
-        if self._looking >= LOOKUPS:
+        if self._looking >= self._most or self._budget.looking >= LOOKUPS:
             raise EgressError(
                 "DnsFailed",
-                f"{host} was not looked up: {LOOKUPS} lookups are under way, most of them without an answer",
+                f"{host} was not looked up: {self._looking} lookups are under way, most of them without an answer",
             )
         self._looking += 1
+        self._budget.looking += 1
         try:
             async with asyncio.timeout(_LOOKUP_TIMEOUT_S):
                 found = await self._lookup(host, port)
@@ -277,6 +311,7 @@ class Resolver:
             raise EgressError("DnsFailed", f"the host {host} was not found: {why}") from None
         finally:
             self._looking -= 1
+            self._budget.looking -= 1
         if not found:
             raise EgressError("DnsFailed", f"the host {host} was not found: it has no address")
         return found

@@ -14,6 +14,7 @@ from innkeeper_apps.transport import Redirects, Transport, TransportError
 from innkeeper_apps.wire.canonical import NotJsonError, canonical_parsed, parse
 from innkeeper_apps.wire.request import USER_AGENT
 from innkeeper_engine.model.calls import Op, OpKind
+from innkeeper_engine.model.reach import Reach
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 """Of a response; the memo of a step is limited to the same."""
@@ -22,6 +23,7 @@ OUTBOUND_TIMEOUT_S = 2 * 60 * 60.0
 
 _NEVER_RETRIED = frozenset({"BadRequest", "AddressDenied", "ResponseTooLarge", "BadRedirect"})
 """What the same request would meet again."""
+_ANYONES = Reach(public_only=True)
 _MAX_STACK_CHARS = 64 * 1024
 _ERRORS = {
     "fetch": ("GatewayError", "Error making gateway request: "),
@@ -138,9 +140,16 @@ def _headers(opts: dict[str, Any], kind: Literal["fetch", "ai"]) -> dict[str, st
 
 
 async def perform(
-    request: OutboundRequest, transport: Transport, *, timeout_s: float = OUTBOUND_TIMEOUT_S
+    request: OutboundRequest,
+    transport: Transport,
+    *,
+    reach: Reach = _ANYONES,
+    timeout_s: float = OUTBOUND_TIMEOUT_S,
 ) -> FetchOutcome:
-    """Send the request; never raises for what the network or the other server does."""
+    """Send the request; never raises for what the network or the other server does.
+
+    `reach`: of the environment whose function it is for; the URL is a person's.
+    """
     # A model's key may be in any header: it follows no redirect.
     redirects: Redirects = "browser" if request.kind == "fetch" else "none"
     try:
@@ -152,6 +161,7 @@ async def perform(
             timeout_s=timeout_s,
             limit=MAX_BODY_BYTES,
             redirects=redirects,
+            reach=reach,
         )
     except TransportError as e:
         return _failed(request.kind, str(e), retryable=e.code not in _NEVER_RETRIED)

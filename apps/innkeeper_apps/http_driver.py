@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from innkeeper_apps.classes import Routes, routes_of
 from innkeeper_apps.egress import EgressPolicy, Resolver
 from innkeeper_apps.http1 import Reply
 from innkeeper_apps.transport import Transport, TransportError
@@ -14,6 +15,7 @@ from innkeeper_apps.wire.request import call_body, call_headers, call_url, needs
 from innkeeper_apps.wire.response import MAX_RESPONSE_BYTES, OUTPUT_TOO_LARGE, failure, read_answer
 from innkeeper_engine.model.calls import Answer, Call, Target
 from innkeeper_engine.model.clock import Clock
+from innkeeper_engine.model.reach import Reach
 
 CALL_TIMEOUT_S = 2 * 60 * 60.0
 """The longest that one call may take."""
@@ -27,19 +29,21 @@ class HttpDriver:
 
     def __init__(
         self,
-        egress: EgressPolicy,
+        egress: EgressPolicy | Routes,
         clock: Clock,
         *,
         tls: ssl.SSLContext | None = None,
         resolver: Resolver | None = None,
         dial: Mapping[str, str] | None = None,
     ) -> None:
-        """`tls`: which certificates are trusted, by default those that httpx trusts (SSL_CERT_FILE counts).
+        """`egress`: one policy for all apps, or which rules the `reach` of an app goes by.
+
+        `tls`: which certificates are trusted, by default those that httpx trusts (SSL_CERT_FILE counts).
 
         `dial`: for tests, see `Transport`.
         """
         self._clock = clock
-        self._transport = Transport(resolver or Resolver(egress), tls=tls, dial=dial)
+        self._transport = Transport(resolver or routes_of(egress), tls=tls, dial=dial)
 
     async def call(self, call: Call, target: Target, *, timeout_s: float = CALL_TIMEOUT_S) -> Answer:
         """Send one call and read its answer.
@@ -56,10 +60,10 @@ class HttpDriver:
             call = msgspec.structs.replace(call, use_api=True)
         url, body = call_url(call), call_body(call)
         try:
-            reply = await self._post(call, url, body, target.signing_key, timeout_s)
+            reply = await self._post(call, url, body, target.signing_key, target.reach, timeout_s)
             if reply.status == 401 and target.signing_key and target.signing_key_fallback:
                 left_s = max(deadline_s - loop.time(), 0.0)
-                reply = await self._post(call, url, body, target.signing_key_fallback, left_s)
+                reply = await self._post(call, url, body, target.signing_key_fallback, target.reach, left_s)
         except TransportError as e:
             if e.code == "ResponseTooLarge":
                 return failure(f"{OUTPUT_TOO_LARGE}: {e}", name=OUTPUT_TOO_LARGE)
@@ -81,10 +85,19 @@ class HttpDriver:
         now_s = self._clock.now_ms() // 1000
         return verify_response(header, reply.body, keys, now_s, max_skew_s=now_s)
 
-    async def _post(self, call: Call, url: str, body: bytes, key: str | None, timeout_s: float) -> Reply:
+    async def _post(
+        self, call: Call, url: str, body: bytes, key: str | None, reach: Reach, timeout_s: float
+    ) -> Reply:
         headers = call_headers(call, body, key, self._clock.now_ms() // 1000)
         return await self._transport.send(
-            "POST", url, headers, body, timeout_s=timeout_s, limit=_READ_BYTES, redirects="repeat"
+            "POST",
+            url,
+            headers,
+            body,
+            timeout_s=timeout_s,
+            limit=_READ_BYTES,
+            redirects="repeat",
+            reach=reach,
         )
 
     async def close(self) -> None:

@@ -17,10 +17,12 @@ from innkeeper_apps.wire.canonical import NotJsonError, canonical, parse
 from innkeeper_apps.wire.keys import MAX_SKEW_S, bearer_hash, sign, verify_response
 from innkeeper_apps.wire.request import USER_AGENT
 from innkeeper_engine.model.clock import Clock
+from innkeeper_engine.model.reach import Reach
 
 SYNC_TIMEOUT_S = 10.0
 MAX_SYNC_BYTES = 8 * 1024 * 1024
 
+_PLATFORMS = Reach()
 _SHOWN_CHARS = 300
 _SAID_CHARS = 8_000
 """Of what an SDK says in words: it repeats all that this server found wrong in a registration."""
@@ -99,12 +101,14 @@ class Syncer:
         keys: Sequence[str] = (),
         deploy_id: str = "",
         at: str = "",
+        reach: Reach = _PLATFORMS,
         timeout_s: float = SYNC_TIMEOUT_S,
     ) -> Synced:
         """Ask the app at `url` to describe or register itself.
 
         With `keys` (the signing key, then its fallback) in band; the SDK may still answer out of band. Without,
         out of band and unsigned. `at`, a `host:port`, is dialled in place of the URL's: one pod behind a Service.
+        `reach`: where the app may be.
 
         Raises:
             SyncError: the app was not reached or did not register.
@@ -114,7 +118,7 @@ class Syncer:
         headers = {"Content-Type": "application/json"}
         if keys:
             headers["X-Inngest-Sync-Kind"] = "in_band"
-        reply = await self._send("PUT", asked, headers, body, keys, timeout_s, at)
+        reply = await self._send("PUT", asked, headers, body, keys, timeout_s, at, reach)
         names = dict(reply.headers)
         if names.get("x-inngest-sync-kind", "").replace("-", "_") == "in_band" and reply.status == 200:
             if not self._verified(reply, keys):
@@ -137,16 +141,22 @@ class Syncer:
         raise _refused(url, reply.status, message)
 
     async def introspect(
-        self, url: str, *, keys: Sequence[str] = (), at: str = "", timeout_s: float = SYNC_TIMEOUT_S
+        self,
+        url: str,
+        *,
+        keys: Sequence[str] = (),
+        at: str = "",
+        reach: Reach = _PLATFORMS,
+        timeout_s: float = SYNC_TIMEOUT_S,
     ) -> Introspection:
         """What the app at `url` says about itself; in cloud mode only to a request signed with its key.
 
-        `at` as for `sync_app`.
+        `at` and `reach` as for `sync_app`.
 
         Raises:
             SyncError: the app was not reached, refused, or is no Inngest app.
         """
-        reply = await self._send("GET", url, {}, b"", keys, timeout_s, at)
+        reply = await self._send("GET", url, {}, b"", keys, timeout_s, at, reach)
         answer = _object(reply.body)
         if reply.status != 200:
             raise _refused(url, reply.status, _message(answer, reply.body), quote=_is_an_sdks(reply))
@@ -175,6 +185,7 @@ class Syncer:
         keys: Sequence[str],
         timeout_s: float,
         at: str,
+        reach: Reach,
     ) -> Reply:
         """The reply to the request, signed with the first key that the app does not refuse."""
         headers = headers | {"User-Agent": USER_AGENT, "X-Inngest-Server-Kind": self._kind}
@@ -191,6 +202,7 @@ class Syncer:
                     limit=MAX_SYNC_BYTES,
                     redirects="repeat",
                     at=at,
+                    reach=reach,
                 )
             except TransportError as e:
                 raise _unreachable(url, e) from None

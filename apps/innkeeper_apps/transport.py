@@ -17,8 +17,10 @@ from urllib.parse import unquote
 import httpx
 import msgspec
 
+from innkeeper_apps.classes import OneRoute, Routes
 from innkeeper_apps.egress import EgressError, Resolver
 from innkeeper_apps.http1 import Connection, ConnectionFailedError, Reply
+from innkeeper_engine.model.reach import Reach
 
 Redirects = Literal["none", "repeat", "browser"]
 """`repeat`: the same request again (a 303 is an error); `browser`: POST turns into GET as browsers do it."""
@@ -37,6 +39,7 @@ _OURS = frozenset(
 _HOP = frozenset({"upgrade", "expect", "proxy-authorization", "proxy-connection", "accept-encoding"})
 _CREDENTIALS = frozenset({"authorization", "cookie", "cookie2", "www-authenticate", "x-api-key"})
 _REDIRECTING = frozenset({301, 302, 303, 307, 308})
+_ANYWHERE = Reach()
 _KEEP_ALIVE = re.compile(r"timeout\s*=\s*(\d{1,5})")
 
 
@@ -97,6 +100,16 @@ def _target(url: str) -> _Target:
     return _Target(parsed.scheme, host, port, netloc, parsed.raw_path.decode(), basic)
 
 
+def place_of(url: str) -> tuple[str, int]:
+    """The host and port that a request for this URL is dialled at.
+
+    Raises:
+        TransportError: it is no URL that can be called.
+    """
+    target = _target(url)
+    return target.host, target.port
+
+
 @lru_cache(maxsize=4096)
 def _place(at: str) -> _Dial:
     host, colon, port = at.rpartition(":")
@@ -106,18 +119,20 @@ def _place(at: str) -> _Dial:
 
 
 class Transport:
-    """A pool of connections behind one egress policy. Belongs to the event loop that it is first used in."""
+    """A pool of connections behind the egress rules. Belongs to the event loop that it is first used in."""
 
     def __init__(
         self,
-        resolver: Resolver,
+        rules: Resolver | Routes,
         *,
         tls: ssl.SSLContext | None = None,
         idle_s: float = IDLE_S,
         dial: Mapping[str, str] | None = None,
     ) -> None:
-        """`dial`: for tests, what to dial instead, `host:port` by `host:port`; the policy sees what is dialled."""
-        self._resolver = resolver
+        """`rules`: one resolver for all requests, or which one a request goes by.
+
+        `dial`: for tests, what to dial instead, `host:port` by `host:port`; the policy sees what is dialled."""
+        self._routes = OneRoute(rules) if isinstance(rules, Resolver) else rules
         self._tls = tls
         self._idle_s = idle_s
         self._instead = dict(dial or {})
@@ -135,11 +150,13 @@ class Transport:
         limit: int,
         redirects: Redirects = "none",
         at: str = "",
+        reach: Reach = _ANYWHERE,
     ) -> Reply:
         """Send a request and read its whole response, with gzip undone, `limit` bytes at most.
 
         `at`, a `host:port`, is dialled in place of what the URL names; it is checked against the policy like any other
-        address, while the Host header and the name in TLS stay the URL's. Every redirect is resolved and checked anew.
+        address, while the Host header and the name in TLS stay the URL's. `reach` says which rules the request goes by.
+        Every redirect is resolved and checked anew: to the same host by the same rules, to another one as a person's URL.
         No request is sent twice but for a redirect: when a connection breaks after the first byte went out, that is
         an error. Cancelling closes the connection.
 
@@ -149,7 +166,7 @@ class Transport:
         where = self._dialled(_target(url), at).shown_for(_target(url))
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._follow(method, url, dict(headers), body, limit, redirects, at)
+                return await self._follow(method, url, dict(headers), body, limit, redirects, at, reach)
         except TimeoutError:
             raise TransportError(
                 "Timeout", f"no complete response from {where} within {timeout_s:g} s"
@@ -175,14 +192,20 @@ class Transport:
         limit: int,
         redirects: Redirects,
         at: str,
+        reach: Reach,
     ) -> Reply:
+        first, resolver = _target(url).host, self._routes.resolver(reach)
         for _ in range(MAX_REDIRECTS + 1):
             target = _target(url)
-            reply = await self._once(method, target, self._dialled(target, at), headers, body, limit)
+            reply = await self._once(
+                method, target, self._dialled(target, at), resolver, headers, body, limit
+            )
             location = next((value for name, value in reply.headers if name == "location"), "")
             if redirects == "none" or reply.status not in _REDIRECTING or not location:
                 return reply
             url = _join(url, location, target)
+            if _target(url).host != first:
+                resolver = self._routes.resolver(reach, elsewhere=True)
             if _target(url).netloc != target.netloc:
                 headers = {k: v for k, v in headers.items() if k.lower() not in _CREDENTIALS}
                 at = ""
@@ -204,13 +227,14 @@ class Transport:
         method: str,
         target: _Target,
         dial: _Dial,
+        resolver: Resolver,
         headers: Mapping[str, str],
         body: bytes,
         limit: int,
     ) -> Reply:
         head = _head(method, target, headers, body)
         try:
-            addresses = await self._resolver.resolve_checked(dial.host, dial.port)
+            addresses = await resolver.resolve_checked(dial.host, dial.port)
         except EgressError as e:
             raise TransportError(e.code, str(e)) from None
         pool = (target.scheme, target.host, dial)

@@ -18,7 +18,7 @@ from innkeeper_cli import datadir
 from innkeeper_cli.declared import Declared, DeclaredRegistrar
 from innkeeper_cli.declared_webhooks import DeclaredWebhooks, webhook_key
 from innkeeper_cli.discovery import Keeper, Scanner, candidates, where
-from innkeeper_cli.egress import dev_egress
+from innkeeper_cli.egress import dev_policy
 from innkeeper_cli.embedded import EmbeddedValkey
 from innkeeper_cli.executor_role import make_executor
 from innkeeper_cli.gateway_role import (
@@ -106,7 +106,7 @@ class DevServer:
         stack.push_async_callback(store.close)
         measured = await durability.measure(store)
         registrar = DeclaredRegistrar(store, declared) if declared else DirectRegistrar(store)
-        transport = Transport(Resolver(dev_egress(self._role)))
+        transport = Transport(Resolver(dev_policy(self._role)))
         stack.push_async_callback(transport.close)
         syncer = Syncer(transport, SystemClock(), server_kind="dev")
         telemetry = telemetry_of(self._role, "innkeeper-dev", os.environ)
@@ -119,8 +119,8 @@ class DevServer:
             self._role,
             address,
             encryption_key=key,
-            apps=dev_egress(self._role),
-            users=dev_egress(self._role),
+            apps=dev_policy(self._role),
+            requests=dev_policy(self._role),
             on_run=self._terminal.run,
             tracer=telemetry.tracer,
         )

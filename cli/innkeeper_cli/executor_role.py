@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 import structlog
 
+from innkeeper_apps.classes import Routes
 from innkeeper_apps.egress import EgressPolicy
 from innkeeper_apps.http_driver import HttpDriver
-from innkeeper_cli.egress import app_egress
+from innkeeper_cli.egress import app_classes, request_classes
 from innkeeper_cli.gateway_role import reveal, store_settings
 from innkeeper_cli.probes import Checks, Probes
 from innkeeper_cli.settings import DevRole, ExecutorRole
@@ -53,12 +54,12 @@ def make_executor(
     address: Address,
     *,
     encryption_key: bytes,
-    apps: EgressPolicy,
-    users: EgressPolicy,
+    apps: EgressPolicy | Routes,
+    requests: EgressPolicy | Routes,
     on_run: Callable[[RunLine], None] | None = None,
     tracer: Tracer | None = None,
 ) -> Executor:
-    """An executor, not yet started."""
+    """An executor, not yet started. `apps`: where apps may be; `requests`: where `step.fetch` and `step.ai` may go."""
     return Executor(
         address,
         store_settings(role),
@@ -66,7 +67,7 @@ def make_executor(
         driver=HttpDriver(apps, SystemClock()),
         encryption_key=encryption_key,
         target=own_target(role),
-        fetch_egress=users,
+        fetch_egress=requests,
         on_run=on_run,
         tracer=tracer,
     )
@@ -87,8 +88,8 @@ async def serve(role: ExecutorRole) -> None:
         role,
         Address.parse(role.redis_url.get_secret_value()),
         encryption_key=role.encryption_key.get_secret_value(),
-        apps=app_egress(role),
-        users=EgressPolicy.users(role.egress_allow),
+        apps=app_classes(role),
+        requests=request_classes(role),
         tracer=telemetry.tracer,
     )
 

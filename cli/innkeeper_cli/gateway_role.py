@@ -5,11 +5,10 @@ import os
 import structlog
 from pydantic import SecretBytes, SecretStr
 
-from innkeeper_apps.egress import Resolver
 from innkeeper_apps.sandbox.pool import MIB, SandboxLimits
 from innkeeper_apps.sync import Syncer
 from innkeeper_apps.transport import Transport
-from innkeeper_cli.egress import app_egress
+from innkeeper_cli.egress import app_classes
 from innkeeper_cli.errors import RoleError
 from innkeeper_cli.settings import DevRole, ExecutorRole, GatewayRole
 from innkeeper_cli.stopping import Stop
@@ -23,7 +22,7 @@ from innkeeper_engine.store.store import Store, StoreSettings
 from innkeeper_engine.tracing import Tracer
 from innkeeper_gateway.access.reviews import ApiServer, Reviews
 from innkeeper_gateway.app import GatewayApp, create_app
-from innkeeper_gateway.registrars import Registrar
+from innkeeper_gateway.registrars import DirectRegistrar, Registrar
 from innkeeper_gateway.server import GatewayServer, GatewayStartError
 from innkeeper_gateway.settings import GatewaySettings
 
@@ -160,11 +159,17 @@ async def serve(role: GatewayRole) -> None:
     stop.listen()
     address = Address.parse(role.redis_url.get_secret_value())
     store = Store(address, store_settings(role), name="innkeeper-gateway")
-    transport = Transport(Resolver(app_egress(role)))
-    syncer = Syncer(transport, SystemClock(), server_kind="cloud")
+    egress = app_classes(role)
+    transport = Transport(egress)
     telemetry = telemetry_of(role, "innkeeper-gateway", os.environ)
     app = make_app(
-        gateway_settings(role), store, reviews=reviews_of(role), syncer=syncer, tracer=telemetry.tracer
+        gateway_settings(role),
+        store,
+        # Where nobody declares apps, they are told at once that they are where no executor would call them.
+        None if role.managed else DirectRegistrar(store, egress),
+        reviews_of(role),
+        syncer=Syncer(transport, SystemClock(), server_kind="cloud"),
+        tracer=telemetry.tracer,
     )
     server = GatewayServer(app, host=role.host, port=role.port)
 

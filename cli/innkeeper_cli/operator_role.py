@@ -1,16 +1,15 @@
 """`innkeeper operator`: custom resources become the registry."""
 
-import dataclasses
 import os
 import secrets
 import socket
 
 import structlog
 
-from innkeeper_apps.egress import EgressPolicy, Resolver
 from innkeeper_apps.sealing import Sealer
 from innkeeper_apps.sync import Syncer
 from innkeeper_apps.transport import Transport
+from innkeeper_cli.egress import app_classes
 from innkeeper_cli.errors import RoleError
 from innkeeper_cli.settings import OperatorRole, ReleaseRole
 from innkeeper_cli.stopping import Stop
@@ -55,8 +54,8 @@ async def serve(role: OperatorRole) -> None:
     stop = Stop()
     stop.listen()
     clock = SystemClock()
-    resolver = Resolver(dataclasses.replace(EgressPolicy.users(role.egress_allow), allow_private=True))
-    transport = Transport(resolver)
+    egress = app_classes(role)
+    transport = Transport(egress)
     syncer = Syncer(transport, clock, server_kind="cloud")
     try:
         operator = Operator(
@@ -64,7 +63,7 @@ async def serve(role: OperatorRole) -> None:
             Address.parse(role.redis_url.get_secret_value()),
             find_configuration(),
             asker=Asker(syncer, clock),
-            egress=resolver,
+            egress=egress,
             sealer=Sealer(role.encryption_key.get_secret_value()),
             webhook_sealer=Sealer(role.webhook_key.get_secret_value()) if role.webhook_key else None,
             identity=identity(),

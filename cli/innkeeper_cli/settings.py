@@ -263,7 +263,9 @@ class Role(BaseSettings):
     signing_key_fallback: SigningKey | None = None
     encryption_key: EncryptionKey | None = None
     egress_allow: EgressAllow = ()
-    """Networks (CIDR) and host names that apps may be at although they are not public."""
+    """Networks (CIDR) and host names that URLs of persons may lead to although they are not public."""
+    apps_allow: EgressAllow = ()
+    """The same for URLs of apps only: not for what `step.fetch` and `step.ai` name."""
     grace_s: Seconds = 25.0
     """How long work under way may take to finish after SIGTERM."""
     log_level: LogLevel = "info"

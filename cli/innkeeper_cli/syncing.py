@@ -4,12 +4,11 @@ import sys
 
 import click
 
-from innkeeper_apps.egress import Resolver
 from innkeeper_apps.sync import Syncer, SyncError
 from innkeeper_apps.transport import Transport
 from innkeeper_apps.wire.register import RegistrationError
 from innkeeper_cli.discovery import Outcome
-from innkeeper_cli.egress import app_egress
+from innkeeper_cli.egress import app_classes
 from innkeeper_cli.gateway_role import reveal
 from innkeeper_cli.settings import SyncRole
 from innkeeper_engine.model.clock import SystemClock
@@ -45,12 +44,14 @@ async def sync_all(role: SyncRole, urls: tuple[str, ...]) -> None:
         StoreUnavailableError: no Redis or Valkey.
     """
     store = Store(Address.parse(role.redis_url.get_secret_value()), name="innkeeper-sync")
-    transport = Transport(Resolver(app_egress(role)))
+    egress = app_classes(role)
+    transport = Transport(egress)
     keys = [key for key in (reveal(role.signing_key), reveal(role.signing_key_fallback)) if key]
     failed = False
     try:
         await store.open()
-        sync = AppSync(DirectRegistrar(store), Syncer(transport, SystemClock(), server_kind="cloud"), keys)
+        registrar = DirectRegistrar(store, egress, named=urls)
+        sync = AppSync(registrar, Syncer(transport, SystemClock(), server_kind="cloud"), keys)
         for url in urls:
             outcome = await sync(url)
             failed |= not outcome.ok

@@ -19,6 +19,7 @@ from innkeeper_engine.model.functions import (
     Singleton,
     Trigger,
 )
+from innkeeper_engine.model.reach import Reach
 from innkeeper_engine.model.switches import (
     Pause,
     Switch,
@@ -131,10 +132,13 @@ class Registry:
         apps: Iterable[App],
         *,
         account: str = "",
+        egress_allow: tuple[str, ...] = (),
         cancellations: Iterable[Cancellation] = (),
         switches: Mapping[str, Switch] | None = None,
     ) -> None:
         """`account`: whose counters limits of scope account are; empty: the environment's own, with its branches.
+
+        `egress_allow`: what its policy grants URLs of persons.
 
         `switches`: pauses beside those of the apps, by name. `apps` and `functions` are as they hold with them,
         `registered` says what the apps themselves are.
@@ -142,6 +146,10 @@ class Registry:
         self.env = env
         self.version = version
         self.account = account or parent_name(env)
+        parent = parent_name(env)
+        self.reach = Reach(env=parent, allow=egress_allow, public_only=True)
+        """Where persons may send requests."""
+        self._reach_of_platform = Reach(env=parent, allow=egress_allow)
         self.cancellations = {each.id: each for each in cancellations}
         self.switches: Mapping[str, Switch] = switches or {}
         self.registered = {app.id: app for app in apps}
@@ -185,6 +193,10 @@ class Registry:
     def function_pause(self, slug: str) -> Pause | None:
         """Why a registered function is paused by itself, whatever its app is; None: it is not."""
         return pause_of(self._configs[slug], self.switches.get(function_switch(slug)))
+
+    def reach_of(self, app: App) -> Reach:
+        """Where calls to an app may go."""
+        return self.reach if app.public_only else self._reach_of_platform
 
     def may_come_back(self, slug: str) -> bool:
         """Whether a function that is gone is waited for: what it has begun is not cancelled yet."""

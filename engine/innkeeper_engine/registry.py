@@ -54,17 +54,18 @@ class Registries:
                 return known
             # The version first: what is read after it is at least as new.
             version = await self._store.registry_version()
-            apps, cancellations, switches, account = await asyncio.gather(
+            apps, cancellations, switches, granted = await asyncio.gather(
                 read_apps(self._store, env),
                 read_cancellations(self._store, env),
                 read_switches(self._store, env),
-                self._environments.account(env),
+                self._environments.granted(env),
             )
             registry = Registry(
                 env,
                 version,
                 apps.values(),
-                account=account,
+                account=granted.account,
+                egress_allow=granted.egress_allow,
                 cancellations=cancellations.values(),
                 switches=switches,
             )

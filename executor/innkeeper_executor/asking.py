@@ -73,7 +73,8 @@ class Asker:
 
     async def _call(self, lease: Lease, entry: FunctionEntry, context: Context) -> Answer:
         try:
-            target = self._surroundings.target(entry.app, self._target)
+            reach = context.registry.reach_of(entry.app)
+            target = self._surroundings.target(entry.app, self._target, reach)
         except ValueError as error:
             return error_answer(f"the signing keys of the app {entry.app.id!r} cannot be used: {error}")
         state, use_api = await until_answered(lambda: self._state(lease), "a read")

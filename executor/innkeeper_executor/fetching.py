@@ -1,6 +1,7 @@
 """Makes the HTTP requests of `step.fetch` and `step.ai` in the app's place."""
 
-from innkeeper_apps.egress import EgressPolicy, Resolver
+from innkeeper_apps.classes import Routes, routes_of
+from innkeeper_apps.egress import EgressPolicy
 from innkeeper_apps.fetch import FetchOutcome, OutboundRequest, perform
 from innkeeper_apps.transport import Transport
 from innkeeper_engine.decide.context import Context
@@ -13,9 +14,9 @@ from innkeeper_executor.surroundings import Surroundings
 class Fetcher:
     """Opens sealed requests, makes them, and says what came of it."""
 
-    def __init__(self, surroundings: Surroundings, egress: EgressPolicy, timeout_s: float) -> None:
+    def __init__(self, surroundings: Surroundings, egress: EgressPolicy | Routes, timeout_s: float) -> None:
         self._surroundings = surroundings
-        self._transport = Transport(Resolver(egress))
+        self._transport = Transport(routes_of(egress))
         self._timeout_s = timeout_s
 
     async def fetch(self, lease: Lease, context: Context, max_attempts: int) -> list[Effect]:
@@ -26,7 +27,9 @@ class Fetcher:
             memo = context.canonical({"error": {"message": str(error), "name": "SealedRequestError"}})
             outcome = FetchOutcome(reason=str(error), error_memo=memo)
         else:
-            outcome = await perform(request, self._transport, timeout_s=self._timeout_s)
+            outcome = await perform(
+                request, self._transport, reach=context.registry.reach, timeout_s=self._timeout_s
+            )
         attempts = max_attempts if outcome.retryable else 0
         return fetched(lease, outcome.memo, outcome.error_memo or b"", outcome.reason, attempts, context)
 

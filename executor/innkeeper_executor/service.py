@@ -6,6 +6,7 @@ from functools import partial
 
 import structlog
 
+from innkeeper_apps.classes import Routes
 from innkeeper_apps.driver import Driver
 from innkeeper_apps.egress import EgressPolicy
 from innkeeper_apps.sealing import Sealer
@@ -47,7 +48,7 @@ class Executor:
         driver: Driver,
         encryption_key: bytes,
         target: Target | None = None,
-        fetch_egress: EgressPolicy | None = None,
+        fetch_egress: EgressPolicy | Routes | None = None,
         clock: Clock | None = None,
         ids: Ids | None = None,
         on_run: Callable[[RunLine], None] | None = None,

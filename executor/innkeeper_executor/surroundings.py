@@ -13,6 +13,7 @@ from innkeeper_engine.decide.context import Context
 from innkeeper_engine.model.calls import Op, Target
 from innkeeper_engine.model.clock import Clock, Ids
 from innkeeper_engine.model.functions import App
+from innkeeper_engine.model.reach import Reach
 from innkeeper_engine.model.state import Applied
 from innkeeper_engine.registry import Registries
 from innkeeper_engine.store.store import Store
@@ -41,7 +42,7 @@ class Surroundings:
         self._store = store
         self._registries = Registries(store)
         self._version = 0
-        self._targets: dict[tuple[bytes, ...], Target] = {}
+        self._targets: dict[tuple[tuple[bytes, ...], Reach], Target] = {}
 
     def reconnected(self) -> None:
         """The server may be another one, or one that came back without its data: its versions begin anew."""
@@ -79,21 +80,23 @@ class Surroundings:
             limits=self.settings.limits,
         )
 
-    def target(self, app: App, own: Target) -> Target:
-        """How to talk to an app: with its own keys, or with this executor's where it has none.
+    def target(self, app: App, own: Target, reach: Reach) -> Target:
+        """How to talk to an app, at an address of this reach: with its own keys, or this executor's where it has none.
 
         Raises:
             ValueError: the app's keys were sealed with another encryption key.
         """
-        if not app.signing_keys:
-            return own
-        target = self._targets.get(app.signing_keys)
+        known = (app.signing_keys, reach)
+        target = self._targets.get(known)
         if target is None:
             keys = [self._sealer.unseal(sealed).decode() for sealed in app.signing_keys[:2]]
-            target = Target(signing_key=keys[0], signing_key_fallback=keys[1] if len(keys) > 1 else None)
+            target = msgspec.structs.replace(own, reach=reach)
+            if keys:
+                fallback = keys[1] if len(keys) > 1 else None
+                target = Target(signing_key=keys[0], signing_key_fallback=fallback, reach=reach)
             if len(self._targets) >= _KNOWN_TARGETS:
                 self._targets.clear()
-            self._targets[app.signing_keys] = target
+            self._targets[known] = target
         return target
 
     def new_id(self) -> str:

@@ -14,6 +14,7 @@ from innkeeper_apps.wire.fields import Fields, Findings
 from innkeeper_apps.wire.register import RegistrationError
 from innkeeper_engine.compiled import Registry
 from innkeeper_engine.model.functions import NewRuns, RunningRuns
+from innkeeper_engine.model.reach import Reach
 from innkeeper_engine.model.switches import MAX_REASON_CHARS, Switch, function_switch
 from innkeeper_engine.registering import FunctionTakenError
 from innkeeper_engine.store.asks import Wish
@@ -142,7 +143,8 @@ async def sync_app(app_id: str, request: Request, core: CoreOf, caller: CallerOf
         audit(caller, "sync app", app=app_id)
         reply: dict[str, Any] = {"id": app_id, "sync": "Requested"}
         return json_response(envelope(reply, core.clock.now_ms()), 202)
-    modified = await _sync_directly(core, env, registry.apps[app_id].url)
+    app = registry.apps[app_id]
+    modified = await _sync_directly(core, env, app.url, registry.reach_of(app))
     audit(caller, "sync app", app=app_id)
     reply = {"id": app_id, "sync": "Done", "modified": modified}
     return json_response(envelope(reply, core.clock.now_ms()))
@@ -167,13 +169,13 @@ async def _switch_off(core: Core, caller: Caller, app_id: str, slug: str = "") -
         raise ApiError(404, str(error)) from None
 
 
-async def _sync_directly(core: Core, env: str, url: str) -> bool:
+async def _sync_directly(core: Core, env: str, url: str, reach: Reach) -> bool:
     if core.direct_sync is None:
         raise ApiError(
             501, "this gateway cannot ask apps: run `innkeeper sync <url>`, or have the app register itself"
         )
     try:
-        return await core.direct_sync.sync(env, url)
+        return await core.direct_sync.sync(env, url, reach)
     except SyncError as error:
         raise ApiError(502, str(error)) from None
     except (RegistrationError, FunctionTakenError) as error:

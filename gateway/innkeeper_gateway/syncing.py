@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from innkeeper_apps.sync import Syncer
 from innkeeper_apps.wire.register import parse_in_band
 from innkeeper_engine.model.clock import Clock
+from innkeeper_engine.model.reach import Reach
 from innkeeper_gateway.registrars import Registrar
+
+_PLATFORMS = Reach()
 
 
 class DirectSync:
@@ -18,8 +21,8 @@ class DirectSync:
         self._clock = clock
         self._keys = tuple(keys)
 
-    async def sync(self, env: str, url: str) -> bool:
-        """Ask the app at `url` once; whether that has changed anything.
+    async def sync(self, env: str, url: str, reach: Reach = _PLATFORMS) -> bool:
+        """Ask the app at `url` once; whether that has changed anything. `reach`: where it may be.
 
         An app that does not answer in band has registered itself with the gateway when this returns.
 
@@ -28,7 +31,7 @@ class DirectSync:
             RegistrationError, FunctionTakenError: what it declares cannot be taken.
             StoreError, StoreUnavailableError: the store did not take it.
         """
-        synced = await self._syncer.sync_app(url, keys=self._keys)
+        synced = await self._syncer.sync_app(url, keys=self._keys, reach=reach)
         if not synced.in_band:
             return bool(synced.modified)
         registration = parse_in_band(synced.body)

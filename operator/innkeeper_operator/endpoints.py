@@ -41,7 +41,8 @@ def live(
     if ref is None:
         url = service_url(app, None)
         wrong = "" if url else f"{(app.spec.endpoint.url or '')[:200]!r} is no URL that can be called"
-        return Live(url=url, external=True, reason="InvalidUrl" if wrong else "", message=wrong)
+        reason = "InvalidUrl" if wrong else ""
+        return Live(url=url, external=True, public_only=True, reason=reason, message=wrong)
     namespace = app.meta.namespace
     if service is None:
         message = f"there is no Service {ref.name} in namespace {namespace}"
@@ -50,6 +51,11 @@ def live(
     if port is None:
         return Live(url="", reason="NoPort", message=_no_port(ref, service))
     url = service_url(app, service, cluster_domain)
+    if service.external:
+        message = (
+            f"the Service {ref.name} is of type ExternalName: name the app's URL by endpoint.url instead"
+        )
+        return Live(url=url, public_only=True, reason="NoEndpoints", message=message)
     revisions, addresses, unknown = _ready(slices, port.name, pods)
     if revisions or addresses:
         return Live(url=url, revisions=revisions, addresses=addresses)

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from innkeeper_engine.model.environments import Environment, branch_name, parent_name
+from innkeeper_engine.model.reach import Reach
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_operator.actions import Apply, Create, Tell
 from innkeeper_operator.cluster import Cluster
@@ -122,6 +123,13 @@ class Environs:
         """The namespaces of an environment (of its parent, for a branch), as of the last `settle`."""
         plan = self._plans.get(env.partition("~")[0])
         return plan.environment.namespaces if plan is not None else ()
+
+    def reach(self, env: str, *, public_only: bool) -> Reach:
+        """Where requests for an environment's apps may go, as of the last `settle`."""
+        parent = parent_name(env)
+        plan = self._plans.get(parent)
+        allow = plan.environment.policy.egress_allow if plan is not None else ()
+        return Reach(env=parent, allow=allow, public_only=public_only)
 
     def looks_after(self, env: str) -> bool:
         """Whether an environment is this operator's: all of its namespaces are among those that it looks after.

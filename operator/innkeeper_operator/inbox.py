@@ -8,12 +8,13 @@ import functools
 import hashlib
 import re
 from collections.abc import Callable
-from typing import Final, Protocol
-from urllib.parse import urlsplit
+from typing import Final
 
 import structlog
 
+from innkeeper_apps.classes import Routes
 from innkeeper_apps.egress import EgressError
+from innkeeper_apps.transport import TransportError, place_of
 from innkeeper_apps.wire.register import Registration, RegistrationError, parse_registration
 from innkeeper_engine.model.clock import Clock
 from innkeeper_engine.store.asks import Asks, Wish
@@ -38,15 +39,6 @@ _log = structlog.get_logger(__name__)
 
 _NAME_CHARS: Final = 50
 _OTHERS = re.compile(r"[^a-z0-9-]+")
-_PORTS: Final = {"http": 80, "https": 443}
-
-
-class Checks(Protocol):
-    """The egress rules for apps."""
-
-    async def resolve_checked(self, host: str, port: int) -> tuple[str, ...]:
-        """The addresses of a host that may be dialled; raises EgressError."""
-        ...
 
 
 class Inbox:
@@ -59,7 +51,7 @@ class Inbox:
         cluster: Cluster,
         environs: Environs,
         reconciler: Reconciler,
-        egress: Checks,
+        egress: Routes,
         settings: OperatorSettings,
         clock: Clock,
         metrics: Metrics,
@@ -188,11 +180,10 @@ class Inbox:
         if not namespaces or "~" in env:
             _log.warning("an app registered itself in an environment without a namespace", env=env)
             return None
-        url = urlsplit(registration.url)
+        resolver = self._egress.resolver(self._environs.reach(env, public_only=True))
         try:
-            port = url.port or _PORTS.get(url.scheme, 0)
-            await self._egress.resolve_checked(url.hostname or "", port)
-        except (EgressError, ValueError) as error:
+            await resolver.resolve_checked(*place_of(registration.url))
+        except (EgressError, TransportError) as error:
             _log.warning("the URL of an app that registered itself may not be called", why=str(error))
             return None
         manifest = {

@@ -165,6 +165,8 @@ class ServiceObject(msgspec.Struct, frozen=True):
 
     meta: Meta
     ports: tuple[ServicePort, ...]
+    external: bool = False
+    """Of type ExternalName: nothing but another name for a host."""
 
 
 class SliceEndpoint(msgspec.Struct, frozen=True):
@@ -290,9 +292,13 @@ def read_secret(raw: Json) -> SecretObject:
 
 def read_service(raw: Json) -> ServiceObject:
     """A Service."""
-    ports = (raw.get("spec") or {}).get("ports") or ()
+    spec = raw.get("spec") or {}
     return ServiceObject(
-        read_meta(raw), tuple(ServicePort(str(p.get("name") or ""), int(p.get("port") or 0)) for p in ports)
+        read_meta(raw),
+        tuple(
+            ServicePort(str(p.get("name") or ""), int(p.get("port") or 0)) for p in spec.get("ports") or ()
+        ),
+        external=spec.get("type") == "ExternalName",
     )
 
 

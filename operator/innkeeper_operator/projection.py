@@ -34,6 +34,7 @@ def project(
     app = App(
         id=app_id,
         url=url,
+        public_only=_public_only(view, registered),
         functions=tuple(sorted(functions, key=lambda each: each.slug)),
         sdk_language=said.sdk_language,
         sdk_version=said.sdk_version,
@@ -52,6 +53,13 @@ def project(
     )
     app = said_by(app, registered, view.app.meta, view.now_ms)
     return with_checksum(app, keys_mark(kept) if kept else _mark(view.keys))
+
+
+def _public_only(view: AppView, registered: App | None) -> bool:
+    if view.live.url:
+        return view.live.public_only
+    # Called where it was; or where it says itself.
+    return registered.public_only if registered is not None else True
 
 
 def changed(app: App, registered: App | None) -> bool:

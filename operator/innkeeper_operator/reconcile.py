@@ -261,9 +261,10 @@ class Reconciler:
         if registered is None and not _answers_for_another(app):
             # Whatever it answered is in no registry.
             memory = msgspec.structs.replace(memory, registry="")
+        live = self._live(app)
         due, state.attempts = next_ask(
             app,
-            self._live(app),
+            live,
             memory,
             state.attempts,
             registry=registry_mark(await self._registry.id(), member.env),
@@ -277,6 +278,8 @@ class Reconciler:
         if not isinstance(due, Ask):
             return due.at_ms
         demand, state.demand = state.demand, None
+        reach = self._environs.reach(member.env, public_only=live.public_only)
+        due = msgspec.structs.replace(due, reach=reach)
         state.asking = asyncio.create_task(
             self._ask(app, state, due, member.keys, demand), name=f"ask {app.meta.key}"
         )

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import structlog
 from kubernetes.client import Configuration
 
+from innkeeper_apps.classes import Routes
 from innkeeper_apps.sandbox.pool import Sandbox, SandboxLimits
 from innkeeper_engine.model.clock import Clock, RandomIds, SystemClock
 from innkeeper_engine.store.connection import Address, StoreError, StoreUnavailableError
@@ -23,7 +24,6 @@ from innkeeper_operator.election import Election, LeaseLostError, Timing
 from innkeeper_operator.environs import Environs
 from innkeeper_operator.errors import ApiError
 from innkeeper_operator.health import Checks, Health
-from innkeeper_operator.inbox import Checks as Egress
 from innkeeper_operator.inbox import Inbox
 from innkeeper_operator.intents import Intents
 from innkeeper_operator.keys import Opens, wanted_secrets
@@ -62,7 +62,7 @@ class Operator:
         configuration: Configuration,
         *,
         asker: Asks,
-        egress: Egress,
+        egress: Routes,
         sealer: Opens,
         webhook_sealer: Opens | None,
         identity: str,

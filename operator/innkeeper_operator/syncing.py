@@ -36,7 +36,7 @@ _REASONS: Final = {
 
 _NO_ANSWER: Final = {
     "DnsFailed": ("DnsFailed", "is the name right, and does it exist in DNS?"),
-    "AddressDenied": ("EgressDenied", "which addresses apps may have is set by who runs this platform"),
+    "AddressDenied": ("EgressDenied", "it is asked again within five minutes of that"),
     "ConnectionRefused": (
         "ConnectionRefused",
         "does the app listen on this port, on all addresses of its pod?",
@@ -82,7 +82,7 @@ class Asker:
         """
         async with self._turns:
             try:
-                synced = await self._syncer.sync_app(ask.url, keys=keys.keys, at=ask.at)
+                synced = await self._syncer.sync_app(ask.url, keys=keys.keys, at=ask.at, reach=ask.reach)
             except SyncError as error:
                 return await self._failed(ask, keys, error)
         if not synced.in_band:
@@ -142,7 +142,7 @@ class Asker:
     async def _mode(self, ask: Ask) -> tuple[str, Introspection | None]:
         """The mode that the app says it is in, empty where it does not say, and all that it says."""
         try:
-            said = await self._syncer.introspect(ask.url, at=ask.at)
+            said = await self._syncer.introspect(ask.url, at=ask.at, reach=ask.reach)
         except SyncError as error:
             # So Python SDKs answer a server of the other kind.
             return (_OTHER_KIND[self._kind] if error.code == "forbidden" else ""), None

@@ -11,6 +11,7 @@ import msgspec
 from innkeeper_apps.wire.fields import Problem
 from innkeeper_apps.wire.register import Registration
 from innkeeper_engine.model.functions import App
+from innkeeper_engine.model.reach import Reach
 from innkeeper_engine.model.switches import Switch, app_switch
 from innkeeper_operator.actions import Action
 from innkeeper_operator.objects import AppObject, FunctionObject, Unreadable
@@ -36,6 +37,8 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     whether it can be called now is what `reason` says."""
     external: bool = False
     """A URL: nothing is known of what is behind it."""
+    public_only: bool = False
+    """Where it leads is what a person says: it may be at public addresses, and where the environment's policy says."""
     revisions: tuple[Revision, ...] = ()
     """Most ready ones first, then by name; empty for endpoints without pods."""
     addresses: tuple[str, ...] = ()
@@ -82,6 +85,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     keys: str = ""
     requested: str = ""
     registry: str = ""
+    reach: Reach = Reach()
+    """Where the app may be."""
 
 
 class Later(msgspec.Struct, frozen=True):

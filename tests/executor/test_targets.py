@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Sequence
 
+import msgspec
 import orjson
 import pytest
 
@@ -12,12 +13,14 @@ from innkeeper_engine.model.calls import Target
 from innkeeper_engine.model.clock import RandomIds, SystemClock
 from innkeeper_engine.model.environments import branch_name
 from innkeeper_engine.model.functions import App
+from innkeeper_engine.model.reach import Reach
 from innkeeper_engine.registering import register_app
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.settings import ExecutorSettings
 from innkeeper_executor.surroundings import Surroundings
 from tests.executor.house import KEY, Hand, House, function, output, soon
 
+REACH = Reach(env="shop", allow=("10.1.0.0/16",), public_only=True)
 OWN = Target(signing_key="signkey-own-aa", signing_key_fallback="signkey-own-bb")
 
 
@@ -67,7 +70,9 @@ def app(*keys: bytes) -> App:
 )
 def test_an_apps_own_keys_go_first(surroundings: Surroundings, keys: tuple[str, ...], target: Target) -> None:
     """The current one, then the one before it; who has none is called with the executor's."""
-    assert surroundings.target(app(*sealed(*keys)), OWN) == target
+    assert surroundings.target(app(*sealed(*keys)), OWN, REACH) == msgspec.structs.replace(
+        target, reach=REACH
+    )
 
 
 def test_keys_are_opened_once(surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +87,8 @@ def test_keys_are_opened_once(surroundings: Surroundings, monkeypatch: pytest.Mo
     monkeypatch.setattr(Sealer, "unseal", counted)
     first, second = app(*sealed("a")), app(*sealed("a"))
     for _ in range(3):
-        assert surroundings.target(first, OWN) == surroundings.target(second, OWN) == Target(signing_key="a")
+        for each in (first, second):
+            assert surroundings.target(each, OWN, REACH) == Target(signing_key="a", reach=REACH)
     assert len(opened) == 2
 
 
@@ -94,10 +100,10 @@ async def test_a_call_is_made_with_the_keys_that_the_registration_holds(house: H
         await register(house, keys=sealed(*keys))
         await run_once(house, hand)
         await soon(hand.worker.wait_until_idle())
-    assert hand.driver.targets == [
-        Target(signing_key="one"),
-        Target(signing_key="two", signing_key_fallback="one"),
-        Target(signing_key="two"),
+    assert [(each.signing_key, each.signing_key_fallback) for each in hand.driver.targets] == [
+        ("one", None),
+        ("two", "one"),
+        ("two", None),
     ]
 
 

@@ -18,6 +18,7 @@ import yaml
 from aiohttp import web
 from kubernetes.client import Configuration
 
+from innkeeper_apps.classes import OneRoute
 from innkeeper_apps.egress import EgressPolicy, Resolver
 from innkeeper_apps.sealing import Sealer
 from innkeeper_apps.sync import Syncer
@@ -355,7 +356,7 @@ class House:
                 address,
                 self.configuration,
                 asker=asker or Asker(Syncer(transport, system, server_kind="cloud"), clock),
-                egress=resolver,
+                egress=OneRoute(resolver),
                 sealer=Sealer(SEALING),
                 webhook_sealer=Sealer(WEBHOOK_SEALING),
                 identity=identity,

@@ -91,7 +91,9 @@ def test_the_url_ends_with_the_clusters_domain_where_one_is_set() -> None:
 
 def test_nothing_is_known_of_what_is_behind_a_url() -> None:
     app = app_at(url="https://shop.example/api/inngest")
-    assert live(app, None, [], {}) == Live(url="https://shop.example/api/inngest", external=True)
+    assert live(app, None, [], {}) == Live(
+        url="https://shop.example/api/inngest", external=True, public_only=True
+    )
 
 
 @pytest.mark.parametrize("url", ["", "http://shop:99999/api/inngest", "http://[::1/api/inngest"])

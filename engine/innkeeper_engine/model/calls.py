@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from innkeeper_engine.model.reach import Reach
+
 DISCOVER = "step"
 """The step id that means: run the function from the top."""
 
@@ -108,10 +110,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """How to talk to an app: the keys that sign requests to it (none in dev mode)."""
+    """How to talk to an app: the keys that sign requests to it (none in dev mode), and where it may be."""
 
     signing_key: str | None = None
     signing_key_fallback: str | None = None
+    reach: Reach = Reach()
 
     def __repr__(self) -> str:
         """How many keys there are, never a key."""

@@ -143,6 +143,9 @@ class App(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The app id that the SDK reports (its client id)."""
     url: str
     """The serve endpoint."""
+    public_only: bool = False
+    """Its URLs are a person's: they may be at public addresses, and where the environment's policy says. False: they
+    are the platform's, or were registered before there were two classes."""
     functions: tuple[FunctionConfig, ...] = ()
     sdk_language: str = ""
     sdk_version: str = ""

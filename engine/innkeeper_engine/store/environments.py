@@ -2,8 +2,9 @@
 
 `environs` is a hash, name -> JSON of an `Environment`; `environver` changes with every change of it, and each change
 is published on the channel `environs`, so that whoever keeps a copy knows when to read again. An account is also part
-of how functions are compiled: a change of one makes another version of the registry. `keeps` has what scripts must
-know of policies: name -> "<events s> <runs s>", 0 for the default; nothing of branches, which go by their parents'.
+of how functions are compiled, and egress lists say where they may call: a change of these makes another version of the
+registry. `keeps` has what scripts must know of policies: name -> "<events s> <runs s>", 0 for the default; nothing of
+branches, which go by their parents'.
 """
 
 import hashlib
@@ -38,10 +39,12 @@ local function later(key, now)
   redis.call('SET', key, version)
   return version
 end
-local function account_of(record)
-  if not record then return '' end
-  local readable, environment = pcall(cjson.decode, record)
-  return readable and type(environment) == 'table' and environment.account or ''
+local function granted(record)
+  local readable, environment = false, nil
+  if record then readable, environment = pcall(cjson.decode, record) end
+  if not readable or type(environment) ~= 'table' then return '\\n' end
+  local policy = type(environment.policy) == 'table' and environment.policy or {}
+  return (environment.account or '') .. '\\n' .. table.concat(policy.egress_allow or {}, ',')
 end
 if ARGV[2] == '' then
   if not old then return 0 end
@@ -54,7 +57,7 @@ else
 end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
-if account_of(old) ~= ARGV[4] then later(KEYS[3], now) end
+if granted(old) ~= ARGV[4] then later(KEYS[3], now) end
 redis.call('PUBLISH', ARGV[3], later(KEYS[2], now))
 return 1
 """
@@ -106,6 +109,15 @@ class Snapshot(NamedTuple):
     """By name."""
 
 
+class Granted(NamedTuple):
+    """What the registry of an environment has of its record."""
+
+    account: str = ""
+    """Whose counters limits of scope account are; empty: nobody names any."""
+    egress_allow: tuple[str, ...] = ()
+    """See `Policy.egress_allow`."""
+
+
 class EnvironmentStore:
     """Reads and writes environments. Every method is one round trip."""
 
@@ -115,15 +127,16 @@ class EnvironmentStore:
     async def write(self, environment: Environment) -> bool:
         """Make this the record of its name; whether that changed anything. Only then it is published.
 
-        Another account than before makes another version of the registry, so that executors count by it from then on;
-        what is queued already stays under the counters of the account before.
+        Another account, or egress list, than before makes another version of the registry, so that executors go by it
+        from then on; what is queued already stays under the counters of the account before.
 
         Raises:
             ValueError: the name cannot be an environment's.
         """
         check_name(environment.name)
         keeps = "" if BRANCH_MARK in environment.name else _keeps(environment.policy)
-        return await self._set(environment.name, msgspec.json.encode(environment), environment.account, keeps)
+        granted = Granted(environment.account, environment.policy.egress_allow)
+        return await self._set(environment.name, msgspec.json.encode(environment), granted, keeps)
 
     async def remove(self, name: str) -> bool:
         """Remove the record: its keys open nothing any more. Whether there was one."""
@@ -142,18 +155,22 @@ class EnvironmentStore:
             return None
         return Snapshot(int(reply[0]), tuple(sorted(_decoded(reply[1]), key=lambda each: each.name)))
 
-    async def account(self, env: str) -> str:
-        """Whose counters limits of scope account are in this environment, by its record; of a branch by its parent's
-        where its own names none. Empty: nobody names any. Also where the record cannot be read, as `read` reports.
+    async def granted(self, env: str) -> "Granted":
+        """What an environment's record grants it; a branch has its parent's, but for an account of its own.
+
+        Nothing where there is no record, or none that can be read (as `read` reports).
         """
         names = dict.fromkeys((env, parent_name(env)))
         values = await self._store.command("HMGET", self._store.key("environs"), *names)
-        found = _decoded(value for value in values if value is not None)
-        return next((each.account for each in found if each.account), "")
+        found = list(_decoded(value for value in values if value is not None))
+        account = next((each.account for each in found if each.account), "")
+        own = next((each.policy for each in found if each.name == parent_name(env)), Policy())
+        return Granted(account, own.egress_allow)
 
-    async def _set(self, name: str, value: bytes, account: str = "", keeps: str = "") -> bool:
+    async def _set(self, name: str, value: bytes, granted: "Granted | None" = None, keeps: str = "") -> bool:
         keys = (*self._keys(), self._store.key("regver"), self._store.key("keeps"))
-        about = (name, value, self._store.key(CHANGED), account, keeps)
+        account, egress_allow = granted or Granted()
+        about = (name, value, self._store.key(CHANGED), f"{account}\n{','.join(egress_allow)}", keeps)
         return bool(await self._store.command("EVAL", _WRITE, len(keys), *keys, *about))
 
     def _keys(self) -> tuple[str, str]:
