@@ -23,6 +23,7 @@ from innkeeper_executor.chores import Chores
 from innkeeper_executor.fetching import Fetcher
 from innkeeper_executor.gathering import Gatherings
 from innkeeper_executor.recorder import Recorder
+from innkeeper_executor.replaying import Replays
 from innkeeper_executor.router import Router
 from innkeeper_executor.settings import ExecutorSettings
 from innkeeper_executor.surroundings import Surroundings
@@ -73,6 +74,7 @@ class Executor:
         self._router = Router(self.store, surroundings, self._worker.apply)
         self._gatherings = Gatherings(self.store, surroundings, self._worker.apply)
         self._sweeps = Sweeps(self.store, surroundings, self._worker.apply)
+        self._replays = Replays(self.store, surroundings, self._worker.apply)
         self._chores = Chores()
         self._on_run = on_run
         self._recorder = Recorder(self.store, address, self._tell_ended if on_run or tracer else None)
@@ -198,6 +200,9 @@ class Executor:
         for env, cancellation_id in due.sweeps:
             work = partial(self._sweeps.go_on, env, cancellation_id)
             self._chores.begin(f"sweep {env}/{cancellation_id}", work)
+        for env, replay_id in due.replays:
+            work = partial(self._replays.go_on, env, replay_id)
+            self._chores.begin(f"replay {env}/{replay_id}", work)
         if due.next_ms is None:
             return MAX_WAIT_S
         return max(0.001, min((due.next_ms - due.clock_ms) / 1000, MAX_WAIT_S))

@@ -15,7 +15,17 @@ from innkeeper_engine.model.clock import Clock, Ids
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import Store
 from innkeeper_engine.tracing import Tracer
-from innkeeper_gateway import api_v0, api_v1, cancellations, deadletters, health, invoke, register, switches
+from innkeeper_gateway import (
+    api_v0,
+    api_v1,
+    cancellations,
+    deadletters,
+    health,
+    invoke,
+    register,
+    replays,
+    switches,
+)
 from innkeeper_gateway.access.reviews import Reviews
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Receive
 from innkeeper_gateway.checkpoint import CheckpointRoute, run_of
@@ -151,7 +161,18 @@ def make_api(core: Core) -> FastAPI:
         openapi_url="/openapi.json" if dev else None,
     )
     api.state.core = core
-    for module in (invoke, register, api_v1, switches, cancellations, deadletters, api_v0, health, intents):
+    for module in (
+        invoke,
+        register,
+        api_v1,
+        switches,
+        cancellations,
+        replays,
+        deadletters,
+        api_v0,
+        health,
+        intents,
+    ):
         api.include_router(module.router)
     api.add_exception_handler(ApiError, _on_api_error)
     api.add_exception_handler(BodyError, _on_body_error)

@@ -15,7 +15,7 @@ from innkeeper_apps.wire.expressions import EVENT, condition
 from innkeeper_apps.wire.fields import Fields, Findings
 from innkeeper_engine.cel import compile_expression
 from innkeeper_engine.compiled import FunctionEntry, Registry
-from innkeeper_engine.durations import DAY_MS, DurationError, parse_instant_ms
+from innkeeper_engine.durations import DAY_MS
 from innkeeper_engine.model.cancellations import Cancellation, Sweep
 from innkeeper_engine.model.times import rfc3339
 from innkeeper_gateway.access.callers import Caller, audit
@@ -24,6 +24,7 @@ from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, checked_ulid, json_of, needs
 from innkeeper_gateway.views import env_uuid, envelope, object_name
+from innkeeper_gateway.windows import function_of, instant, no_function
 
 MOST_ACTIVE: Final = 1_000
 """Cancellations of an environment that may still cancel something: every run that starts is held against them."""
@@ -54,16 +55,13 @@ async def create_cancellation(request: Request, core: CoreOf, caller: CallerOf) 
     wanted = read_cancellation(body, now_ms)
     env = caller.place.env
     registry = await core.registry(env)
-    entry = _function(registry, wanted)
+    entry = function_of(registry, wanted.app_id, wanted.function_id)
     await core.access.require(caller, CANCEL, "" if entry is None else entry.config.object_name)
     if entry is None:
-        raise ApiError(
-            404,
-            f"no function {wanted.function_id!r} of the app {wanted.app_id!r} is registered; `function_id` is what the "
-            "function's own code calls it",
-        )
-    made = _made(wanted, entry, core.ids.ulid(now_ms), now_ms)
+        raise no_function(wanted.app_id, wanted.function_id)
     async with core.in_time():
+        total = (await core.store.live_runs(env, [entry.config.slug]))[entry.config.slug]
+        made = _made(wanted, entry, core.ids.ulid(now_ms), now_ms, total)
         gone = await _room(core, registry, now_ms)
         written = [(made.id, msgspec.json.encode(made), now_ms), *((each, b"", 0) for each in gone)]
         await core.store.configure(env, cancellations=written)
@@ -85,7 +83,8 @@ async def list_cancellations(core: CoreOf, caller: CallerOf) -> Response:
 async def get_cancellation(cancellation_id: str, core: CoreOf, caller: CallerOf) -> Response:
     """What was asked for, and how far it is.
 
-    `looked` and `cancelled` count the runs that were there already, those of a page on which an executor died not quite;
+    `total` is how many runs of the function went on when it was made, whenever they began; `looked` and `cancelled` count
+    those that were there already, those of a page on which an executor died not quite;
     `done` says whether all of them have been looked at. Those that begin later are cancelled as they begin, and not
     counted.
     """
@@ -138,8 +137,8 @@ def read_cancellation(body: Any, now_ms: int) -> Wanted:
     _check_fields(fields, body)
     app_id = fields.identity("app_id", "write the id of the app, as its client has it")
     function_id = fields.identity("function_id", "write the id of the function, as its own code has it")
-    after_ms = _instant(fields, "started_after")
-    before_ms = _instant(fields, "started_before", "write when the runs were made at the latest")
+    after_ms = instant(fields, "started_after")
+    before_ms = instant(fields, "started_before", "write when the runs were made at the latest")
     expression = condition(fields, "if", EVENT, compile_expression)
     if before_ms is not None:
         _check_window(fields, after_ms, before_ms, now_ms)
@@ -159,23 +158,6 @@ def _check_fields(fields: Fields, body: dict[str, Any]) -> None:
         fields.problem("if", "is empty: leave it out to cancel all runs of the window")
 
 
-def _instant(fields: Fields, key: str, missing: str = "") -> int | None:
-    text = fields.text(key)
-    if text is None:
-        if missing and fields.get(key) in (None, ""):
-            fields.problem(key, f"is missing: {missing}, for example 2024-01-31T16:30:00Z")
-        return None
-    try:
-        at_ms = parse_instant_ms(text)
-    except DurationError as error:
-        fields.problem(key, str(error))
-        return None
-    if at_ms < 0:
-        fields.problem(key, f"{text[:100]!r} is before 1970: leave it out where any time is meant")
-        return None
-    return at_ms
-
-
 def _check_window(fields: Fields, after_ms: int | None, before_ms: int, now_ms: int) -> None:
     days = LONGEST_MS // DAY_MS
     if after_ms is not None and after_ms >= before_ms:
@@ -186,16 +168,7 @@ def _check_window(fields: Fields, after_ms: int | None, before_ms: int, now_ms: 
         fields.problem("started_before", f"lies more than {days} days ahead: write an earlier one")
 
 
-def _function(registry: Registry, wanted: Wanted) -> FunctionEntry | None:
-    """The function that is meant: by its own id or, where there is none of that, by its slug."""
-    for slug in (f"{wanted.app_id}-{wanted.function_id}", wanted.function_id):
-        entry = registry.functions.get(slug)
-        if entry is not None and entry.app.id == wanted.app_id:
-            return entry
-    return None
-
-
-def _made(wanted: Wanted, entry: FunctionEntry, new_id: str, now_ms: int) -> Cancellation:
+def _made(wanted: Wanted, entry: FunctionEntry, new_id: str, now_ms: int, total: int) -> Cancellation:
     return Cancellation(
         id=new_id,
         slug=entry.config.slug,
@@ -205,6 +178,7 @@ def _made(wanted: Wanted, entry: FunctionEntry, new_id: str, now_ms: int) -> Can
         before_ms=wanted.before_ms,
         expression=wanted.expression,
         created_ms=now_ms,
+        total=total,
     )
 
 
@@ -268,6 +242,8 @@ def _view(each: Cancellation, sweep: Sweep, env: str) -> dict[str, Any]:
     return _asked(each, env) | {
         "app_id": each.app_id,
         "created_at": rfc3339(each.created_ms),
+        "status": "Completed" if sweep.phase == "done" else "Running",
+        "total": each.total,
         "looked": sweep.looked,
         "cancelled": sweep.cancelled,
         "done": sweep.phase == "done",

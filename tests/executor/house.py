@@ -23,6 +23,7 @@ from innkeeper_engine.store.store import Store, StoreSettings
 from innkeeper_engine.tracing import Tracer
 from innkeeper_executor.fetching import Fetcher
 from innkeeper_executor.gathering import Gatherings
+from innkeeper_executor.replaying import Replays
 from innkeeper_executor.router import Router
 from innkeeper_executor.service import Executor
 from innkeeper_executor.settings import ExecutorSettings
@@ -210,6 +211,7 @@ class Hand:
         self.router = Router(store, self.surroundings, self._apply_only)
         self.gatherings = Gatherings(store, self.surroundings, self._apply_only)
         self.sweeps = Sweeps(store, self.surroundings, self._apply_only)
+        self.replays = Replays(store, self.surroundings, self._apply_only)
         self.found_due: Due | None = None
         """What the last `due` brought."""
 
@@ -241,7 +243,10 @@ class Hand:
             await self.gatherings.fire(gathered)
         for env, cancellation_id in self.found_due.sweeps:
             await self.sweeps.go_on(env, cancellation_id)
-        return len(self.found_due.gathered) + len(self.found_due.sweeps)
+        for env, replay_id in self.found_due.replays:
+            await self.replays.go_on(env, replay_id)
+        found = self.found_due
+        return len(found.gathered) + len(found.sweeps) + len(found.replays)
 
     async def lease(self) -> Lease:
         """The next item, which nobody works."""

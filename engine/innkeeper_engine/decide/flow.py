@@ -97,7 +97,7 @@ def decide(entry: FunctionEntry, occasion: Occasion, context: Context) -> list[E
     the registry and the occasion alone where that is an event: the router's cursor has a position among them.
     """
     # What has no options costs a look at each of them: every event comes by here.
-    why = _starts_nothing(entry) if entry.config.paused or entry.app.draining else ""
+    why = starts_nothing(entry) if entry.config.paused or entry.app.draining else ""
     if why:
         return [_skip(entry, occasion, why, context.now_ms, occasion.idempotency)]
     failed = list(occasion.failed)
@@ -118,7 +118,7 @@ def failing(option: str) -> Failed:
     return option, CONSEQUENCES[option.partition("[")[0]]
 
 
-def _starts_nothing(entry: FunctionEntry) -> str:
+def starts_nothing(entry: FunctionEntry) -> str:
     """Why a paused function, or one of an app that is about to go, starts no run; empty where it does.
 
     Where new runs queue, and in a paused app, they begin and wait.

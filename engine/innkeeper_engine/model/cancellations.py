@@ -22,6 +22,8 @@ class Cancellation(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     expression: str | None = None
     """CEL over `event`; None: all."""
     created_ms: int
+    total: int = 0
+    """Runs of the function that went on when it was made."""
     why: Literal["bulk", "function"] = "bulk"
     """bulk: somebody asked for it. function: the function is gone; does not apply if it has come back meanwhile."""
 

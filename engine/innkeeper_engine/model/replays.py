@@ -53,6 +53,10 @@ class FoundRun(NamedTuple):
     run: str
     cron: str
     events: tuple[tuple[str, bytes], ...]
+    at_ms: int
+    """When it was made."""
+    looked: int
+    """How many of the page were looked at by then, itself included."""
 
 
 class ReplayPage(NamedTuple):

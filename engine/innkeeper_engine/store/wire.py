@@ -223,7 +223,9 @@ def read_replay_page(raw: list[Any]) -> ReplayPage:
             run.decode(),
             cron.decode(),
             tuple((flat[i].decode(), decode_body(flat[i + 1])) for i in range(0, len(flat), 2)),
+            int(float(made)),
+            looked_by_then,
         )
-        for run, cron, flat in found
+        for run, cron, flat, made, looked_by_then in found
     ]
     return ReplayPage(looked, int(float(at)), last.decode(), bool(is_last), runs)

@@ -1,7 +1,7 @@
 -- replayable: some of the runs of an environment that were made in a window, in that order: those of one function that
 -- ended so, with their events. Writes nothing. Request: env, slug, statuses, replay, at (ms), last (run or ''), until (ms),
--- most. Reply: {looked at, ms of the last, the last, whether it was the last, {{run, cron, {event id, body, ...}}}}; the
--- events of a run are left out where one is not kept any more.
+-- most. Reply: {looked at, ms of the last, the last, whether it was the last, {{run, cron, {event id, body, ...}, ms, looked at by then}}};
+-- the events of a run are left out where one is not kept any more.
 local MOST_BYTES = 4 * 1024 * 1024
 local env, key = request.env, P .. 'runs:' .. request.env
 local wanted = {}
@@ -37,7 +37,7 @@ for n = 1, #runs, 2 do
   local about = call('HMGET', P .. 'run:' .. run, 'f', 's', 'rp', 'ev', 'cr')
   if about[1] == request.slug and wanted[about[2]] and about[3] ~= request.replay then
     local events, size = events_of(run, about[4])
-    found[#found + 1] = {run, about[5], events}
+    found[#found + 1] = {run, about[5], events, at, looked}
     bytes = bytes + size
     if bytes > MOST_BYTES then
       is_last = false

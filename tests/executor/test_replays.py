@@ -1,0 +1,344 @@
+"""Replays of many runs: page by page, each run once more and once only, whoever dies, behind what comes by itself."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from innkeeper_engine.model.clock import RandomIds
+from innkeeper_engine.model.effects import Effect, Guard, NoGuard
+from innkeeper_engine.model.functions import FunctionConfig
+from innkeeper_engine.model.replays import Replay, ReplayProgress, SetReplay
+from innkeeper_engine.model.state import Applied, RunSummary
+from innkeeper_executor import replaying
+from innkeeper_executor.replaying import Replays
+from tests.executor.house import ENV, Hand, House, VirtualClock, function, output, soon
+
+
+class DeadError(Exception):
+    """An executor ends here."""
+
+
+async def replay(house: House, **fields: Any) -> str:
+    """Ask for a replay as the API does; its id."""
+    now_ms = house.clock.now_ms()
+    made = Replay(
+        **{
+            "id": RandomIds().ulid(now_ms),
+            "slug": "f",
+            "app_id": "app",
+            "function_id": "f",
+            "until_ms": now_ms,
+            "statuses": ("Cancelled",),
+            "created_ms": now_ms,
+            **fields,
+        }
+    )
+    await house.store.apply(NoGuard(), [SetReplay(ENV, made.id, msgspec.json.encode(made), now_ms)])
+    return made.id
+
+
+def paused(slug: str) -> FunctionConfig:
+    """A function that starts nothing."""
+    return msgspec.structs.replace(function(slug), paused=True)
+
+
+async def cancelled(house: House, hand: Hand, *numbers: int, name: str = "test/f") -> list[str]:
+    """Runs that were made, one for each number, and cancelled."""
+    events = [house.event(name, {"n": number}) for number in numbers]
+    await house.store.append(ENV, events)
+    await hand.route_all()
+    runs = [run for event_id, _, _ in events for run in await house.started(event_id)]
+    for run in runs:
+        await house.cancel(run)
+    return runs
+
+
+async def made_by(house: House, replay_id: str) -> list[RunSummary]:
+    """The runs that a replay has made."""
+    found = [await house.store.run(run) for run in await house.store.recent_runs(ENV, 10_000)]
+    return [run for run in found if run is not None and run.replay == replay_id]
+
+
+async def progress(house: House, replay_id: str) -> ReplayProgress:
+    """How far it is."""
+    return await house.store.replay_progress(ENV, replay_id)
+
+
+async def go_on(hand: Hand) -> int:
+    """All that is due now; how many pages that were."""
+    pages = 0
+    while await hand.chores():
+        pages += 1
+    return pages
+
+
+async def test_each_run_that_is_meant_is_run_once_more_also_where_an_executor_dies(
+    still_house: House, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of a page; what another function, status, time or event has is not meant."""
+    monkeypatch.setattr(replaying, "PAGE", 50)
+    house = still_house
+    await house.register(function("f"), function("g"))
+    hand, dead = house.hand(), house.hand()
+    early = await cancelled(house, hand, 0)
+    clock.ms += 1_000
+    from_ms = clock.now_ms()
+    runs = await cancelled(house, hand, *range(100))
+    await cancelled(house, hand, 2, name="test/g")
+    event = house.event("test/f", {"n": 2})
+    await house.store.append(ENV, [event])
+    await hand.route_all()
+    clock.ms += 1_000
+    replay_id = await replay(house, from_ms=from_ms, expression="event.data.n % 2 == 0")
+    pieces = 0
+
+    async def dying(guard: Guard, effects: Sequence[Effect], *, registry: int | None = None) -> Applied:
+        nonlocal pieces
+        pieces += 1
+        applied = await house.store.apply(guard, effects, registry=registry)
+        if pieces == 2:
+            raise DeadError
+        return applied
+
+    with pytest.raises(DeadError):
+        await Replays(house.store, dead.surroundings, dying).go_on(ENV, replay_id)
+    halfway = await progress(house, replay_id)
+    assert (halfway.phase, halfway.revision) == ("running", 2)
+    assert 0 < halfway.replayed <= 32 <= halfway.looked < 50
+    await hand.due(0)
+    assert hand.found_due is not None
+    assert hand.found_due.replays == [], "somebody works on it"
+    clock.ms += replaying.UNFINISHED_MS
+    await go_on(hand)
+    done = await progress(house, replay_id)
+    assert (done.phase, done.looked, done.replayed, done.unavailable) == ("done", 102, 50, 0)
+    made = await made_by(house, replay_id)
+    assert sorted(run.of for run in made) == sorted(runs[::2])
+    assert early[0] not in {run.of for run in made}
+    assert {run.status for run in made} == {"Scheduled"}
+    assert await house.store.run_payload(made[0].id, "e:0") == await house.store.run_payload(
+        made[0].of, "e:0"
+    )
+
+
+async def test_two_who_work_on_one_page_make_each_run_once(still_house: House, clock: VirtualClock) -> None:
+    """And count it once."""
+    house = still_house
+    await house.register(function("f"))
+    hand, other = house.hand(), house.hand()
+    await cancelled(house, hand, *range(40))
+    clock.ms += 1
+    replay_id = await replay(house)
+    overtaken = False
+
+    async def late(guard: Guard, effects: Sequence[Effect], *, registry: int | None = None) -> Applied:
+        nonlocal overtaken
+        if not overtaken:
+            overtaken = True
+            await other.replays.go_on(ENV, replay_id)
+        return await house.store.apply(guard, effects, registry=registry)
+
+    await Replays(house.store, hand.surroundings, late).go_on(ENV, replay_id)
+    found = await progress(house, replay_id)
+    assert (found.phase, found.looked, found.replayed) == ("done", 40, 40)
+    assert len({run.of for run in await made_by(house, replay_id)}) == 40
+
+
+async def test_what_a_replay_makes_is_not_run_once_more_by_it(
+    still_house: House, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the clock that made its window is ahead; and where runs of its last place in the list are gone."""
+    monkeypatch.setattr(replaying, "PAGE", 2)
+    house = still_house
+    await house.register(function("f"))
+    hand = house.hand()
+    runs = await cancelled(house, hand, 1, 2, 3)
+    replay_id = await replay(house, until_ms=clock.now_ms() + 60_000)
+    await hand.chores()
+    for run in await made_by(house, replay_id):
+        await house.cancel(run.id)
+    last = (await progress(house, replay_id)).last
+    await house.store.command("ZREM", house.store.key(f"runs:{ENV}"), last)
+    await go_on(hand)
+    made = await made_by(house, replay_id)
+    assert sorted(run.of for run in made) == sorted(runs)
+    assert (await progress(house, replay_id)).phase == "done"
+
+
+async def test_a_replay_waits_while_the_function_starts_nothing(
+    still_house: House, clock: VirtualClock
+) -> None:
+    """Paused or gone: nothing is recorded as skipped, and it goes on afterwards."""
+    house = still_house
+    await house.register(function("f"))
+    hand = house.hand()
+    await cancelled(house, hand, 1)
+    clock.ms += 1
+    await house.register(paused("f"))
+    replay_id = await replay(house)
+    assert await go_on(hand) == 1
+    found = await progress(house, replay_id)
+    assert (found.phase, found.why) == ("waiting", "paused")
+    await house.register(function("g"))
+    clock.ms += replaying.HELD_MS
+    assert await go_on(hand) == 1
+    assert (await progress(house, replay_id)).why == "gone"
+    await house.register(function("f"))
+    clock.ms += replaying.HELD_MS
+    await go_on(hand)
+    assert [run.status for run in await made_by(house, replay_id)] == ["Scheduled"]
+    assert (await progress(house, replay_id)).why == ""
+
+
+async def test_a_function_that_is_paused_in_the_middle_of_a_page_starts_no_more(
+    still_house: House, clock: VirtualClock
+) -> None:
+    """What the page has left is done when it goes on."""
+    house = still_house
+    await house.register(function("f"))
+    hand = house.hand()
+    await cancelled(house, hand, *range(40))
+    clock.ms += 1
+    replay_id = await replay(house)
+    portions = 0
+
+    async def pausing(guard: Guard, effects: Sequence[Effect], *, registry: int | None = None) -> Applied:
+        nonlocal portions
+        portions += 1
+        if portions == 2:
+            await house.register(paused("f"))
+        return await house.store.apply(guard, effects, registry=registry)
+
+    await Replays(house.store, hand.surroundings, pausing).go_on(ENV, replay_id)
+    assert {run.status for run in await made_by(house, replay_id)} == {"Scheduled"}
+    assert (await progress(house, replay_id)).replayed == 16
+    await house.register(function("f"))
+    clock.ms += replaying.UNFINISHED_MS
+    await go_on(hand)
+    assert (await progress(house, replay_id)).replayed == 40
+
+
+async def test_a_replay_is_behind_what_comes_by_itself(
+    still_house: House, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With many runs of the function in the queue it waits until some have begun."""
+    monkeypatch.setattr(replaying, "MOST_QUEUED", 2)
+    house = still_house
+    await house.register(function("f"))
+    hand = house.hand()
+    await cancelled(house, hand, 1)
+    clock.ms += 1
+    await house.store.append(ENV, [house.event("test/f", {"n": n}) for n in (2, 3)])
+    await hand.route_all()
+    replay_id = await replay(house)
+    assert await go_on(hand) == 1
+    assert (await progress(house, replay_id)).why == "queue"
+    assert await hand.due(1) == 1
+    clock.ms += replaying.QUEUE_MS
+    await go_on(hand)
+    assert len(await made_by(house, replay_id)) == 1
+    hand.worker.stop_accepting()
+    (await hand.driver.arrival()).answer(output())
+    await soon(hand.worker.wait_until_idle())
+
+
+async def test_a_replay_that_is_stopped_makes_no_more(still_house: House, clock: VirtualClock) -> None:
+    """Not even the rest of the page that somebody is at."""
+    house = still_house
+    await house.register(function("f"))
+    hand = house.hand()
+    await cancelled(house, hand, *range(40))
+    clock.ms += 1
+    replay_id = await replay(house)
+    portions = 0
+
+    async def stopped(guard: Guard, effects: Sequence[Effect], *, registry: int | None = None) -> Applied:
+        nonlocal portions
+        portions += 1
+        if portions == 2:
+            await house.store.apply(NoGuard(), [SetReplay(ENV, replay_id, b"", 0)])
+        return await house.store.apply(guard, effects, registry=registry)
+
+    await Replays(house.store, hand.surroundings, stopped).go_on(ENV, replay_id)
+    assert len(await made_by(house, replay_id)) == 16
+    clock.ms += 60_000
+    assert await go_on(hand) == 0
+    assert await house.store.command("KEYS", house.store.key("rp*")) == []
+
+
+async def test_what_was_skipped_runs_with_its_event_and_what_has_none_is_counted(
+    still_house: House, clock: VirtualClock
+) -> None:
+    """A skipped run has no payload; of another one nothing is kept any more."""
+    house = still_house
+    await house.register(paused("f"))
+    hand = house.hand()
+    events = [house.event("test/f", {"n": n}) for n in (1, 2)]
+    await house.store.append(ENV, events)
+    await hand.route_all()
+    await house.register(function("f"))
+    clock.ms += 1
+    await house.store.command("DEL", house.store.key(f"ev:{ENV}:{events[0][0]}"))
+    replay_id = await replay(house, statuses=("Skipped", "Failed"))
+    await go_on(hand)
+    (made,) = await made_by(house, replay_id)
+    assert made.event_ids == (events[1][0],)
+    found = await progress(house, replay_id)
+    assert (found.replayed, found.unavailable) == (1, 1)
+
+
+async def test_large_events_come_a_few_at_a_time(still_house: House, clock: VirtualClock) -> None:
+    """No reply of the store holds more than a few megabytes."""
+    house = still_house
+    await house.register(function("f"))
+    hand = house.hand()
+    events = [house.event("test/f", {"n": n, "large": "x" * 1_500_000}) for n in range(8)]
+    for event in events:
+        await house.store.append(ENV, [event])
+        await hand.route_all()
+        for run in await house.started(event[0]):
+            await house.cancel(run)
+    clock.ms += 1
+    replay_id = await replay(house)
+    assert await go_on(hand) == 4
+    found = await progress(house, replay_id)
+    assert (found.looked, found.replayed) == (8, 8)
+
+
+async def test_a_replay_that_is_done_is_shown_as_long_as_runs_are_kept(
+    still_house: House, clock: VirtualClock
+) -> None:
+    """And forgotten then."""
+    house = still_house
+    await house.register(function("f"))
+    hand = house.hand()
+    replay_id = await replay(house, until_ms=clock.now_ms() + 1)
+    assert await go_on(hand) == 2
+    assert list(await house.store.replays(ENV)) == [replay_id]
+    clock.ms += house.store.settings.runs_keep_s * 1000
+    assert await go_on(hand) == 1
+    assert await house.store.replays(ENV) == {}
+    assert await house.store.command("KEYS", house.store.key("rp*")) == []
+
+
+async def test_a_replay_of_a_later_version_is_left_to_it(still_house: House) -> None:
+    """It stays."""
+    house = still_house
+    hand = house.hand()
+    await house.store.apply(NoGuard(), [SetReplay(ENV, "X", b'{"new":1}', 1)])
+    assert await hand.chores() == 1
+    assert list(await house.store.replays(ENV)) == ["X"]
+
+
+async def test_executors_replay_by_themselves(house: House) -> None:
+    """As soon as it is asked for."""
+    await house.register(function("f"))
+    await cancelled(house, house.hand(), 1)
+    await house.start_executor()
+    replay_id = await replay(house, until_ms=house.clock.now_ms() + 1_000)
+    request = await house.driver.arrival()
+    request.answer(output())
+    line = await house.run_ended(request.call.run_id)
+    assert (line.status, [run.id for run in await made_by(house, replay_id)]) == ("Completed", [line.run])
