@@ -24,6 +24,7 @@ from innkeeper_cli.executor_role import make_executor
 from innkeeper_cli.gateway_role import (
     listen,
     make_app,
+    request_limits,
     reveal,
     sandbox_limits,
     store_settings,
@@ -238,6 +239,7 @@ def _gateway_settings(role: DevRole, encryption_key: bytes) -> GatewaySettings:
         # One process has both keys anyway, so there is one to keep.
         webhook_key=webhook_key(encryption_key),
         sandbox=sandbox_limits(role),
+        limits=request_limits(role),
         dev=True,
         event_keys=tuple(key.get_secret_value() for key in role.event_key or ()),
         signing_key=reveal(role.signing_key),

@@ -14,6 +14,7 @@ from innkeeper_cli.probes import Checks, Probes
 from innkeeper_cli.settings import DevRole, ExecutorRole
 from innkeeper_cli.stopping import Stop
 from innkeeper_cli.telemetry import telemetry_of
+from innkeeper_engine.decide.context import Limits
 from innkeeper_engine.decide.retries import RetryPolicy
 from innkeeper_engine.model.calls import Target
 from innkeeper_engine.model.clock import SystemClock
@@ -37,6 +38,7 @@ def executor_settings(role: ExecutorRole | DevRole) -> ExecutorSettings:
             backoff_ms=tuple(round(wait_s * 1000) for wait_s in role.retry_backoff_s),
             jitter_ms=round(role.retry_jitter_s * 1000),
         ),
+        limits=Limits(steps=role.max_steps),
     )
 
 

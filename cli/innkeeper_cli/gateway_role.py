@@ -24,7 +24,7 @@ from innkeeper_gateway.access.reviews import ApiServer, Reviews
 from innkeeper_gateway.app import GatewayApp, create_app
 from innkeeper_gateway.registrars import DirectRegistrar, Registrar
 from innkeeper_gateway.server import GatewayServer, GatewayStartError
-from innkeeper_gateway.settings import GatewaySettings
+from innkeeper_gateway.settings import GatewaySettings, Limits
 
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -43,6 +43,13 @@ def sandbox_limits(role: DevRole | GatewayRole) -> SandboxLimits:
     return SandboxLimits(workers=role.webhook_workers, memory_bytes=role.webhook_memory_mib * MIB)
 
 
+def request_limits(role: DevRole | GatewayRole) -> Limits:
+    """How much a request may bring."""
+    return Limits(
+        event_bytes=role.max_event_bytes, request_bytes=role.max_request_bytes, steps=role.max_steps
+    )
+
+
 def store_settings(role: ExecutorRole | DevRole | GatewayRole) -> StoreSettings:
     """The store's own settings from the role's."""
     return StoreSettings(
@@ -50,6 +57,7 @@ def store_settings(role: ExecutorRole | DevRole | GatewayRole) -> StoreSettings:
         runs_keep_s=role.retention_runs,
         letters_keep_s=role.retention_dead_letters,
         lease_ms=round(role.lease_s * 1000),
+        compress_over_bytes=role.compress_over_bytes,
     )
 
 
@@ -60,6 +68,7 @@ def gateway_settings(role: GatewayRole) -> GatewaySettings:
             managed=True,
             webhook_key=_reveal_bytes(role.webhook_key),
             sandbox=sandbox_limits(role),
+            limits=request_limits(role),
             admin_token=reveal(role.admin_token),
             trusted_proxies=role.trusted_proxies,
             events_per_s=role.events_per_s,
@@ -72,6 +81,7 @@ def gateway_settings(role: GatewayRole) -> GatewaySettings:
     return GatewaySettings(
         webhook_key=_reveal_bytes(role.webhook_key),
         sandbox=sandbox_limits(role),
+        limits=request_limits(role),
         event_keys=tuple(key.get_secret_value() for key in role.event_key or ()),
         signing_key=reveal(role.signing_key),
         signing_key_fallback=reveal(role.signing_key_fallback),

@@ -315,7 +315,20 @@ class _Keeps(Role):
     """How long dead letters of webhooks are kept."""
 
 
-class _Leases(_Keeps):
+class _Bounds(Role):
+    """What is the same for gateways and executors: how large things may be, and how they are kept."""
+
+    max_event_bytes: Annotated[int, Field(ge=1024, le=3 << 20)] = 512 << 10
+    """One event, as it is stored."""
+    max_request_bytes: Annotated[int, Field(ge=1024, le=100 << 20)] = 10 << 20
+    """A request to the gateway, before and after decompression."""
+    max_steps: Annotated[int, Field(ge=1, le=10_000)] = 1_000
+    """Steps of a run."""
+    compress_over_bytes: Annotated[int, Field(ge=0, le=256 << 20)] = 16 << 10
+    """Events, results, outputs and errors that are larger are kept compressed; 0: none."""
+
+
+class _Leases(_Keeps, _Bounds):
     lease_s: Seconds = 30.0
     """How long a request may go without a heartbeat of its executor. The same for gateways and executors."""
 

@@ -10,6 +10,7 @@ Header: TypeAlias = tuple[bytes, bytes]
 _AUTO_HEADER = 47
 """zlib's window bits for: 15 bits, find out whether it is gzip or zlib."""
 _RAW = -15
+REQUEST_SETTING = "INNKEEPER_MAX_REQUEST_BYTES"
 _MOST_MEMBERS = 64
 """Of a gzip body. What follows a member is copied, so a body of a million empty ones would take minutes."""
 
@@ -29,15 +30,25 @@ class ClientGoneError(Exception):
     """The client closed the connection before its body was complete: there is nobody to answer."""
 
 
-async def read_body(headers: Iterable[Header], receive: Receive, limit: int) -> bytes:
+async def read_body(headers: Iterable[Header], receive: Receive, limit: int, setting: str = "") -> bytes:
     """The whole body, unpacked; at most `limit` bytes on the wire and as many unpacked.
 
-    `Content-Encoding` may be gzip or deflate. Nothing more than `limit` is ever held, whatever the sender says.
+    `Content-Encoding` may be gzip or deflate. Nothing more than `limit` is ever held, whatever the sender says. The error
+    names the `setting` that the limit comes from.
 
     Raises:
         BodyError: it is too large, or cannot be unpacked.
         ClientGoneError: the client went away.
     """
+    try:
+        return await _read(headers, receive, limit)
+    except BodyError as error:
+        if error.status != 413 or not setting:
+            raise
+        raise BodyError(f"{error.message} ({setting} of the gateway)", 413) from None
+
+
+async def _read(headers: Iterable[Header], receive: Receive, limit: int) -> bytes:
     encoding, announced = b"", b""
     for name, value in headers:
         if name == b"content-length":

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from structlog.contextvars import bind_contextvars
 
 from innkeeper_apps.wire.response import Checkpoint, CheckpointError, read_checkpoint
+from innkeeper_engine.decide.context import STEPS_SETTING
 from innkeeper_engine.decide.notes import step_line
 from innkeeper_engine.decide.steps import unusable_id
 from innkeeper_engine.model.calls import Op, OpKind
@@ -149,7 +150,7 @@ def _result(op: Op) -> bytes:
 
 def _too_much(run_id: str, applied: Applied, limits: Limits) -> ApiError:
     if applied.step_count > limits.steps:
-        what = f"the run would have {applied.step_count} steps: at most {limits.steps} are allowed"
+        what = f"the run would have {applied.step_count} steps: at most {limits.steps} are allowed ({STEPS_SETTING})"
     else:
         what = f"the run's state would have {applied.state_bytes} bytes: at most {limits.state_bytes} are allowed"
     return ApiError(413, what, data={"run_id": run_id})

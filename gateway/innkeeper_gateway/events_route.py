@@ -13,7 +13,14 @@ from innkeeper_engine.model.environments import Environment, EventKey, shown_nam
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import NewEvent
 from innkeeper_engine.triggers import patterns_for
-from innkeeper_gateway.bodies import BodyError, ClientGoneError, Header, Receive, read_body
+from innkeeper_gateway.bodies import (
+    REQUEST_SETTING,
+    BodyError,
+    ClientGoneError,
+    Header,
+    Receive,
+    read_body,
+)
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import RETRY_AFTER_S, store_trouble
 from innkeeper_gateway.ingest import IngestError, parse_events, read_seed
@@ -131,7 +138,7 @@ class EventsRoute:
                 content_type = value.decode("latin-1")
             elif name == b"x-inngest-event-id-seed":
                 seed_header = value.decode("latin-1")
-        body = await read_body(headers, receive, limits.request_bytes)
+        body = await read_body(headers, receive, limits.request_bytes, REQUEST_SETTING)
         now_ms = self._core.clock.now_ms()
         given = read_seed(seed_header)
         seed = given or self._core.draw_seed(now_ms)

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 from innkeeper_apps.wire.canonical import NotJsonError, canonical_parsed, parse
 from innkeeper_engine.model.clock import encode_ulid
 from innkeeper_engine.store.store import NewEvent
-from innkeeper_gateway.settings import Limits
+from innkeeper_gateway.settings import MAX_EVENT_BYTES, Limits
 
 EARLIEST_MS: Final = 315_532_800_000
 """1980-01-01: a `ts` before this one is not in milliseconds."""
@@ -121,6 +121,14 @@ def _form_hint(content_type: str) -> str:
     return ""
 
 
+def over_size(size: int, limits: Limits) -> str:
+    """Why an event of so many bytes is refused."""
+    return (
+        f"Event is over the max size: Max {limits.event_bytes} bytes / Size {size} bytes "
+        f"(INNKEEPER_MAX_EVENT_BYTES of the gateway, {MAX_EVENT_BYTES} at most)"
+    )
+
+
 def _read_all(
     parsed: list[Any], limits: Limits, now_ms: int, seed: Seed, *, in_array: bool
 ) -> list[NewEvent]:
@@ -132,9 +140,7 @@ def _read_all(
             name = _name(raw.get("name"), limits.name_bytes)
             stored = canonical_parsed(normalise(raw, name, event_id, now_ms))
             if len(stored) > limits.event_bytes:
-                raise IngestError(
-                    f"Event is over the max size: Max {limits.event_bytes} bytes / Size {len(stored)} bytes"
-                )
+                raise IngestError(over_size(len(stored), limits))
         except (IngestError, NotJsonError) as error:
             if not in_array:
                 raise IngestError(str(error)) from None

@@ -7,7 +7,7 @@ from innkeeper_apps.wire.canonical import NotJsonError, canonical_parsed
 from innkeeper_gateway.access.callers import audit
 from innkeeper_gateway.access.permissions import INVOKE
 from innkeeper_gateway.errors import ApiError, json_response
-from innkeeper_gateway.ingest import IngestError, normalise
+from innkeeper_gateway.ingest import IngestError, normalise, over_size
 from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, json_of
 from innkeeper_gateway.tracing import current_trace
 
@@ -47,9 +47,7 @@ async def invoke(slug: str, request: Request, core: CoreOf, caller: CallerOf) ->
     except (IngestError, NotJsonError) as error:
         raise ApiError(400, str(error)) from None
     if len(body) > limits.event_bytes:
-        raise ApiError(
-            413, f"Event is over the max size: Max {limits.event_bytes} bytes / Size {len(body)} bytes"
-        )
+        raise ApiError(413, over_size(len(body), limits))
     async with core.in_time():
         await core.store.append(caller.place.env, [(event_id, INVOKED, body)], trace=current_trace())
     audit(caller, "invoke", function=slug, event_id=event_id)

@@ -13,6 +13,7 @@ from innkeeper_apps.wire.register import Registration, RegistrationError, parse_
 from innkeeper_engine.compiled import app_uuid
 from innkeeper_engine.registering import FunctionTakenError
 from innkeeper_engine.store.environments import InboxFullError
+from innkeeper_gateway.bodies import REQUEST_SETTING
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import RETRY_AFTER_S, ApiError, json_response
 from innkeeper_gateway.requests import AUTHENTICATED, CoreOf, PlaceOf, body_of
@@ -40,7 +41,7 @@ async def register(request: Request, core: CoreOf, place: PlaceOf) -> Response:
     kind = core.settings.server_kind
     if expected and expected != kind:
         raise ApiError(400, f"Expected server kind {expected[:20]}, got {kind}")
-    body = await body_of(request, core.settings.limits.request_bytes)
+    body = await body_of(request, core.settings.limits.request_bytes, REQUEST_SETTING)
     now_ms, env = core.clock.now_ms(), place.env
     try:
         registration = parse_registration(body)

@@ -10,7 +10,7 @@ from innkeeper_apps.wire.canonical import NotJsonError, parse
 from innkeeper_engine.model.clock import ULID_LENGTH, is_ulid
 from innkeeper_gateway.access.callers import Caller
 from innkeeper_gateway.access.permissions import Permission
-from innkeeper_gateway.bodies import read_body
+from innkeeper_gateway.bodies import REQUEST_SETTING, read_body
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError
 from innkeeper_gateway.places import Place
@@ -78,13 +78,13 @@ def needs(permission: Permission) -> params.Depends:
     return cast(params.Depends, Depends(check))
 
 
-async def body_of(request: Request, limit: int) -> bytes:
+async def body_of(request: Request, limit: int, setting: str = "") -> bytes:
     """The request's body within bounds.
 
     Raises:
         BodyError, ClientGoneError: see `read_body`.
     """
-    return await read_body(request.scope["headers"], request.receive, limit)
+    return await read_body(request.scope["headers"], request.receive, limit, setting)
 
 
 async def json_of(request: Request, limit: int, refusal: str) -> Any:
@@ -93,7 +93,7 @@ async def json_of(request: Request, limit: int, refusal: str) -> Any:
     Raises:
         ApiError: it is not JSON; `refusal` is how the sentence begins.
     """
-    body = await body_of(request, limit)
+    body = await body_of(request, limit, REQUEST_SETTING)
     try:
         return parse(body) if body.strip() else None
     except NotJsonError as error:

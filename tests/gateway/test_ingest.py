@@ -162,7 +162,10 @@ def test_an_event_over_the_size_is_refused_with_both_sizes() -> None:
     size = len(
         orjson.dumps({"data": {"x": "y" * 2000}, "id": "0" * 26, "name": "a", "ts": NOW_MS, "user": {}})
     )
-    assert error.message == f"Event is over the max size: Max 1000 bytes / Size {size} bytes"
+    assert error.message == (
+        f"Event is over the max size: Max 1000 bytes / Size {size} bytes "
+        "(INNKEEPER_MAX_EVENT_BYTES of the gateway, 3145728 at most)"
+    )
 
 
 def test_more_events_than_allowed_are_refused() -> None:

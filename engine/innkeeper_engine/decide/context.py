@@ -10,6 +10,7 @@ from innkeeper_engine.decide.retries import RetryPolicy
 from innkeeper_engine.model.calls import Op
 
 DAY_MS = 86_400_000
+STEPS_SETTING = "INNKEEPER_MAX_STEPS of gateways and executors, 10000 at most"
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +19,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     steps: int = 1_000
     state_bytes: int = 32 * 1024 * 1024
     wait_ms: int = 366 * DAY_MS
+    invoked_bytes: int = 3 * 1024 * 1024
+    """The event of an invoke: as large as any event can be allowed to be."""
     invoke_ms: int = 365 * DAY_MS
     """How long an invoked function may take where the app says nothing."""
 

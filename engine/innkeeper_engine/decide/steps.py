@@ -8,7 +8,7 @@ import msgspec
 
 from innkeeper_engine.cel import ExpressionError, bind, compile_expression
 from innkeeper_engine.compiled import FunctionEntry
-from innkeeper_engine.decide.context import Context
+from innkeeper_engine.decide.context import STEPS_SETTING, Context
 from innkeeper_engine.decide.endings import complete, fail_early
 from innkeeper_engine.decide.notes import step_note
 from innkeeper_engine.decide.payloads import edited_input
@@ -95,7 +95,7 @@ def over_limits(lease: Lease, ops: Iterable[Op], context: Context) -> list[Effec
         size += result
         step = repr(op.display_name or op.name or op.id)
         if count > limits.steps:
-            message = f"step {step} would be step {count} of the run; a run has at most {limits.steps}"
+            message = f"step {step} would be step {count} of the run; a run has at most {limits.steps} ({STEPS_SETTING})"
             return fail_early(lease, "InngestErrFunctionOverflowed", message, context)
         if size > limits.state_bytes:
             message = (
@@ -223,6 +223,12 @@ def _invoke(lease: Lease, op: Op, context: Context) -> list[Effect]:
         op.display_name or op.name,
         deadline_ms,
     )._replace(trace=in_run(lease.trace, lease.run) if lease.trace else "")
+    if len(event.body) > context.limits.invoked_bytes:
+        message = (
+            f"the event that invokes {wanted} would have {len(event.body)} bytes: at most "
+            f"{context.limits.invoked_bytes} are allowed"
+        )
+        return step_error(lease, op, "EventTooLarge", message, context)
     return [
         Wait(
             pause,

@@ -75,16 +75,22 @@ local function requeue(id, item, due)
 end
 
 -- The events and some of the results of a run, flat. A planned step is asked for with what there was when it was
--- planned: with all that its siblings have brought since, a group of n steps would cost n * n.
+-- planned: with all that its siblings have brought since, a group of n steps would cost n * n. A call in Lua has 8,000
+-- arguments at most.
+local FIELDS_AT_ONCE = 1000
 local function payload_of(run, events, stack)
   local fields, flat = {}, {}
   for n = 0, events - 1 do fields[#fields + 1] = 'e:' .. n end
   for _, step in ipairs(stack) do fields[#fields + 1] = step end
-  local values = call('HMGET', P .. 'pl:' .. run, unpack(fields))
-  for n, field in ipairs(fields) do
-    if values[n] then
-      flat[#flat + 1] = field
-      flat[#flat + 1] = values[n]
+  for first = 1, #fields, FIELDS_AT_ONCE do
+    local last = math.min(first + FIELDS_AT_ONCE - 1, #fields)
+    local values = call('HMGET', P .. 'pl:' .. run, unpack(fields, first, last))
+    for n = first, last do
+      local value = values[n - first + 1]
+      if value then
+        flat[#flat + 1] = fields[n]
+        flat[#flat + 1] = value
+      end
     end
   end
   return flat
