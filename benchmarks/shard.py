@@ -4,7 +4,7 @@ The server does not see it: every key begins with a prefix of its own.
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from benchmarks.load import spread
 from benchmarks.processes import BenchmarkError, NotApplicable
 from benchmarks.session import Session
 from innkeeper_engine.model.clock import encode_ulid
-from innkeeper_engine.model.effects import CursorGuard, Effect, Finish, LeaseGuard, Start, Wait
+from innkeeper_engine.model.effects import CursorGuard, Effect, Finish, LeaseGuard, Save, Start, Wait
 from innkeeper_engine.model.state import Lease
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
@@ -49,6 +49,18 @@ class Cost:
     def store_us(self) -> float:
         """CPU time of the store for one operation, in microseconds."""
         return self.store_s * 1e6 / self.operations
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What a run with large bodies took."""
+
+    client: float
+    """CPU time of this process, in microseconds."""
+    store: float
+    """CPU time of the store, in microseconds."""
+    memory: float
+    """What the store uses more afterwards, in KiB."""
 
 
 class Shard:
@@ -121,6 +133,32 @@ class Shard:
             raise BenchmarkError(f"{count - done} of {count} requests could not be leased")
         return cost
 
+    async def carry(self, bodies: Sequence[bytes]) -> Carried:
+        """A run for each of these events, with it as result of a step and as output too: written, read, ended."""
+        at_first, own_s = await self.memory_bytes(), time.process_time()
+        cost = await self._measured(len(bodies), self._carry(bodies))
+        own_s, more = time.process_time() - own_s, await self.memory_bytes() - at_first
+        return Carried(own_s * 1e6 / len(bodies), cost.store_us, more / 1024 / len(bodies))
+
+    async def _carry(self, bodies: Sequence[bytes]) -> None:
+        for body in bodies:
+            number = self._runs
+            self._runs += 1
+            await self._store.append(ENV, [(_id(number), "bench", body)])
+            await self._store.peek(1)
+            await self._store.apply(CursorGuard(ENV, number, "", 1), [_start(number, "")])
+            (held,) = (await self._store.due(executor="bench", tokens=[_id(number)])).leases
+            save = Save(held.run, "s", b'{"data":%b}' % body, True)
+            applied = await self._store.apply(
+                LeaseGuard(held.item, held.token, held.seen), [save], executor="bench", tokens=[_id(number)]
+            )
+            (again,) = applied.leases
+            state = again.payload or await self._store.run_state(again.run)
+            if state["s"] != save.result:
+                raise BenchmarkError("a result is not what was written")
+            end = Finish(again.run, "Completed", body, b"", b"", b'{"data":%b}' % body, (_id(0), _id(0)))
+            await self._store.apply(LeaseGuard(again.item, again.token, again.seen), [end])
+
     async def memory_bytes(self) -> int:
         """What the store uses in all."""
         info = bytes(await self._store.command("INFO", "memory")).decode()
@@ -136,7 +174,7 @@ class Shard:
 
 
 @asynccontextmanager
-async def shard(session: Session, name: str) -> AsyncIterator[Shard]:
+async def shard(session: Session, name: str, *, compress_over_bytes: int = 0) -> AsyncIterator[Shard]:
     """A shard in the store of this session's server.
 
     Raises:
@@ -146,7 +184,10 @@ async def shard(session: Session, name: str) -> AsyncIterator[Shard]:
     if server_store is None or server_store.url is None:
         raise NotApplicable("the store of this server cannot be reached: it measures the scripts alone")
     address = Address.parse(server_store.url.partition("?")[0])
-    store = Store(address, StoreSettings(prefix=f"{{bench-{name}}}:", lease_ms=LEASE_MS))
+    settings = StoreSettings(
+        prefix=f"{{bench-{name}}}:", lease_ms=LEASE_MS, compress_over_bytes=compress_over_bytes
+    )
+    store = Store(address, settings)
     await store.open()
     try:
         yield Shard(store, session)

@@ -61,6 +61,11 @@ class Sizes:
     backlog_in_flight: int = 16
     backlog_asleep: int = 20_000
     """Sleeping runs, of which the memory is measured."""
+    bodies_kib: tuple[int, ...] = (32, 256, 2048)
+    """Of the event, the result and the output of each run."""
+    bodies_kib_each: int = 8192
+    """Of all events of a round; two runs at least."""
+    bodies_rounds: int = 5
 
 
 def quick() -> Sizes:
@@ -97,4 +102,7 @@ def quick() -> Sizes:
         backlog_rounds=1,
         backlog_leases=50,
         backlog_asleep=200,
+        bodies_kib=(32,),
+        bodies_kib_each=128,
+        bodies_rounds=1,
     )

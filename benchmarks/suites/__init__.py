@@ -6,6 +6,7 @@ from benchmarks.figures import Figure
 from benchmarks.session import Bench
 from benchmarks.suites import (
     backlog,
+    bodies,
     chain,
     fan,
     growth,
@@ -32,4 +33,5 @@ SUITES: dict[str, Suite] = {
     "noisy": noisy.run,
     "keys": keys.run,
     "backlog": backlog.run,
+    "bodies": bodies.run,
 }

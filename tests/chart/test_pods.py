@@ -271,7 +271,19 @@ def test_defaults_are_those_of_the_program(
     """What the values say by default is what a role without settings does (but for the longer drain)."""
     env = default.pod("executor").env
     model = settings.ExecutorRole.model_fields
-    for name in ("capacity", "beat_s", "retry_jitter_s", "lease_s", "log_level", "log_format", "host"):
+    for name in (
+        "capacity",
+        "beat_s",
+        "retry_jitter_s",
+        "lease_s",
+        "log_level",
+        "log_format",
+        "host",
+        "max_event_bytes",
+        "max_request_bytes",
+        "max_steps",
+        "compress_over_bytes",
+    ):
         assert env[f"INNKEEPER_{name.upper()}"] == format(
             model[name].default, "g" if name.endswith("_s") else ""
         )
@@ -291,9 +303,12 @@ def test_gateway_and_executor_agree_on_retentions(releases: dict[str, Release]) 
         assert kept.items() <= gateway.items()
 
 
-def test_gateway_and_executor_agree_on_leases(release: Release) -> None:
-    leases = {release.pod(role).env["INNKEEPER_LEASE_S"] for role in ("gateway", "executor")}
-    assert len(leases) == 1
+@pytest.mark.parametrize(
+    "name", ["LEASE_S", "MAX_EVENT_BYTES", "MAX_REQUEST_BYTES", "MAX_STEPS", "COMPRESS_OVER_BYTES"]
+)
+def test_gateway_and_executor_agree(release: Release, name: str) -> None:
+    told = {release.pod(role).env[f"INNKEEPER_{name}"] for role in ("gateway", "executor")}
+    assert len(told) == 1
 
 
 # ---- secrets

@@ -301,7 +301,10 @@ def test_a_run_has_a_thousand_steps() -> None:
     ):
         done = finish_of(respond(lease(stack=known), answer, context()))
         assert b"InngestErrFunctionOverflowed" in done.error
-        assert b"step 'two' would be step 1001 of the run; a run has at most 1000" in done.result
+        assert (
+            b"step 'two' would be step 1001 of the run; a run has at most 1000 (INNKEEPER_MAX_STEPS"
+            in done.result
+        )
 
 
 def test_steps_that_are_known_are_not_counted_again() -> None:

@@ -77,6 +77,8 @@ def test_a_sleep_ends_when_it_was_asked_to(operation: Op, until_ms: int) -> None
         (op(SLEEP, name="367d"), "too long: at most 366 days"),
         (op(WAIT, name="y", opts={"timeout": "5 parsecs"}), "the timeout of waitForEvent '5 parsecs'"),
         (op(SIGNAL, name="s", opts={"timeout": "9999d"}), "the timeout of waitForSignal"),
+        (op(WAIT, name="y", opts={"timeout": "367d"}), "too long: at most 366 days"),
+        (op(INVOKE, opts={"function_id": "app-fn", "timeout": "367d"}), "too long: at most 366 days"),
         (op(INVOKE, opts={"function_id": "app-fn", "timeout": "x"}), "the timeout of invoke 'x'"),
     ],
 )
@@ -197,6 +199,17 @@ def test_an_invoke_of_nothing_fails_the_step() -> None:
     """With the words that SDKs know."""
     found = error_of(op(INVOKE, opts={"function_id": "app-none"}))
     assert found == {"message": "could not find function with ID: app-none", "name": "Error"}
+
+
+def test_an_event_that_is_too_large_invokes_nothing() -> None:
+    """It is as large as any event can be allowed to be, and no larger; the function may catch it."""
+    payload = {"data": {"text": "x" * (3 << 20)}}
+    found = error_of(op(INVOKE, opts={"function_id": "app-fn", "payload": payload}))
+    assert found["name"] == "EventTooLarge"
+    assert "bytes: at most 3145728 are allowed" in found["message"]
+    fits = {"data": {"text": "x" * ((3 << 20) - 1_000)}}
+    pause, _ = invoked(op(INVOKE, opts={"function_id": "app-fn", "payload": fits}))
+    assert pause.kind == "invoke"
 
 
 # ---- signals

@@ -280,3 +280,16 @@ async def test_the_effects_of_effects_are_compressed_too(kept: Store) -> None:
     assert event is not None
     assert event.body == large("e")
     assert await results(kept) == {"t": large("t")}
+
+
+async def test_a_step_is_asked_for_with_ten_thousand_results(store: Store) -> None:
+    """More than a call in Lua has arguments: a planned step, and one result that came after it was planned."""
+    await begin(store)
+    for first in range(0, 9_984, 256):
+        await do(store, *(Save("run", f"s{n}", b"1", False) for n in range(first, first + 256)))
+    await do(store, Plan("run", "p"), Save("run", "late", b"2", False))
+    held = await lease(store, "planned")
+    assert held.payload is not None
+    assert len(held.payload) == 9_984 + 1
+    assert "late" not in held.payload
+    assert held.payload["s9983"] == b"1"

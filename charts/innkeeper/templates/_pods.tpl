@@ -151,8 +151,21 @@ topologySpreadConstraints:
   value: {{ .deadLetters | quote }}
 {{- end }}
 
+{{/* How large things may be, and how they are kept: the same for gateways and executors. */}}
+{{- define "innkeeper.boundSettings" -}}
+- name: INNKEEPER_MAX_EVENT_BYTES
+  value: {{ int .root.Values.limits.eventBytes | quote }}
+- name: INNKEEPER_MAX_REQUEST_BYTES
+  value: {{ int .root.Values.limits.requestBytes | quote }}
+- name: INNKEEPER_MAX_STEPS
+  value: {{ int .root.Values.limits.steps | quote }}
+- name: INNKEEPER_COMPRESS_OVER_BYTES
+  value: {{ int .root.Values.compressOverBytes | quote }}
+{{- end }}
+
 {{- define "innkeeper.settings.gateway" -}}
 {{ include "innkeeper.commonSettings" . }}
+{{ include "innkeeper.boundSettings" . }}
 - name: INNKEEPER_MANAGED
   value: "true"
 - name: INNKEEPER_AUTO_REGISTER
@@ -185,6 +198,7 @@ topologySpreadConstraints:
 {{- define "innkeeper.settings.executor" -}}
 {{- $values := .root.Values -}}
 {{ include "innkeeper.commonSettings" . }}
+{{ include "innkeeper.boundSettings" . }}
 - name: INNKEEPER_MANAGED
   value: "true"
 - name: INNKEEPER_LEASE_S
