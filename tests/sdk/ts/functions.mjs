@@ -583,6 +583,20 @@ export function build(sdk, major) {
     ),
   }));
 
+  // Two steps beside each other, each with arguments of its own, after another one.
+  define("arguments", {}, async (_ctx, step, rec) => {
+    const add = (name) => (a, b) => {
+      rec(name, { a, b });
+      return a + b;
+    };
+    const first = await step.run("first", add("first"), 1, 2);
+    const sums = await Promise.all([
+      step.run("left", add("left"), first, 10),
+      step.run("right", add("right"), first, 100),
+    ]);
+    return sums.concat(await step.run("last", add("last"), ...sums));
+  });
+
   declareFlow(define, { handlerOf, on, caught });
   const defineChanging = (id, options, body) => define(id, options, body, changingClient);
 
