@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncIterator
 
+import msgspec
 import orjson
 import pytest
 
 from innkeeper_engine.environments import Environments
-from innkeeper_engine.model.environments import Environment, Policy, key_digest
+from innkeeper_engine.model.environments import Policy, key_digest
 from innkeeper_engine.model.webhooks import Webhook
 from innkeeper_engine.store.letters import LetterStore
 from innkeeper_engine.store.store import Store
@@ -184,7 +185,7 @@ async def test_letters_are_kept_as_long_as_their_environment_says(world: World) 
     await fail(world)
     key = world.store.key(f"dl:default:{await only(world)}")
     assert world.store.settings.letters_keep_s - 60 < await world.store.command("TTL", key)
-    granted = Environment(name="default", policy=Policy(letters_keep_s=7_200))
+    granted = msgspec.structs.replace(world.app.core.own, policy=Policy(letters_keep_s=7_200))
     world.app.core.environments = Environments(fixed=[granted])
     await world.http.delete(f"/v1/deadletters/{await only(world)}")
     await fail(world)
