@@ -26,6 +26,7 @@ from innkeeper_executor.recorder import Recorder
 from innkeeper_executor.replaying import Replays
 from innkeeper_executor.router import Router
 from innkeeper_executor.settings import ExecutorSettings
+from innkeeper_executor.shedding import Shedding
 from innkeeper_executor.surroundings import Surroundings
 from innkeeper_executor.sweeping import Sweeps
 from innkeeper_executor.tracing import RunTraces
@@ -75,6 +76,7 @@ class Executor:
         self._gatherings = Gatherings(self.store, surroundings, self._worker.apply)
         self._sweeps = Sweeps(self.store, surroundings, self._worker.apply)
         self._replays = Replays(self.store, surroundings, self._worker.apply)
+        self._shedding = Shedding(self.store)
         self._chores = Chores()
         self._on_run = on_run
         self._recorder = Recorder(self.store, address, self._tell_ended if on_run or tracer else None)
@@ -203,6 +205,8 @@ class Executor:
         for env, replay_id in due.replays:
             work = partial(self._replays.go_on, env, replay_id)
             self._chores.begin(f"replay {env}/{replay_id}", work)
+        if due.full:
+            self._chores.begin("shedding", self._shedding.shed_some)
         if due.next_ms is None:
             return MAX_WAIT_S
         return max(0.001, min((due.next_ms - due.clock_ms) / 1000, MAX_WAIT_S))

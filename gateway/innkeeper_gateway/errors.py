@@ -11,7 +11,7 @@ RETRY_AFTER_S = 2
 """What a client is told to wait when Redis is away or full."""
 
 _NOT_NOW = {
-    "OOM": "Redis is out of memory",
+    "OOM": "Redis has too little memory left",
     "LOADING": "Redis is loading its data",
     "BUSY": "Redis is busy with a script",
     "READONLY": "Redis is a replica now: a failover is under way",

@@ -70,6 +70,8 @@ def run_view(run: RunSummary, registry: Registry, output: bytes | None) -> dict[
     }
     optional = {"cron": run.cron, "rerun_of": run.of, "replay_id": run.replay}
     view |= {name: value for name, value in optional.items() if value}
+    if run.notes_lost is not None:
+        view["notes_lost"] = run.notes_lost
     if output is not None:
         view["output"] = orjson.Fragment(output)
     return view

@@ -274,6 +274,7 @@ _FOR_EVER = frozenset(
         "runs",
         "ended",
         "forget",
+        "kept",
         "lis",
         "tat",
     }

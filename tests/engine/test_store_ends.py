@@ -202,7 +202,7 @@ async def story(store: Store) -> None:
         await commit(store, held)
 
 
-FOR_EVER = frozenset({"clock", "forget", "regver", "wake", "rwake", "routes", "hist"})
+FOR_EVER = frozenset({"clock", "forget", "kept", "regver", "wake", "rwake", "routes", "hist"})
 BY_ENVIRONMENT = frozenset({"esq", "es", "ec", "ew", "runs", "ended", "lis", "f", "reg", "fns"})
 """One key an environment or function; what they list is bounded: by routing, by the retention, by what is registered."""
 

@@ -64,7 +64,7 @@ async def test_nothing_else_of_a_skipped_run_is_there(store: Store) -> None:
     keys = await read_shard(store)
     listed = {f"runs:{ENV}", f"ended:{ENV}", f"rs:k:{ENV}/{SLUG}", f"fns:{ENV}"}
     expected = {"run:run", f"er:{ENV}:{event_id(1)}", "hist", *listed}
-    always = {"clock", "forget", "regver", "wake", "rwake", f"lis:{ENV}"}
+    always = {"clock", "forget", "kept", "regver", "wake", "rwake", f"lis:{ENV}"}
     assert set(keys) - always == expected
     for name in ("run:run", f"er:{ENV}:{event_id(1)}"):
         assert 0 < keys[name].ttl_ms <= store.settings.runs_keep_s * 1000

@@ -169,7 +169,7 @@ async def test_a_full_redis_is_a_503_that_says_when_to_come_back(
             break
     refused = replies[-1]
     assert refused.status_code == 503
-    assert "out of memory" in refused.json()["error"]
+    assert "too little memory" in refused.json()["error"]
     assert int(refused.headers["retry-after"]) > 0
 
 

@@ -90,6 +90,19 @@ class Due(NamedTuple):
     """(environment, id) of cancellations of which a page is due."""
     replays: list[tuple[str, str]] = []  # noqa: RUF012
     """(environment, id) of replays of which a page is due."""
+    full: bool = False
+    """Whether the server has so little memory left that finished runs should go (`Store.shed`)."""
+
+
+class Shed(NamedTuple):
+    """The answer of `shed`."""
+
+    runs: int
+    """Runs that have lost payloads and history."""
+    notes: int
+    """Lines of history that they had."""
+    full: bool
+    """Whether more should go."""
 
 
 class QueuedEvent(NamedTuple):
@@ -157,6 +170,8 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     ended_ms: int | None
     event_ids: tuple[str, ...]
     cron: str
+    notes_lost: int | None = None
+    """How many lines of history went before their time, with the payloads, since memory was short; None: none did."""
     trace: str = ""
     """The run's trace (see `tracing`)."""
     of: str = ""

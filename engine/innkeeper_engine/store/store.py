@@ -15,6 +15,7 @@ from innkeeper_engine.model.state import (
     FunctionCounts,
     Peeked,
     RunHead,
+    Shed,
     Waiter,
     WaiterQuery,
 )
@@ -186,9 +187,18 @@ class Store(Reader):
         request: dict[str, Any] = {"n": n, "nodes": self.settings.nodes}
         if tokens:
             request["want"] = self._want(executor, tokens)
-        registry, first, leased, crons, expired, clock_ms, gathered, sweeps, replays = await self._script(
-            self._connection, "due", request
-        )
+        (
+            registry,
+            first,
+            leased,
+            crons,
+            expired,
+            clock_ms,
+            gathered,
+            sweeps,
+            replays,
+            full,
+        ) = await self._script(self._connection, "due", request)
         return Due(
             int(registry),
             float(first) if first else None,
@@ -199,7 +209,17 @@ class Store(Reader):
             [read_gathered(raw) for raw in gathered],
             [(env.decode(), cancellation.decode()) for env, cancellation in sweeps],
             [(env.decode(), replay.decode()) for env, replay in replays],
+            bool(full),
         )
+
+    async def shed(self, n: int = 200) -> Shed:
+        """Take payloads and history from up to `n` ended runs, whatever their retention: for when memory is short.
+
+        Of the environment that keeps most the oldest go first, then of the one that keeps most now. What goes on
+        loses nothing.
+        """
+        runs, notes, full = await self._script(self._connection, "shed", {"n": n})
+        return Shed(runs, notes, bool(full))
 
     async def peek(self, n: int) -> Peeked | None:
         """Up to `n` events of one environment that wait to be routed; None when there are none."""

@@ -177,6 +177,7 @@ def read_summary(run_id: str, flat: list[bytes]) -> RunSummary:
         ended_ms=int(fields["z"]) if "z" in fields else None,
         event_ids=tuple(fields["ev"].split()),
         cron=fields.get("cr", ""),
+        notes_lost=int(fields["nl"]) if "nl" in fields else None,
         trace=fields.get("tp", ""),
         of=fields.get("of", ""),
         replay=fields.get("rp", ""),

@@ -21,6 +21,7 @@ WRITING_AT_FULL_MEMORY = frozenset(
         "list_runs",
         "list_events",
         "backlog",
+        "shed",
     }
 )
 """Finishing runs is what frees memory, so these go on when the server is full; `append` does not."""

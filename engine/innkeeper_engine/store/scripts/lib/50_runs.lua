@@ -127,9 +127,30 @@ local CANCELLED_ERROR = '{"error":"function cancelled","message":"function cance
 -- when they ended; forget: environments by when the oldest of these is to go.
 local FORGOTTEN_AT_ONCE = 64
 local FORGET_EVERY_MS = 5000
+-- What the history of a run takes, roughly.
+local BESIDE_PAYLOADS = 1000
 local function keep_ended(env, run)
   call('ZADD', P .. 'ended:' .. env, now, run)
   call('ZADD', P .. 'forget', 'LT', now + runs_keep_s(env) * 1000, env)
+end
+
+-- kept: environments by about how many bytes of payloads their ended runs have; shed: of how many, the oldest, the
+-- payloads have gone before their time. The next `count` after the first `at` go now, with their share.
+local function keep_less(env, at, count)
+  local there = call('ZCARD', P .. 'ended:' .. env) - at
+  if there <= count then return call('ZREM', P .. 'kept', env) end
+  local bytes = tonumber(call('ZSCORE', P .. 'kept', env) or '0')
+  if bytes > 0 then call('ZINCRBY', P .. 'kept', -bytes * count / there, env) end
+end
+
+local function forget_kept(env, count)
+  local at = tonumber(call('HGET', P .. 'shed', env) or '0')
+  if count > at then keep_less(env, at, count - at) end
+  if at > count then
+    call('HINCRBY', P .. 'shed', env, -count)
+  elseif at > 0 then
+    call('HDEL', P .. 'shed', env)
+  end
 end
 
 -- Whoever has ended before the retention, as it is today, or has expired by the one that was when it ended.
@@ -149,6 +170,7 @@ local function forget_runs(env)
     gone[#gone + 1] = run
   end
   if gone[1] then
+    forget_kept(env, #gone)
     call('ZREM', P .. 'ended:' .. env, unpack(gone))
     call('ZREM', P .. 'runs:' .. env, unpack(gone))
   end
@@ -246,6 +268,7 @@ local function end_run(run, status, a, current)
   call('DEL', P .. 'st:' .. run, P .. 'sk:' .. run, P .. 'pd:' .. run, P .. 'ri:' .. run)
   run_over(state.e, state.fn, run, state.t1, status, state.la)
   keep_ended(state.e, run)
+  call('ZINCRBY', P .. 'kept', state.sz + (a.output and #a.output or 0) + BESIDE_PAYLOADS, state.e)
   release_events(state.e, call('HGET', P .. 'run:' .. run, 'ev'))
   if state.parent and a.reply then resolve(state.parent, a.reply) end
   return true

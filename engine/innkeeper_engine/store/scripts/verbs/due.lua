@@ -1,6 +1,7 @@
 -- due(n, want): move what is due, look again at some of those who wait at limits that have changed, then lease.
 -- Reply: {registry version, next timer ms or '', leased, crons {id, slot}, expired leases, the server's clock ms,
--- gatherings {id, kind, env, fn, {event ids}}, sweeps {env, cancellation}, replays {env, replay}}.
+-- gatherings {id, kind, env, fn, {event ids}}, sweeps {env, cancellation}, replays {env, replay},
+-- whether memory is short}.
 local crons, gathered, sweeps, replays, expired = {}, {}, {}, {}, 0
 -- Whoever decides on a cron, a gathering, a sweep or a replay takes its timer on; if nobody lives to do so, it comes up again.
 local RETRY_MS = 5000
@@ -124,4 +125,4 @@ local leased = {}
 if request.want then leased = lease_some(request.want) end
 close_shard()
 return {call('GET', P .. 'regver') or '0', next_timer() or '', leased, crons, expired, digits(clock_now),
-  gathered, sweeps, replays}
+  gathered, sweeps, replays, fullness() >= SHED_AT and 1 or 0}

@@ -1,0 +1,129 @@
+"""When memory is short, what is over goes before its time and no events come in; what goes on goes on."""
+
+import itertools
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from innkeeper_engine.model.effects import Fold
+from innkeeper_engine.store.connection import StoreError
+from innkeeper_engine.store.store import Store
+from tests.conftest import OpenStore, ValkeyProcess
+from tests.engine.model_driver import TestClock
+from tests.engine.model_runs import EVENT_BODY, commit, do, event_id, finish, lease, start
+
+SECOND_MS = 1_000
+OUTPUT = b'"' + b"x" * 15_000 + b'"'
+"""Short enough to be stored as it is."""
+
+
+@pytest.fixture
+async def small(
+    private_valkey: Callable[..., ValkeyProcess], open_store: OpenStore, clock: TestClock
+) -> AsyncIterator[Store]:
+    """A store with little memory."""
+    server = private_valkey("--maxmemory", "16mb", "--maxmemory-policy", "noeviction")
+    store = await open_store(address=server.address, clock_ms=clock)
+    yield store
+    await store.close()
+
+
+async def run_many(store: Store, env: str, count: int, clock: TestClock, name: str = "") -> list[str]:
+    """Runs that end at once, each with an output and two lines of history; in the order of their ends."""
+    made = [f"{name or env}-{n}" for n in range(count)]
+    for n, run in enumerate(made):
+        clock.now_ms += 1
+        body = start(run, event=n)._replace(env=env, fn=f"{env}/app-fn")
+        await do(store, body, Fold(run, (b"{}", b"{}")), finish(run, OUTPUT))
+    return made
+
+
+async def used(store: Store) -> float:
+    """The share of its memory that the server uses."""
+    info = (await store.command("INFO", "memory")).decode()
+    fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    return int(fields["used_memory"]) / int(fields["maxmemory"])
+
+
+async def is_short(store: Store, clock: TestClock) -> bool:
+    """What `due` says, on a fresh look."""
+    clock.now_ms += SECOND_MS
+    return (await store.due()).full
+
+
+async def test_a_server_without_a_limit_is_never_short(timed: Store, clock: TestClock) -> None:
+    assert not await is_short(timed, clock)
+
+
+async def test_the_environment_with_most_loses_its_oldest_first(small: Store, clock: TestClock) -> None:
+    """Until there is room; its summaries stay and say what has gone. Others lose nothing."""
+    few = await run_many(small, "few", 20, clock)
+    assert not await is_short(small, clock)
+    many = await run_many(small, "many", 850, clock)
+    assert await is_short(small, clock)
+    gone = 0
+    while (shed := await small.shed(20)).full:
+        assert shed.runs == 20
+        assert shed.notes == 40
+        gone += 20
+    gone += shed.runs
+    assert 0 < gone < len(many) // 2
+    outputs = [(await small.run_payload(run, "o"))[0] for run in many]
+    assert outputs == [None] * gone + [OUTPUT] * (len(many) - gone)
+    assert [(await small.run_payload(run, "o"))[0] for run in few] == [OUTPUT] * len(few)
+    oldest, newest = await small.run(many[0]), await small.run(many[-1])
+    assert oldest is not None
+    assert newest is not None
+    assert (oldest.status, oldest.notes_lost, newest.notes_lost) == ("Completed", 2, None)
+    assert await small.history(many[0]) == []
+    assert not await is_short(small, clock)
+    counted = await small.command("HMGET", small.key("lost"), "runs", "notes")
+    assert [int(each) for each in counted] == [gone, 2 * gone]
+
+
+async def test_what_went_early_is_forgotten_with_the_others(small: Store, clock: TestClock) -> None:
+    """Nothing of the accounts is left when all runs have gone."""
+    await run_many(small, "many", 60, clock)
+    assert (await small.shed(25)).runs == 25
+    clock.now_ms += small.settings.runs_keep_s * SECOND_MS
+    await small.due()
+    assert await small.command("EXISTS", *map(small.key, ("shed", "kept", "ended:many", "forget"))) == 0
+    assert await small.shed() == (0, 0, False)
+
+
+async def test_the_accounts_follow_what_is_there(small: Store, clock: TestClock) -> None:
+    """Whichever goes first, for its time is over or for memory."""
+    await run_many(small, "one", 40, clock)
+    await small.shed(30)
+    await run_many(small, "one", 40, clock, "again")
+    bytes_then = float(await small.command("ZSCORE", small.key("kept"), "one"))
+    assert 50 * 15_000 < bytes_then < 50 * 17_000, "those of 50 runs"
+    clock.now_ms += small.settings.runs_keep_s * SECOND_MS - 41
+    await small.due()
+    left = int(await small.command("ZCARD", small.key("ended:one")))
+    bytes_now = float(await small.command("ZSCORE", small.key("kept"), "one"))
+    assert left * 15_000 < bytes_now < left * 17_000
+
+
+async def test_near_the_limit_no_events_come_in_and_runs_go_on(small: Store, clock: TestClock) -> None:
+    """What goes on is never taken from; when it ends, there is room again."""
+    live = [f"r{n}" for n in range(14)]
+    await do(small, *(start(run, event=n) for n, run in enumerate(live)))
+    await small.append("env", [(event_id(100), "x", EVENT_BODY)])
+    clock.now_ms += SECOND_MS
+    held = [await lease(small, f"t{n}") for n in range(len(live))]
+    for n in itertools.count():
+        if await used(small) > 0.92:
+            break
+        await small.command("HSET", small.key(f"pl:{live[n % len(live)]}"), f"s{n}", b"x" * 100_000)
+    assert await is_short(small, clock)
+    assert await small.shed() == (0, 0, True)
+    with pytest.raises(StoreError, match=r"^OOM 90 % of maxmemory is used: no events are accepted"):
+        await small.append("env", [(event_id(101), "x", EVENT_BODY)])
+    assert await small.event("env", event_id(101)) is None
+    for each in held:
+        assert (await commit(small, each, finish(each.run))).status == "ok"
+    while (await small.shed(4)).full:
+        pass
+    clock.now_ms += SECOND_MS
+    assert await small.append("env", [(event_id(101), "x", EVENT_BODY)]) == 1
