@@ -161,9 +161,7 @@ class Shard:
 
     async def memory_bytes(self) -> int:
         """What the store uses in all."""
-        info = bytes(await self._store.command("INFO", "memory")).decode()
-        fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
-        return int(fields["used_memory"])
+        return await memory_bytes(self._store)
 
     async def _measured(self, operations: int, work: Awaitable[None]) -> Cost:
         before, start = await self._session.cpu(), time.monotonic()
@@ -180,19 +178,36 @@ async def shard(session: Session, name: str, *, compress_over_bytes: int = 0) ->
     Raises:
         NotApplicable: the store cannot be reached from here.
     """
-    server_store = session.server.store
-    if server_store is None or server_store.url is None:
-        raise NotApplicable("the store of this server cannot be reached: it measures the scripts alone")
-    address = Address.parse(server_store.url.partition("?")[0])
     settings = StoreSettings(
         prefix=f"{{bench-{name}}}:", lease_ms=LEASE_MS, compress_over_bytes=compress_over_bytes
     )
-    store = Store(address, settings)
+    async with store_of(session, settings) as store:
+        yield Shard(store, session)
+
+
+@asynccontextmanager
+async def store_of(session: Session, settings: StoreSettings) -> AsyncIterator[Store]:
+    """The store of this session's server; by default of the settings as the server itself sees it.
+
+    Raises:
+        NotApplicable: the store cannot be reached from here.
+    """
+    server_store = session.server.store
+    if server_store is None or server_store.url is None:
+        raise NotApplicable("the store of this server cannot be reached: it is what is measured")
+    store = Store(Address.parse(server_store.url.partition("?")[0]), settings)
     await store.open()
     try:
-        yield Shard(store, session)
+        yield store
     finally:
         await store.close()
+
+
+async def memory_bytes(store: Store) -> int:
+    """What a server uses in all."""
+    info = bytes(await store.command("INFO", "memory")).decode()
+    fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    return int(fields["used_memory"])
 
 
 def finish(lease: Lease) -> list[Effect]:

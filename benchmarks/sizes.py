@@ -60,6 +60,8 @@ class Sizes:
     """In each round."""
     backlog_in_flight: int = 16
     backlog_asleep: int = 20_000
+    kept_runs: int = 2000
+    kept_in_flight: int = 64
     """Sleeping runs, of which the memory is measured."""
     bodies_kib: tuple[int, ...] = (32, 256, 2048)
     """Of the event, the result and the output of each run."""
@@ -105,4 +107,5 @@ def quick() -> Sizes:
         bodies_kib=(32,),
         bodies_kib_each=128,
         bodies_rounds=1,
+        kept_runs=100,
     )

@@ -11,6 +11,7 @@ from benchmarks.suites import (
     fan,
     growth,
     ingest,
+    kept,
     keys,
     latency,
     noisy,
@@ -34,4 +35,5 @@ SUITES: dict[str, Suite] = {
     "keys": keys.run,
     "backlog": backlog.run,
     "bodies": bodies.run,
+    "kept": kept.run,
 }

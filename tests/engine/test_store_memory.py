@@ -81,6 +81,29 @@ async def test_the_environment_with_most_loses_its_oldest_first(small: Store, cl
     assert [int(each) for each in counted] == [gone, 2 * gone]
 
 
+async def test_the_events_of_a_run_go_with_its_payloads(small: Store, clock: TestClock) -> None:
+    """Unless they came within the hour, are not routed, wait in a gathering or have another run that goes on."""
+    keep_s = small.settings.events_keep_s
+    lasting = {
+        "old": keep_s - 3_600,
+        "young": keep_s - 3_500,
+        "gathered": keep_s + 60,
+        "shared": 60,
+        "unrouted": 0,
+    }
+    keys = []
+    for n, ttl_s in enumerate(lasting.values()):
+        await small.append("env", [(event_id(n), "x", EVENT_BODY)])
+        await do(small, start(f"r{n}", event=n), finish(f"r{n}"))
+        keys.append(small.key(f"ev:env:{event_id(n)}"))
+        if ttl_s:
+            await small.command("EXPIRE", keys[-1], ttl_s)
+    await do(small, start("live", event=3))
+    assert (await small.shed()).runs == len(lasting)
+    there = [bool(await small.command("EXISTS", key)) for key in keys]
+    assert dict(zip(lasting, there, strict=True)) == dict.fromkeys(lasting, True) | {"old": False}
+
+
 async def test_what_went_early_is_forgotten_with_the_others(small: Store, clock: TestClock) -> None:
     """Nothing of the accounts is left when all runs have gone."""
     await run_many(small, "many", 60, clock)

@@ -1,11 +1,22 @@
--- shed: takes payloads and history from up to `n` ended runs; of the environments with most of them the oldest first.
+-- shed: takes payloads, history and events from up to `n` ended runs; of the environments with most of them the oldest
+-- first. Events stay for as long as a repeated send must find them, and while another run of theirs goes on.
 -- Reply: {runs, notes that went with them, whether memory is still short}. lost: how many of both in all.
 local PAGE = 64
 local left, runs, notes = request.n, 0, 0
 
-local function shed_run(run)
+local function shed_event(env, id)
+  local key = P .. 'ev:' .. env .. ':' .. id
+  local left_s = call('TTL', key)
+  -- One that is not routed yet, or is gathered, has no expiry or a later one.
+  if left_s < 0 or left_s > events_keep_s(env) - SHORTEST_EVENTS_S then return end
+  if call('EXISTS', P .. 'el:' .. env .. ':' .. id) == 0 then call('UNLINK', key) end
+end
+
+local function shed_run(env, run)
   local summary = P .. 'run:' .. run
-  if call('EXISTS', summary) == 0 then return end
+  local events = call('HGET', summary, 'ev')
+  if not events then return end
+  for id in string.gmatch(events, '%S+') do shed_event(env, id) end
   local lost = call('LLEN', P .. 'h:' .. run)
   -- Whoever asks for the run is told.
   call('HINCRBY', summary, 'nl', lost)
@@ -18,7 +29,7 @@ while left > 0 do
   if not env then break end
   local at = tonumber(call('HGET', P .. 'shed', env) or '0')
   local page = call('ZRANGE', P .. 'ended:' .. env, at, at + math.min(left, PAGE) - 1)
-  for _, run in ipairs(page) do shed_run(run) end
+  for _, run in ipairs(page) do shed_run(env, run) end
   keep_less(env, at, #page)
   if page[1] then call('HINCRBY', P .. 'shed', env, #page) end
   left = left - math.max(1, #page)
