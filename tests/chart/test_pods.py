@@ -182,7 +182,10 @@ def test_the_operator_is_told_what_the_values_say(releases: dict[str, Release]) 
     assert everything["INNKEEPER_DEFAULT_ACCOUNT"] == "acme"
     assert everything["INNKEEPER_KEYS_GENERATE"] == "true"
     assert everything["INNKEEPER_SECRET_MODE"] == "Labelled"
-    assert everything["INNKEEPER_EGRESS_ALLOW"] == "10.1.0.0/16,billing.internal"
+    for role in ("operator", "executor"):
+        told = releases["everything"].pod(role).env
+        assert told["INNKEEPER_EGRESS_ALLOW"] == "10.1.0.0/16,billing.internal"
+        assert told["INNKEEPER_APPS_ALLOW"] == "*.apps.internal"
     assert "INNKEEPER_WATCH_NAMESPACES" not in everything, "all of them"
     namespaced = releases["namespaced"].pod("operator").env
     assert namespaced["INNKEEPER_WATCH_NAMESPACES"] == "shop,shop-eu"

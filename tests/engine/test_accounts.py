@@ -3,8 +3,9 @@
 import msgspec
 import pytest
 
-from innkeeper_engine.model.environments import Environment, branch_name
+from innkeeper_engine.model.environments import Environment, Policy, branch_name
 from innkeeper_engine.model.functions import App, Concurrency, FunctionConfig
+from innkeeper_engine.model.reach import Reach
 from innkeeper_engine.registering import register_app
 from innkeeper_engine.registry import Registries
 from innkeeper_engine.store.environments import EnvironmentStore
@@ -77,3 +78,23 @@ async def test_a_registry_of_a_server_that_lost_its_data_is_not_taken_for_a_late
     await store.command("DEL", *await store.command("KEYS", store.key("*")))
     await EnvironmentStore(store).write(Environment(name="prod", account="acme"))
     assert await store.registry_version() >= known
+
+
+async def test_an_egress_list_goes_with_its_record(store: Store) -> None:
+    """It makes another version, and a branch has its parent's: executors go by it at once."""
+    kept, registries = EnvironmentStore(store), Registries(store)
+    granted = Environment(name="prod", policy=Policy(egress_allow=("10.1.0.0/16", "billing.internal")))
+    app = App(id="a", url="http://app/")
+    for env in ("prod", "prod~feature"):
+        assert (await registries.current(env)).reach.allow == ()
+    await kept.write(granted)
+    for env in ("prod", "prod~feature"):
+        registry = await registries.current(env)
+        assert registry.reach_of(app) == Reach(env="prod", allow=granted.policy.egress_allow)
+        assert registry.reach_of(msgspec.structs.replace(app, public_only=True)) == registry.reach
+        assert registry.reach.public_only
+    version = await store.registry_version()
+    await kept.write(msgspec.structs.replace(granted, apps=("a",)))
+    assert await store.registry_version() == version, "nothing that the registry has of it"
+    await kept.remove("prod")
+    assert (await registries.current("prod")).reach.allow == ()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from innkeeper_operator.endpoints import live, service_url
@@ -14,6 +15,7 @@ from innkeeper_operator.objects import (
     SliceEndpoint,
     SliceObject,
     read_app,
+    read_service,
 )
 from innkeeper_operator.views import Live, Revision
 
@@ -180,3 +182,14 @@ def test_a_pod_that_is_not_known_yet_does_not_count() -> None:
 def test_endpoints_without_pods_are_addresses() -> None:
     found = seen(slice_of(endpoint("192.0.2.8"), endpoint("192.0.2.7")), slice_of(endpoint("192.0.2.7")))
     assert (found.addresses, found.revisions) == (("192.0.2.7:8080", "192.0.2.8:8080"), ())
+
+
+def test_a_service_that_is_another_name_for_a_host_is_a_persons_url() -> None:
+    """Whoever may write Services could reach any address by it."""
+    other_name = msgspec.structs.replace(service(("http", 3000)), external=True)
+    found = live(by_service(), other_name, [], {})
+    assert (found.public_only, found.reason) == (True, "NoEndpoints")
+    assert "ExternalName" in found.message
+    raw = {"metadata": {"name": "shop"}, "spec": {"type": "ExternalName", "externalName": "redis.other.svc"}}
+    assert read_service(raw).external
+    assert not live(by_service(), service(("http", 3000)), [], {}).public_only

@@ -31,6 +31,7 @@ def again(app: App) -> App:
         {"paused": True},
         {"draining": True},
         {"orphaned": True},
+        {"public_only": True},
         {"functions": ()},
     ],
 )

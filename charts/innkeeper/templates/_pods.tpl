@@ -218,6 +218,10 @@ topologySpreadConstraints:
 - name: INNKEEPER_EGRESS_ALLOW
   value: {{ join "," . | quote }}
 {{- end }}
+{{- with $values.egress.apps }}
+- name: INNKEEPER_APPS_ALLOW
+  value: {{ join "," . | quote }}
+{{- end }}
 {{- end }}
 
 {{- define "innkeeper.settings.operator" -}}
@@ -254,6 +258,10 @@ topologySpreadConstraints:
   value: {{ $values.operator.statusCounters | quote }}
 {{- with $values.egress.allow }}
 - name: INNKEEPER_EGRESS_ALLOW
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- with $values.egress.apps }}
+- name: INNKEEPER_APPS_ALLOW
   value: {{ join "," . | quote }}
 {{- end }}
 {{- end }}
