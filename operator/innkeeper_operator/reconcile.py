@@ -262,18 +262,20 @@ class Reconciler:
             # Whatever it answered is in no registry.
             memory = msgspec.structs.replace(memory, registry="")
         live = self._live(app)
+        registry = registry_mark(await self._registry.id(), member.env)
+        switches = await self._registry.switches(member.env)
+        # Nothing is awaited from here on: what comes of another ask meanwhile must not be overwritten.
         due, state.attempts = next_ask(
             app,
             live,
             memory,
             state.attempts,
-            registry=registry_mark(await self._registry.id(), member.env),
+            registry=registry,
             keys=member.keys.fingerprint,
             now_ms=self._clock.now_ms(),
             apps=self._world.app_count,
             busy=self._may_not_ask(app, member, state),
-            paused=registered is not None
-            and app_switch(registered.id) in await self._registry.switches(member.env),
+            paused=registered is not None and app_switch(registered.id) in switches,
         )
         if not isinstance(due, Ask):
             return due.at_ms

@@ -11,6 +11,7 @@ import pytest
 from innkeeper_apps.wire.register import parse_in_band
 from innkeeper_operator.asking import SPACING_MS
 from innkeeper_operator.keys import AppKeys
+from innkeeper_operator.objects import AppObject
 from innkeeper_operator.views import Answered, Ask, Outcome
 from tests.operator.house import House, RunningOperator, function
 
@@ -163,3 +164,31 @@ def test_finished_apps_leave_nothing_behind(house: House, operator: RunningOpera
     house.until_gone("InngestApp", namespace, "shop")
     operator.idle()
     assert len(operator.operator.reconciler._states) == known - 1
+
+
+def test_a_wish_that_comes_in_the_middle_of_a_look_is_not_lost(
+    house: House, operator: RunningOperator, asker: ScriptedAsker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    namespace = house.namespace()
+    declare(house, namespace, "quick")
+    house.until_ready(namespace, "quick")
+    operator.idle()
+    parts, met = operator.operator, threading.Event()
+    read_id = parts.registry.id
+    wishes = ["1"]
+
+    async def done() -> None:
+        met.set()
+
+    async def id_and_a_wish() -> str:
+        found = await read_id()
+        app = parts.world.app((namespace, "quick"))
+        if wishes and isinstance(app, AppObject):
+            await parts.reconciler.demand(app, wishes.pop(), done)
+        return found
+
+    monkeypatch.setattr(parts.registry, "id", id_and_a_wish)
+    operator.skip(SPACING_MS)
+    operator.look(("app", namespace, "quick"))
+    assert met.wait(60)
+    assert asker.asked == ["quick", "quick"]
