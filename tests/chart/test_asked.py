@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 from innkeeper_operator import health
-from tests.chart.rendering import Release
+from tests.chart.rendering import ROLES, Release
 
 # ---- helm test
 
@@ -68,19 +68,23 @@ def test_helm_test_asks_whether_the_gateway_is_ready(default: Release) -> None:
 
 def test_what_is_scraped_is_served(releases: dict[str, Release]) -> None:
     everything = releases["everything"]
-    (monitor,) = everything.of("ServiceMonitor")
-    assert monitor["metadata"]["labels"]["release"] == "prometheus"
-    (service,) = (
-        each
-        for each in everything.of("Service")
-        if monitor["spec"]["selector"]["matchLabels"].items() <= each["metadata"]["labels"].items()
-    )
-    (endpoint,) = monitor["spec"]["endpoints"]
-    (port,) = service["spec"]["ports"]
-    (at_pod,) = everything.pod("operator").container["ports"]
-    assert endpoint["port"] == port["name"]
-    assert port["targetPort"] == at_pod["name"]
-    assert service["spec"]["selector"].items() <= everything.pod("operator").labels.items()
+    monitors = everything.of("ServiceMonitor")
+    assert len(monitors) == len(ROLES)
+    for role, monitor in zip(ROLES, monitors, strict=True):
+        assert monitor["metadata"]["labels"]["release"] == "prometheus"
+        (endpoint,) = monitor["spec"]["endpoints"]
+        (service,) = (
+            each
+            for each in everything.of("Service")
+            if monitor["spec"]["selector"]["matchLabels"].items() <= each["metadata"]["labels"].items()
+            and any(port["name"] == endpoint["port"] for port in each["spec"]["ports"])
+        )
+        (port,) = service["spec"]["ports"]
+        (at_pod,) = (
+            each for each in everything.pod(role).container["ports"] if each["name"] == port["targetPort"]
+        )
+        assert at_pod["containerPort"] == port["port"]
+        assert service["spec"]["selector"].items() <= everything.pod(role).labels.items()
     request = f"GET {endpoint['path']} HTTP/1.1"
     status, content_type, body = health.answer(request, lambda: {}, lambda: b"up 1")
     assert (status, body) == (200, b"up 1")

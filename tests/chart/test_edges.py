@@ -82,16 +82,20 @@ def test_the_gateway_can_be_kept_to_some(releases: dict[str, Release]) -> None:
     everything = releases["everything"]
     assert admitted(everything, "gateway", {"app": "shop"}) == set()
     assert admitted(everything, "gateway", everything.pod("test").labels) == {8288}, "helm test"
-    (entry,) = policies(everything)["gateway"]["ingress"]
+    entry = policies(everything)["gateway"]["ingress"][0]
     assert {"namespaceSelector": {"matchLabels": {"innkeeper": "client"}}} in entry["from"]
 
 
 def test_metrics_are_for_whom_the_values_name(releases: dict[str, Release], render_chart: Render) -> None:
-    (entry,) = policies(releases["everything"])["operator"]["ingress"]
+    found = policies(releases["everything"])
     monitoring = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
-    assert entry == {"ports": [{"port": 8290}], "from": [monitoring]}
     anyone = render_chart({"metrics": {"serviceMonitor": {"enabled": True}}})
-    assert admitted(anyone, "operator", {}) == {8290}
+    for role, port in (("gateway", 9090), ("executor", 8289), ("operator", 8290)):
+        assert found[role]["ingress"][-1] == {"ports": [{"port": port}], "from": [monitoring]}
+        assert port in admitted(anyone, role, {})
+    nobody = render_chart({})
+    assert admitted(nobody, "gateway", {}) == {8288}
+    assert admitted(nobody, "executor", {}) == set()
 
 
 DNS = {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}
@@ -107,7 +111,9 @@ def test_where_pods_go_can_be_limited(releases: dict[str, Release]) -> None:
         assert found[role][1]["ports"] == [{"port": 6379}]
         assert matches(peer["podSelector"], labels)
     api_server = {"ports": [{"port": 443}, {"port": 6443}]}
-    assert found["gateway"][2:] == [api_server]
+    collector = {"ports": [{"port": 4318}]}
+    assert found["gateway"][2:] == [api_server, collector]
+    assert found["executor"][3:] == [collector]
     apps = found["executor"][2]
     assert apps.keys() == {"to"}, "apps are at any port"
     assert {"namespaceSelector": {}} in apps["to"]

@@ -90,6 +90,34 @@ FOREIGN: dict[tuple[str, str], Json] = {
         },
         required=("parentRefs", "rules"),
     ),
+    ("monitoring.coreos.com/v1", "PrometheusRule"): closed(
+        {
+            "groups": {
+                "type": "array",
+                "items": closed(
+                    {
+                        "name": TEXT,
+                        "rules": {
+                            "type": "array",
+                            "minItems": 1,
+                            "items": closed(
+                                {
+                                    "alert": TEXT,
+                                    "expr": TEXT,
+                                    "for": {"pattern": "^[0-9]+[smh]$"},
+                                    "labels": TEXTS,
+                                    "annotations": TEXTS,
+                                },
+                                required=("alert", "expr"),
+                            ),
+                        },
+                    },
+                    required=("name", "rules"),
+                ),
+            }
+        },
+        required=("groups",),
+    ),
     ("monitoring.coreos.com/v1", "ServiceMonitor"): closed(
         {
             "selector": closed({"matchLabels": TEXTS}),

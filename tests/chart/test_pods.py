@@ -391,7 +391,7 @@ def paths_of(pod: Pod) -> dict[str, str]:
 def test_probes_ask_the_port_where_the_role_listens(release: Release, role: str) -> None:
     pod = release.pod(role)
     assert paths_of(pod) == {"startup": "/live", "liveness": "/live", "readiness": "/ready"}
-    (port,) = pod.container["ports"]
+    port = pod.container["ports"][0]
     assert pod.env["INNKEEPER_PORT"] == str(port["containerPort"])
     for kind in ("startup", "liveness", "readiness"):
         assert pod.container[f"{kind}Probe"]["httpGet"]["port"] == port["name"]

@@ -63,6 +63,10 @@ spec:
           ports:
             - name: {{ ternary "http" "probes" (eq $role "gateway") }}
               containerPort: {{ include "innkeeper.port" $role }}
+            {{- if eq $role "gateway" }}
+            - name: metrics
+              containerPort: 9090
+            {{- end }}
           startupProbe:
             httpGet:
               path: /live

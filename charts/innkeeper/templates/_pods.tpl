@@ -163,9 +163,22 @@ topologySpreadConstraints:
   value: {{ int .root.Values.compressOverBytes | quote }}
 {{- end }}
 
+{{/* root */}}
+{{- define "innkeeper.traceSettings" -}}
+{{- with .root.Values.traces -}}
+{{- if .endpoint }}
+- name: INNKEEPER_OTLP_ENDPOINT
+  value: {{ .endpoint | quote }}
+- name: INNKEEPER_TRACE_RATIO
+  value: {{ .ratio | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "innkeeper.settings.gateway" -}}
 {{ include "innkeeper.commonSettings" . }}
 {{ include "innkeeper.boundSettings" . }}
+{{- include "innkeeper.traceSettings" . }}
 - name: INNKEEPER_MANAGED
   value: "true"
 - name: INNKEEPER_AUTO_REGISTER
@@ -199,6 +212,7 @@ topologySpreadConstraints:
 {{- $values := .root.Values -}}
 {{ include "innkeeper.commonSettings" . }}
 {{ include "innkeeper.boundSettings" . }}
+{{- include "innkeeper.traceSettings" . }}
 - name: INNKEEPER_MANAGED
   value: "true"
 - name: INNKEEPER_LEASE_S
