@@ -8,7 +8,7 @@ import asyncio
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -21,6 +21,37 @@ from innkeeper_engine.store.wire import read_event, read_replay_progress, read_s
 
 LIVE_RUNS = {"queued": "rq", "begun": "rb"}
 """Indexes of a function's runs that go on, by phase of a sweep."""
+
+
+_ENDED = """#!lua flags=no-writes
+local from, to, after_ms, after, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local rank = after ~= '' and redis.call('ZRANK', KEYS[1], after)
+if rank then
+  rank = rank + 1
+else
+  -- Whoever the last page ended with is kept no more: those of the same ms stand by their ids.
+  rank = redis.call('ZCOUNT', KEYS[1], '-inf', '(' .. (after ~= '' and after_ms or from))
+  if after ~= '' then
+    for _, run in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], after_ms, after_ms)) do
+      if run <= after then rank = rank + 1 end
+    end
+  end
+end
+local found, found_to = {}, tonumber(to)
+local page = redis.call('ZRANGE', KEYS[1], rank, rank + limit - 1, 'WITHSCORES')
+for i = 1, #page, 2 do
+  if tonumber(page[i + 1]) >= found_to then break end
+  found[#found + 1], found[#found + 2] = page[i], page[i + 1]
+end
+return found
+"""
+
+
+class EndedRun(NamedTuple):
+    """A run on the list of those that have ended and are kept."""
+
+    ended_ms: int
+    id: str
 
 
 class Reader(ABC):
@@ -102,6 +133,23 @@ class Reader(ABC):
         """Ids of the newest runs of an environment, newest first."""
         ids = await self.command("ZREVRANGE", self.key(f"runs:{env}"), 0, limit - 1)
         return [run_id.decode() for run_id in ids]
+
+    async def ended_runs(
+        self, env: str, *, from_ms: int, until_ms: int, after: EndedRun | None = None, limit: int = 1_000
+    ) -> list[EndedRun]:
+        """A page of the runs that ended in [from_ms, until_ms) and are kept, the first to end first.
+
+        Skipped ones among them. `after` is the last one of the page before: while runs are forgotten and others end, no
+        run comes twice, and none is left out that is kept all the while. An empty page is the last. Those that go
+        within x ms are the ones that ended before now - retention + x. What is listed may be gone when it is asked for.
+        """
+        last = after or EndedRun(from_ms, "")
+        key = self.key(f"ended:{env}")
+        flat = await self.command("EVAL", _ENDED, 1, key, from_ms, until_ms, last.ended_ms, last.id, limit)
+        return [
+            EndedRun(int(float(at)), run_id.decode())
+            for run_id, at in zip(flat[::2], flat[1::2], strict=True)
+        ]
 
     async def history(self, run_id: str) -> list[bytes]:
         """The run's notes that the recorder has folded, in order."""
