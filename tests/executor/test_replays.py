@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from innkeeper_engine.decide.flow import CONSEQUENCES
 from innkeeper_engine.model.clock import RandomIds
-from innkeeper_engine.model.effects import Effect, Guard, NoGuard
+from innkeeper_engine.model.effects import MAX_EFFECTS, Effect, Guard, NoGuard
 from innkeeper_engine.model.functions import FunctionConfig
 from innkeeper_engine.model.replays import Replay, ReplayProgress, SetReplay
 from innkeeper_engine.model.state import Applied, RunSummary
@@ -342,3 +343,8 @@ async def test_executors_replay_by_themselves(house: House) -> None:
     request.answer(output())
     line = await house.run_ended(request.call.run_id)
     assert (line.status, [run.id for run in await made_by(house, replay_id)]) == ("Completed", [line.run])
+
+
+def test_one_commit_holds_what_a_portion_of_a_replay_comes_to() -> None:
+    """A start, a cancellation, a note per option of which the key gave nothing, and what the run is."""
+    assert replaying.AT_ONCE * (3 + len(CONSEQUENCES)) + 1 <= MAX_EFFECTS
