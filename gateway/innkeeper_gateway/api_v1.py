@@ -1,10 +1,10 @@
 """`/v1`: events, runs, signals and functions, for SDKs, scripts and people."""
 
 import asyncio
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from innkeeper_apps.wire.canonical import canonical_parsed
@@ -12,7 +12,7 @@ from innkeeper_engine.compiled import Registry
 from innkeeper_engine.decide.notes import cancel_note
 from innkeeper_engine.model.effects import Cancel, Effect, LiveGuard, Note, Resolve
 from innkeeper_engine.model.state import RunSummary
-from innkeeper_gateway.access.callers import Caller, audit
+from innkeeper_gateway.access.callers import audit
 from innkeeper_gateway.access.permissions import (
     CANCEL,
     RERUN,
@@ -22,11 +22,10 @@ from innkeeper_gateway.access.permissions import (
     SEE_RUN,
     SEE_RUNS,
     SEND_EVENTS,
-    Permission,
 )
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, json_response
-from innkeeper_gateway.reading import until_folded
+from innkeeper_gateway.reading import known_run, until_folded
 from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, checked_ulid, json_of, needs
 from innkeeper_gateway.reruns import read_rerun, run_again
 from innkeeper_gateway.steps import fold_steps, run_notes, step_views
@@ -84,20 +83,6 @@ async def get_event_runs(event_id: str, core: CoreOf, caller: CallerOf) -> Respo
     return json_response(envelope(views, core.clock.now_ms()))
 
 
-@router.get("/runs", dependencies=[needs(SEE_RUNS)])
-async def list_runs(
-    core: CoreOf, caller: CallerOf, limit: Annotated[int, Query(ge=1, le=200)] = 20
-) -> Response:
-    """The newest runs of the environment, newest first, without their outputs."""
-    env = caller.place.env
-    async with core.in_time():
-        ids = await core.store.recent_runs(env, limit)
-        registry = await core.registries.current(env)
-        found = await asyncio.gather(*(core.store.run(run_id) for run_id in ids))
-    views = [run_view(run, registry, None) for run in found if run is not None]
-    return json_response(envelope(views, core.clock.now_ms()))
-
-
 @router.get("/runs/{run_id}")
 async def get_run(run_id: str, core: CoreOf, caller: CallerOf) -> Response:
     """A run with its `steps`: `[{id, name, op, status, attempts, started_at, ended_at, output?, error?}]`.
@@ -107,7 +92,7 @@ async def get_run(run_id: str, core: CoreOf, caller: CallerOf) -> Response:
     What had happened when the request came is in the answer: the recorder is waited for, for a second at most.
     Outputs and errors are left out for who may not see payloads.
     """
-    run = await _known_run(core, caller, run_id, SEE_RUN)
+    run = await known_run(core, caller, run_id, SEE_RUN)
     await until_folded(core)
     async with core.in_time():
         history = await core.store.history(run.id)
@@ -128,7 +113,7 @@ async def get_run(run_id: str, core: CoreOf, caller: CallerOf) -> Response:
 @router.delete("/runs/{run_id}")
 async def cancel_run(run_id: str, core: CoreOf, caller: CallerOf) -> Response:
     """Cancel a run: 200 with an empty body, also where it has ended already."""
-    run = await _known_run(core, caller, run_id, CANCEL)
+    run = await known_run(core, caller, run_id, CANCEL)
     note = cancel_note("api", core.clock.now_ms())
     async with core.in_time():
         await core.store.apply(LiveGuard(run.id), [Cancel(run.id, core.end_ids(), note)])
@@ -148,7 +133,7 @@ async def rerun_run(run_id: str, request: Request, core: CoreOf, caller: CallerO
     its limits as any other. Its idempotency and rate limit do not count; where it is a singleton and another run goes
     on, the new one is recorded as Skipped.
     """
-    run = await _known_run(core, caller, run_id, RERUN)
+    run = await known_run(core, caller, run_id, RERUN)
     wanted = read_rerun(await json_of(request, core.settings.limits.request_bytes, "Invalid rerun"))
     made = await run_again(core, run, wanted)
     step = {} if wanted is None else {"from_step": wanted.step_id}
@@ -212,19 +197,6 @@ async def get_app_functions(app_id: str, core: CoreOf, caller: CallerOf) -> Resp
         if f.app.id == app_id
     ]
     return json_response(views)
-
-
-async def _known_run(core: Core, caller: Caller, run_id: str, permission: Permission) -> RunSummary:
-    """A run that the caller may do this to. Who may not look at any run learns of none."""
-    run_id = checked_ulid(run_id, "run")
-    async with core.in_time():
-        run = await core.store.run(run_id)
-    known = run is not None and caller.place.covers(run.env)
-    name = object_name(await core.registry(run.env), run.slug) if run is not None and known else ""
-    await core.access.require(caller, permission, name)
-    if run is None or not known:
-        raise ApiError(404, f"Run not found: {run_id}")
-    return run
 
 
 async def _view(core: Core, registry: Registry, run: RunSummary, payloads: bool) -> dict[str, Any]:

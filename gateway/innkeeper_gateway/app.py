@@ -33,6 +33,7 @@ from innkeeper_gateway.core import Core, RegistrySource
 from innkeeper_gateway.errors import ApiError, error_response, store_trouble, trouble_response
 from innkeeper_gateway.events_route import PREFIX, EventsRoute, Scope, Send
 from innkeeper_gateway.intents import route as intents
+from innkeeper_gateway.lists import catalog, events, runs
 from innkeeper_gateway.registrars import Registrar
 from innkeeper_gateway.settings import GatewaySettings
 from innkeeper_gateway.tracing import begin_trace, end_trace
@@ -165,6 +166,9 @@ def make_api(core: Core) -> FastAPI:
         invoke,
         register,
         api_v1,
+        events,
+        runs,
+        catalog,
         switches,
         cancellations,
         replays,

@@ -1,7 +1,16 @@
-"""Where the history stands: how far notes are written, how far the recorder has folded them."""
+"""What routes about a run read first: the run itself, and where the history stands.
 
+That is how far notes are written, and how far the recorder has folded them.
+"""
+
+from innkeeper_engine.model.state import RunSummary
 from innkeeper_engine.store.store import Store
+from innkeeper_gateway.access.callers import Caller
+from innkeeper_gateway.access.permissions import Permission
 from innkeeper_gateway.core import Core
+from innkeeper_gateway.errors import ApiError
+from innkeeper_gateway.requests import checked_ulid
+from innkeeper_gateway.views import object_name
 
 Position = tuple[int, int]
 """Of an entry in the history stream: its time in ms, its number within that."""
@@ -35,3 +44,16 @@ async def until_folded(core: Core) -> None:
             return await folded_so_far(core.store) >= position(end)
 
         await core.notices.wait("hw", folded, core.settings.folded_wait_s)
+
+
+async def known_run(core: Core, caller: Caller, run_id: str, permission: Permission) -> RunSummary:
+    """A run that the caller may do this to. Who may not look at any run learns of none."""
+    run_id = checked_ulid(run_id, "run")
+    async with core.in_time():
+        run = await core.store.run(run_id)
+    known = run is not None and caller.place.covers(run.env)
+    name = object_name(await core.registry(run.env), run.slug) if run is not None and known else ""
+    await core.access.require(caller, permission, name)
+    if run is None or not known:
+        raise ApiError(404, f"Run not found: {run_id}")
+    return run

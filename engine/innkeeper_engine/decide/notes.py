@@ -14,13 +14,31 @@ _MOST_MESSAGE = 2_000
 """Characters of a name and of a message in a note: the whole of them is in the payload."""
 
 
-def step_note(lease: Lease, op: Op, status: str, now_ms: int, error: dict[str, Any] | None = None) -> Note:
-    """What became of one step of a leased item: Completed, Failed, Retrying or Waiting."""
-    return step_line(lease.run, op, status, now_ms, attempt=lease.attempt, error=error)
+def step_note(
+    lease: Lease,
+    op: Op,
+    status: str,
+    now_ms: int,
+    error: dict[str, Any] | None = None,
+    *,
+    event: str = "",
+) -> Note:
+    """What became of one step of a leased item: Completed, Failed, Retrying or Waiting.
+
+    `event`: the id of the event by which the step invokes a function.
+    """
+    return step_line(lease.run, op, status, now_ms, attempt=lease.attempt, error=error, event=event)
 
 
 def step_line(
-    run: str, op: Op, status: str, now_ms: int, *, attempt: int = 0, error: dict[str, Any] | None = None
+    run: str,
+    op: Op,
+    status: str,
+    now_ms: int,
+    *,
+    attempt: int = 0,
+    error: dict[str, Any] | None = None,
+    event: str = "",
 ) -> Note:
     """What became of one step, where there is no lease to tell the run and the attempt.
 
@@ -40,6 +58,8 @@ def step_line(
         line["args"] = len(arguments)
     if error:
         line["error"] = _brief(error)
+    if event:
+        line["event"] = event
     return Note(run, orjson.dumps(line))
 
 

@@ -242,7 +242,7 @@ def _invoke(lease: Lease, op: Op, context: Context) -> list[Effect]:
             deadline_ms,
             b"",
             TIMEOUT_ERROR,
-            then=(event, step_note(lease, op, "Waiting", context.now_ms)),
+            then=(event, step_note(lease, op, "Waiting", context.now_ms, event=event.id)),
         )
     ]
 
