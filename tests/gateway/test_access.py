@@ -116,6 +116,15 @@ REQUESTS = [
     ("GET", f"/v1/events/{RUN}", 404),
     ("GET", f"/v1/events/{RUN}/runs", 200),
     ("GET", "/v1/apps/shop/functions", 200),
+    ("GET", "/v1/events", 200),
+    ("GET", "/v1/events?unknown_branch=true", 200),
+    ("GET", "/v1/event-types", 200),
+    ("GET", f"/v1/runs/{RUN}/trace", 404),
+    ("GET", "/v1/functions", 200),
+    ("GET", "/v1/functions/shop-fn", 404),
+    ("GET", "/v1/apps", 200),
+    ("GET", "/v1/apps/shop", 404),
+    ("GET", "/v1/backlog", 200),
     ("POST", "/v1/signals", 400),
     ("POST", "/invoke/shop-fn", 404),
     ("POST", "/v1/functions/shop-fn/pause", 404),
@@ -167,7 +176,20 @@ async def test_a_viewer_sees_runs_without_what_went_through_them(managed: World,
         reply = await Caller(managed, token)("GET", f"/v1/events/{event_id}")
         assert reply.status_code == 200
         assert reply.json()["data"]["data"] == data
+        for path in ("/v1/events", "/v1/events?name=test/go"):
+            (listed,) = (await Caller(managed, token)("GET", path)).json()["data"]
+            assert listed["data"] == data
+        (named,) = (await Caller(managed, token)("GET", "/v1/event-types")).json()["data"]
+        assert named["sample"]["data"] == data
     await prod.close()
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/runs"])
+async def test_an_expression_reads_payloads(managed: World, tokens: Tokens, path: str) -> None:
+    """Whoever may not see them cannot find them out by asking."""
+    for token, status in ((tokens["ann"], 200), (tokens["vic"], 403)):
+        reply = await Caller(managed, token)("GET", path, params={"cel": "event.data.secret == 'a'"})
+        assert reply.status_code == status
 
 
 async def test_a_token_that_is_nobodys_opens_nothing(managed: World) -> None:

@@ -74,7 +74,7 @@ async def test_an_error_of_the_servers_own_is_a_500_in_form_and_logged_once(
         raise StoreError("ERR user_script: what a bug would say")
 
     monkeypatch.setattr(Store, "append", broken)
-    monkeypatch.setattr(Store, "recent_runs", broken)
+    monkeypatch.setattr(Store, "ask", broken)
     with structlog.testing.capture_logs() as log:
         if path == "/e/key":
             reply = await world.http.post(path, json={"name": "a"})
