@@ -26,6 +26,7 @@ ADMIN = "admin-token-of-a-test"
 EVERYTHING = tuple((each.resource, each.subresource, each.verb) for each in ALL)
 VIEW = (
     ("functions", "", "list"),
+    ("inngestapps", "", "list"),
     ("functions", "runs", "get"),
     ("functions", "runs", "list"),
     ("inngestapps", "events", "list"),

@@ -212,7 +212,12 @@ async def test_a_trace_has_steps_attempts_and_invoked_runs(world: World) -> None
     assert (root["kind"], root["run_id"], root["status"]) == ("run", run_id, "Running")
     assert (root["ended_at"], root["duration_ms"]) == (None, None)
     one, two = root["children"]
-    assert (one["kind"], one["name"], one["status"], one["output"]) == ("step", "flaky", "Completed", {"data": 7})
+    assert (one["kind"], one["name"], one["status"], one["output"]) == (
+        "step",
+        "flaky",
+        "Completed",
+        {"data": 7},
+    )
     assert one["duration_ms"] == 20
     (attempt,) = one["children"]
     assert (attempt["kind"], attempt["attempt"], attempt["status"]) == ("attempt", 0, "Failed")
