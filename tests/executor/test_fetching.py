@@ -4,8 +4,13 @@ import asyncio
 
 import orjson
 
+from innkeeper_apps.classes import Classes
+from innkeeper_apps.egress import EgressPolicy
 from innkeeper_apps.sealing import Sealer
 from innkeeper_engine.model.effects import NoGuard, Plan
+from innkeeper_engine.model.environments import Environment, Policy
+from innkeeper_engine.store.environments import EnvironmentStore
+from innkeeper_executor.fetching import Fetcher
 from tests.apps.rawserver import RawServer, Seen, http, serving
 from tests.executor.house import (
     KEY,
@@ -170,3 +175,29 @@ async def test_a_fetch_of_a_cancelled_run_is_aborted(house: House) -> None:
         await soon(server.closed.wait())
         (await house.driver.arrival()).answer(output())
     await house.so_many_ended(1)
+
+
+async def test_a_request_reaches_what_its_environments_list_says(house: House) -> None:
+    """Not what another one's says, and nothing private without."""
+    await house.register(function("f"))
+    users = EgressPolicy.users()
+    async with serving(hello) as server:
+        url = f"http://127.0.0.1:{server.port}/"
+        hand = house.hand()
+        run = await asked(house, hand, url)
+        lease = await hand.lease()
+        fetcher = Fetcher(hand.surroundings, Classes(users, users, advice="set the list"), 5.0)
+        environments = EnvironmentStore(house.store)
+        granted = Policy(egress_allow=("127.0.0.1",))
+        outcomes = []
+        for name, policy in (("other", granted), ("default", granted), ("default", Policy())):
+            await environments.write(Environment(name=name, policy=policy))
+            hand.surroundings.saw_version(await house.store.registry_version())
+            context = await hand.surroundings.context("default")
+            outcomes.append(repr(await fetcher.fetch(lease, context, 1)))
+        await fetcher.close()
+        assert len(server.seen) == 1
+    assert run in outcomes[0]
+    for refused in (outcomes[0], outcomes[2]):
+        assert "127.0.0.1 is a loopback address; set the list" in refused
+    assert "hello" in outcomes[1]

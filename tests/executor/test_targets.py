@@ -11,10 +11,11 @@ from innkeeper_apps.sealing import Sealer
 from innkeeper_engine.decide.retries import RetryPolicy
 from innkeeper_engine.model.calls import Target
 from innkeeper_engine.model.clock import RandomIds, SystemClock
-from innkeeper_engine.model.environments import branch_name
+from innkeeper_engine.model.environments import Environment, Policy, branch_name
 from innkeeper_engine.model.functions import App
 from innkeeper_engine.model.reach import Reach
 from innkeeper_engine.registering import register_app
+from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.settings import ExecutorSettings
 from innkeeper_executor.surroundings import Surroundings
@@ -135,3 +136,30 @@ async def test_an_app_is_told_its_environment_as_people_call_it(house: House, en
     await run_once(house, hand, env)
     await soon(hand.worker.wait_until_idle())
     assert [call.env for call in hand.driver.calls] == [told]
+
+
+@pytest.mark.parametrize("public_only", [True, False])
+async def test_a_call_goes_where_the_apps_class_and_the_environments_list_say(
+    house: House, public_only: bool
+) -> None:
+    """A change of the list counts from the next call on."""
+    app = App(
+        id="app",
+        url="http://127.0.0.1:9/api/inngest",
+        public_only=public_only,
+        functions=(function("f"),),
+        checksum="1",
+    )
+    await register_app(house.store, "default", app, now_ms=house.clock.now_ms())
+    hand = house.hand()
+    hand.driver.scripts["f"] = lambda call: output()
+    lists: list[tuple[str, ...]] = [(), ("10.1.0.0/16",), ("billing.internal",)]
+    for allow in lists:
+        await EnvironmentStore(house.store).write(
+            Environment(name="default", policy=Policy(egress_allow=allow))
+        )
+        await run_once(house, hand)
+        await soon(hand.worker.wait_until_idle())
+    assert [each.reach for each in hand.driver.targets] == [
+        Reach(env="default", allow=allow, public_only=public_only) for allow in lists
+    ]

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from innkeeper_apps.wire.register import parse_in_band
+from innkeeper_engine.model.reach import Reach
 from innkeeper_operator.asking import SPACING_MS
 from innkeeper_operator.keys import AppKeys
-from innkeeper_operator.objects import AppObject
+from innkeeper_operator.objects import SYNC_REQUESTED, AppObject
 from innkeeper_operator.views import Answered, Ask, Outcome
 from tests.operator.house import House, RunningOperator, function
 
@@ -25,12 +26,14 @@ class ScriptedAsker:
         self.slow: set[str] = set()
         """Those that never answer."""
         self.asked: list[str] = []
+        self.asks: list[Ask] = []
         self.cancelled = threading.Event()
 
     async def ask(self, ask: Ask, keys: AppKeys) -> Outcome:
         """Whatever was set."""
         service = ask.url.split("//")[1].split(".")[0]
         self.asked.append(service)
+        self.asks.append(ask)
         if service in self.broken:
             raise RuntimeError("nobody thought of this")
         if service in self.slow:
@@ -92,6 +95,30 @@ def test_an_ask_of_an_app_that_is_deleted_is_given_up(
     house.cluster.delete("InngestApp", namespace, "shop")
     house.until_gone("InngestApp", namespace, "shop")
     assert asker.cancelled.wait(60)
+
+
+def test_a_url_is_a_persons_and_a_service_the_platforms(
+    house: House, operator: RunningOperator, asker: ScriptedAsker
+) -> None:
+    """Asks and calls go by it; with both goes what the Namespace grants."""
+    granted = {"innkeeper.dev/egress-allow": "10.1.0.0/16, billing.internal"}
+    namespace = house.namespace(annotations=granted)
+    declare(house, namespace, "served")
+    house.declare(namespace, "named", endpoint={"url": "http://named.example/api/inngest"})
+    for name in ("served", "named"):
+        house.until_ready(namespace, name)
+        # The first ask may have gone before the Namespace was seen.
+        again = {"metadata": {"annotations": {SYNC_REQUESTED: "again"}}}
+        house.cluster.patch("InngestApp", namespace, name, again)
+    operator.skip(SPACING_MS)
+    for name in ("served", "named"):
+        house.until("InngestApp", namespace, name, lambda app, name=name: asker.asked.count(name) == 2)
+    reached = {ask.url.split("//")[1].split(".")[0]: ask.reach for ask in asker.asks}
+    allow = ("10.1.0.0/16", "billing.internal")
+    assert reached["served"] == Reach(env=namespace, allow=allow)
+    assert reached["named"] == Reach(env=namespace, allow=allow, public_only=True)
+    registered = house.registry(namespace)
+    assert {name: app.public_only for name, app in registered.items()} == {"served": False, "named": True}
 
 
 def test_an_ask_that_breaks_is_counted_and_made_again(
