@@ -10,14 +10,16 @@ from innkeeper_apps.egress import EgressPolicy
 from innkeeper_apps.http_driver import HttpDriver
 from innkeeper_cli.egress import app_classes, request_classes
 from innkeeper_cli.gateway_role import reveal, store_settings
-from innkeeper_cli.probes import Checks, Probes
 from innkeeper_cli.settings import DevRole, ExecutorRole
+from innkeeper_cli.showing import Showing
 from innkeeper_cli.stopping import Stop
 from innkeeper_cli.telemetry import telemetry_of
 from innkeeper_engine.decide.context import Limits
 from innkeeper_engine.decide.retries import RetryPolicy
+from innkeeper_engine.metrics import Metrics
 from innkeeper_engine.model.calls import Target
 from innkeeper_engine.model.clock import SystemClock
+from innkeeper_engine.probes import Checks
 from innkeeper_engine.store import durability
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.tracing import Tracer
@@ -60,8 +62,12 @@ def make_executor(
     requests: EgressPolicy | Routes,
     on_run: Callable[[RunLine], None] | None = None,
     tracer: Tracer | None = None,
+    metrics: Metrics | None = None,
 ) -> Executor:
-    """An executor, not yet started. `apps`: where apps may be; `requests`: where `step.fetch` and `step.ai` may go."""
+    """An executor, not yet started. `apps`: where apps may be; `requests`: where `step.fetch` and `step.ai` may go.
+
+    `metrics`: where the process counts.
+    """
     return Executor(
         address,
         store_settings(role),
@@ -72,6 +78,7 @@ def make_executor(
         fetch_egress=requests,
         on_run=on_run,
         tracer=tracer,
+        metrics=metrics,
     )
 
 
@@ -85,7 +92,10 @@ async def serve(role: ExecutorRole) -> None:
     """
     stop = Stop()
     stop.listen()
-    telemetry = telemetry_of(role, "innkeeper-executor", os.environ)
+    metrics = Metrics()
+    telemetry = telemetry_of(
+        role, "innkeeper-executor", os.environ, lambda count: metrics.spans_dropped.add(amount=count)
+    )
     executor = make_executor(
         role,
         Address.parse(role.redis_url.get_secret_value()),
@@ -93,16 +103,16 @@ async def serve(role: ExecutorRole) -> None:
         apps=app_classes(role),
         requests=request_classes(role),
         tracer=telemetry.tracer,
+        metrics=metrics,
     )
 
-    probes: Probes | None = None
-    if role.port is not None:
-        probes = Probes(lambda: _checks(executor), host=role.host, port=role.port)
+    showing = Showing(
+        lambda: _checks(executor), executor.store, host=role.host, ports=(role.port, role.metrics_port)
+    )
 
     async def start() -> None:
-        if probes is not None:
-            # Before the store: a pod that waits for Redis is alive, but not ready.
-            await probes.start()
+        # Before the store: a pod that waits for Redis is alive, but not ready.
+        await showing.start()
         await executor.start()
         measured = await durability.measure(executor.store)
         _log.info(
@@ -119,8 +129,7 @@ async def serve(role: ExecutorRole) -> None:
     finally:
         # `/ready` says 503 meanwhile.
         await executor.drain()
-        if probes is not None:
-            await probes.stop()
+        await showing.stop()
         await telemetry.close()
 
 

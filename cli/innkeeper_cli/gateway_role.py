@@ -11,10 +11,12 @@ from innkeeper_apps.transport import Transport
 from innkeeper_cli.egress import app_classes
 from innkeeper_cli.errors import RoleError
 from innkeeper_cli.settings import DevRole, ExecutorRole, GatewayRole
+from innkeeper_cli.showing import Showing
 from innkeeper_cli.stopping import Stop
 from innkeeper_cli.telemetry import telemetry_of
 from innkeeper_cli.version import VERSION
 from innkeeper_engine.model.clock import RandomIds, SystemClock
+from innkeeper_engine.probes import Checks
 from innkeeper_engine.registry import Registries
 from innkeeper_engine.store import durability
 from innkeeper_engine.store.connection import Address
@@ -171,7 +173,9 @@ async def serve(role: GatewayRole) -> None:
     store = Store(address, store_settings(role), name="innkeeper-gateway")
     egress = app_classes(role)
     transport = Transport(egress)
-    telemetry = telemetry_of(role, "innkeeper-gateway", os.environ)
+    telemetry = telemetry_of(
+        role, "innkeeper-gateway", os.environ, lambda count: store.metrics.spans_dropped.add(amount=count)
+    )
     app = make_app(
         gateway_settings(role),
         store,
@@ -182,8 +186,10 @@ async def serve(role: GatewayRole) -> None:
         tracer=telemetry.tracer,
     )
     server = GatewayServer(app, host=role.host, port=role.port)
+    showing = Showing(lambda: _checks(app, store), store, host=role.host, ports=(role.metrics_port,))
 
     async def start() -> None:
+        await showing.start()
         await store.open()
         measured = await durability.measure(store)
         _log.info("store opened", at=str(store.address), durability=measured.mode, why=measured.reason)
@@ -194,6 +200,15 @@ async def serve(role: GatewayRole) -> None:
         await stop.wait_or_fail(until_it_ends(server))
     finally:
         await server.stop(grace_s=role.grace_s)
+        await showing.stop()
         await transport.close()
         await store.close()
         await telemetry.close()
+
+
+def _checks(app: GatewayApp, store: Store) -> Checks:
+    """What the port of metrics says of `/ready`; probes ask the gateway's own, which looks closer."""
+    return {
+        "draining": "the server is about to stop" if app.core.draining else "ok",
+        "redis": "ok" if store.connected else f"{store.address}: {store.last_error or 'not connected yet'}",
+    }

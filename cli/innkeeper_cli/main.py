@@ -43,7 +43,6 @@ _EXTRAS = {
     "kopf": "operator",
     "kubernetes": "operator",
     "aiohttp": "operator",
-    "prometheus_client": "operator",
 }
 
 _FORMAT = click.option(

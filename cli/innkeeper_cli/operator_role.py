@@ -69,6 +69,7 @@ async def serve(role: OperatorRole) -> None:
             identity=identity(),
             host=role.host,
             port=role.port,
+            metrics_port=role.metrics_port,
         )
         await stop.wait_or_fail(operator.run())
     except LeaseLostError as error:

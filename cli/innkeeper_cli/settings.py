@@ -298,6 +298,11 @@ class _Listens(Role):
     port: Annotated[int, Field(ge=1, le=65_535)] = 8288
 
 
+class _Shows(Role):
+    metrics_port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    """A port of its own for `/metrics` (with `/live` and `/ready`), for Prometheus alone; nowhere by default."""
+
+
 class _Transforms(Role):
     webhook_workers: Annotated[int, Field(ge=1, le=64)] = 4
     """Processes that run the transforms of webhooks at the same time; they are started when they are needed."""
@@ -352,7 +357,7 @@ class _Works(_Leases):
         return self
 
 
-class GatewayRole(_Listens, _Leases, _Transforms, Traces):
+class GatewayRole(_Listens, _Leases, _Shows, _Transforms, Traces):
     """`innkeeper gateway`: it does not start without its keys.
 
     The key of webhooks may be missing: then those that want a proof take nothing, since their secrets are sealed. The
@@ -388,12 +393,12 @@ class SyncRole(Role):
     signing_key: SigningKey
 
 
-class ExecutorRole(_Works, Traces):
+class ExecutorRole(_Works, _Shows, Traces):
     """`innkeeper executor`: it does not start without its keys."""
 
     host: str = "0.0.0.0"  # noqa: S104 - probes come from outside the pod
     port: Annotated[int, Field(ge=1, le=65_535)] | None = None
-    """Where `/live` and `/ready` are answered; nowhere by default."""
+    """Where `/live`, `/ready` and `/metrics` are answered; nowhere by default."""
 
     redis_url: RedisUrl
     signing_key: OwnSigningKey = Field(None, validate_default=True)
@@ -444,7 +449,7 @@ class ReleaseRole(Role):
     """Who holds this Lease works."""
 
 
-class OperatorRole(ReleaseRole):
+class OperatorRole(ReleaseRole, _Shows):
     """`innkeeper operator`: custom resources become the registry."""
 
     host: str = "0.0.0.0"  # noqa: S104 - probes and Prometheus come from outside the pod

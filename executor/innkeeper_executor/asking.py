@@ -1,5 +1,6 @@
 """What is done for one leased item: the app is called, a request is made in its place, or the item is keyed again."""
 
+from time import perf_counter
 from typing import TypeAlias
 
 import orjson
@@ -10,6 +11,7 @@ from innkeeper_engine.decide.fetches import fetched
 from innkeeper_engine.decide.keying import rekey
 from innkeeper_engine.decide.payloads import EDITED, input_to_send
 from innkeeper_engine.decide.respond import attempts_of
+from innkeeper_engine.metrics import Metrics
 from innkeeper_engine.model.calls import DISCOVER, Answer, Call, Target
 from innkeeper_engine.model.effects import Effect, Retry
 from innkeeper_engine.model.environments import wire_name
@@ -36,9 +38,16 @@ class Asker:
     """Does what an item wants. May be cancelled at any time: nothing of a run is committed here."""
 
     def __init__(
-        self, store: Store, surroundings: Surroundings, driver: Driver, fetcher: Fetcher, target: Target
+        self,
+        store: Store,
+        surroundings: Surroundings,
+        driver: Driver,
+        fetcher: Fetcher,
+        target: Target,
+        metrics: Metrics,
     ) -> None:
         """`target`: how apps without keys of their own are called."""
+        self._metrics = metrics
         self._store = store
         self._surroundings = surroundings
         self._driver = driver
@@ -104,7 +113,17 @@ class Asker:
             lease.payload[EDITED] = state[EDITED]
         del state
         timeout_s = self._surroundings.settings.request_timeout_s
-        return await self._driver.call(call, target, timeout_s=timeout_s)
+        if lease.kind == START and lease.generation == 1:
+            wait_ms = max(0.0, lease.started_ms - lease.wanted_ms)
+            self._metrics.queue_wait_seconds.add(wait_ms / 1000)
+        started = perf_counter()
+        outcome = "aborted"
+        try:
+            answer = await self._driver.call(call, target, timeout_s=timeout_s)
+            outcome = answer.kind
+            return answer
+        finally:
+            self._metrics.app_seconds.add(perf_counter() - started, outcome)
 
     async def _state(self, lease: Lease) -> tuple[dict[str, bytes], bool]:
         if lease.payload is not None:

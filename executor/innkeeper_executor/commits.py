@@ -6,6 +6,7 @@ import msgspec
 import structlog
 
 from innkeeper_engine.decide.context import Context
+from innkeeper_engine.decide.outcomes import outcome_of
 from innkeeper_engine.decide.respond import respond
 from innkeeper_engine.model.calls import Answer
 from innkeeper_engine.model.effects import (
@@ -72,7 +73,7 @@ class Committer:
 
     async def give_back(self, lease: Lease) -> None:
         """End the lease of a run that has ended."""
-        await self._patiently(LeaseGuard(lease.item, lease.token, lease.seen), [])
+        await self._patiently(LeaseGuard(lease.item, lease.token, lease.seen, "failed"), [])
 
     async def _apply_all(self, lease: Lease, effects: list[Effect]) -> Applied | None:
         """Commit in pieces of what one script may do; the lease ends with the last. Returns the answer if stale."""
@@ -85,7 +86,7 @@ class Committer:
                 break
             done += len(piece)
         applied = await self._patiently(
-            LeaseGuard(lease.item, lease.token, lease.seen),
+            LeaseGuard(lease.item, lease.token, lease.seen, outcome_of(effects)),
             effects[done:] if done + last == len(effects) else [],
         )
         if applied.status == "ok":

@@ -12,6 +12,7 @@ from innkeeper_apps.egress import EgressPolicy
 from innkeeper_apps.sealing import Sealer
 from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.crons import fire
+from innkeeper_engine.metrics import Metrics
 from innkeeper_engine.model.calls import Target
 from innkeeper_engine.model.clock import Clock, Ids, RandomIds, SystemClock
 from innkeeper_engine.model.effects import CronGuard, Effect
@@ -55,13 +56,20 @@ class Executor:
         ids: Ids | None = None,
         on_run: Callable[[RunLine], None] | None = None,
         tracer: Tracer | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
-        """`on_run` is told of each run that ended, and so are traces where there is a `tracer`."""
+        """`on_run` is told of each run that ended, and so are traces where there is a `tracer`.
+
+        `metrics`: where this process counts; its own where it is not given.
+        """
         clock, ids = clock or SystemClock(), ids or RandomIds()
         self.id = f"ex-{ids.ulid(clock.now_ms())}"
         self._settings = settings
         self._driver = driver
-        self.store = Store(address, store_settings, greeting=self._say_hello, name=self.id)
+        self.metrics = metrics or Metrics()
+        self.store = Store(
+            address, store_settings, greeting=self._say_hello, name=self.id, metrics=self.metrics
+        )
         surroundings = Surroundings(self.store, settings, Sealer(encryption_key), clock, ids)
         self._surroundings = surroundings
         self._clock = clock
@@ -207,17 +215,37 @@ class Executor:
             self._chores.begin(f"replay {env}/{replay_id}", work)
         if due.full:
             self._chores.begin("shedding", self._shedding.shed_some)
+        if due.watch:
+            self._chores.begin("watch for runs that are stuck", self._watch)
         if due.next_ms is None:
             return MAX_WAIT_S
         return max(0.001, min((due.next_ms - due.clock_ms) / 1000, MAX_WAIT_S))
 
+    async def _watch(self) -> None:
+        """A page of the runs that go on: one that has nothing to go on by would otherwise never be noticed."""
+        for stuck in await self.store.watch():
+            log.error(
+                "a run is stuck: it has nothing to go on by; cancel it or run it again",
+                run=stuck.run,
+                function=stuck.slug,
+                env=stuck.env,
+            )
+
     async def _fire(self, cron_id: str, slot_ms: int) -> None:
+        late_ms = 0
+
         def decide(context: Context) -> list[Effect] | None:
+            nonlocal late_ms
             known = context.registry.crons.get(cron_id)
-            return None if known is None else list(self._traces.rooted(fire(*known, slot_ms, context)))
+            if known is None:
+                return None
+            # Its jitter puts it off on purpose.
+            late_ms = max(0, context.now_ms - slot_ms - known[1].jitter_ms)
+            return list(self._traces.rooted(fire(*known, slot_ms, context)))
 
         env, guard = cron_id.partition("/")[0], CronGuard(cron_id, slot_ms)
-        await apply_decided(self._surroundings, self._worker.apply, env, guard, decide)
+        if await apply_decided(self._surroundings, self._worker.apply, env, guard, decide) is not None:
+            self.metrics.cron_lateness_seconds.add(late_ms / 1000)
 
     async def _beat_loop(self) -> None:
         while True:
@@ -269,5 +297,6 @@ class Executor:
     async def _say_hello(self, greeter: Greeter) -> None:
         self._surroundings.reconnected()
         back = await greeter.hello(self.id, self._worker.tokens)
+        await greeter.arm_watch()
         if back:
             log.info("leases that were lost on the way went back to the queue", count=back)

@@ -70,7 +70,7 @@ class Worker:
         self._store = store
         self._traces = traces or RunTraces(None)
         self._surroundings = surroundings
-        self._asker = Asker(store, surroundings, driver, fetcher, target)
+        self._asker = Asker(store, surroundings, driver, fetcher, target, store.metrics)
         self._committer = Committer(surroundings, self.apply, on_run, self._traces)
         self.id = executor_id
         self._working: dict[str, _Work] = {}

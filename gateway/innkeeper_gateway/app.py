@@ -22,6 +22,7 @@ from innkeeper_gateway import (
     deadletters,
     health,
     invoke,
+    prometheus,
     register,
     replays,
     switches,
@@ -30,6 +31,7 @@ from innkeeper_gateway.access.reviews import Reviews
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Receive
 from innkeeper_gateway.checkpoint import CheckpointRoute, run_of
 from innkeeper_gateway.core import Core, RegistrySource
+from innkeeper_gateway.counting import count_request, route_of
 from innkeeper_gateway.errors import ApiError, error_response, store_trouble, trouble_response
 from innkeeper_gateway.events_route import PREFIX, EventsRoute, Scope, Send
 from innkeeper_gateway.intents import route as intents
@@ -82,12 +84,14 @@ class GatewayApp:
             traced = begin_trace(tracer, scope["headers"])
         # A path with a key in it is not for the log.
         shown = "/e/***" if is_events else "/w/***" if is_webhook else path
+        route = "/e/{key}" if is_events else "/w/{token}" if is_webhook else ""
         try:
             if is_events:
                 await self._events(scope, receive, send_marked)
             elif is_webhook:
                 await self._webhooks(scope, receive, send_marked)
             elif checkpointed:
+                route = "/v1/checkpoint/{run_id}/async"
                 answer = await self._checkpoints.answer(
                     checkpointed, scope["method"], scope["headers"], scope["query_string"], receive
                 )
@@ -103,8 +107,10 @@ class GatewayApp:
             end_trace(
                 tracer, traced, scope, "/e/{key}" if is_events else "/w/{token}" if is_webhook else "", status
             )
+        seconds = time.perf_counter() - started
+        count_request(self.core.metrics, route or route_of(scope), scope["method"], status, seconds)
         quiet = is_events or is_webhook or path.startswith(_QUIET)
-        self._tell(scope["method"], shown, status, started, quiet=quiet)
+        self._tell(scope["method"], shown, status, seconds, quiet=quiet)
 
     def drain(self) -> None:
         """Say in `/ready` that this server stops soon, so that balancers send nobody here."""
@@ -119,14 +125,14 @@ class GatewayApp:
         await self.core.sandbox.close()
         await self.core.access.close()
 
-    def _tell(self, method: str, path: str, status: int, started: float, *, quiet: bool) -> None:
+    def _tell(self, method: str, path: str, status: int, seconds: float, *, quiet: bool) -> None:
         level = _log.debug if quiet and status < 500 else _log.info
         level(
             "request",
             method=method,
             path=path,
             status=status,
-            ms=round((time.perf_counter() - started) * 1e3, 2),
+            ms=round(seconds * 1e3, 2),
         )
 
 
@@ -176,6 +182,7 @@ def make_api(core: Core) -> FastAPI:
         api_v0,
         health,
         intents,
+        prometheus,
     ):
         api.include_router(module.router)
     api.add_exception_handler(ApiError, _on_api_error)

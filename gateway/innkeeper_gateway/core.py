@@ -66,6 +66,7 @@ class Core:
         """None where nothing is told of traces."""
         self.access = Access(reviews)
         self.store = store
+        self.metrics = store.metrics
         self.registries = registries
         self.clock = clock
         self.ids = ids

@@ -9,6 +9,7 @@ import orjson
 import structlog
 from structlog.contextvars import bind_contextvars
 
+from innkeeper_engine.exposition import shown
 from innkeeper_engine.model.environments import Environment, EventKey, shown_name
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import NewEvent
@@ -22,6 +23,7 @@ from innkeeper_gateway.bodies import (
     read_body,
 )
 from innkeeper_gateway.core import Core
+from innkeeper_gateway.counting import env_label
 from innkeeper_gateway.errors import RETRY_AFTER_S, store_trouble
 from innkeeper_gateway.ingest import IngestError, parse_events, read_seed
 from innkeeper_gateway.places import BranchError, may_come_from, networks, sender
@@ -35,6 +37,9 @@ PREFIX: Final = "/e/"
 _JSON: Final[Header] = (b"content-type", b"application/json")
 _ANY_ORIGIN: Final[Header] = (b"access-control-allow-origin", b"*")
 _RETRY_AFTER: Final[Header] = (b"retry-after", str(RETRY_AFTER_S).encode())
+
+_REASONS: Final = {403: "forbidden", 413: "size"}
+"""Why events were refused, in a word for metrics; anything else is wrong with the event."""
 
 _STRAYS: Final = 1_000
 
@@ -69,6 +74,7 @@ class EventsRoute:
         try:
             opened = await self._open(scope["path"][len(PREFIX) :])
             if opened is None:
+                core.metrics.events_refused.add("key")
                 # This shape, and no other, is what senders know for a wrong key.
                 await _reply(
                     send, 401, b'{"status":401,"message":"","error":"Event key not found"}', (_JSON,)
@@ -82,6 +88,8 @@ class EventsRoute:
             rate = core.settings.events_rate(environment.policy)
             wait_s = core.rates.wait_s(key.digest, rate)
             if wait_s:
+                core.metrics.events_refused.add("rate")
+                core.metrics.rate_limited.add(shown(environment.name))
                 await _slow_down(send, rate, wait_s)
                 return
             # What is refused costs as much as one event.
@@ -96,18 +104,22 @@ class EventsRoute:
         except ClientGoneError:
             return
         except BranchError as error:
+            core.metrics.events_refused.add("branch")
             await _refuse(send, 400, str(error))
         except (BodyError, IngestError) as error:
+            core.metrics.events_refused.add(_REASONS.get(error.status, "event"))
             await _refuse(send, error.status, error.message)
         except (StoreError, StoreUnavailableError, TimeoutError) as error:
             trouble = store_trouble(error)
             if trouble is None:
                 raise
+            core.metrics.events_refused.add("store")
             _log.warning("events were not taken", why=trouble)
             await _refuse(send, 503, f"{trouble}; send the events again", (_RETRY_AFTER,))
         else:
             if env != environment.name:
                 self._tell_stray(environment, env)
+            core.metrics.events_accepted.add(env_label(environment, env), amount=len(events))
             # No event has the id "", which senders know for that.
             ids = '","'.join([event_id for event_id, _, _ in events])
             await _reply(send, 200, f'{{"ids":["{ids}"],"status":200}}'.encode(), (_JSON,))

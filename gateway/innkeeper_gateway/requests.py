@@ -7,7 +7,9 @@ from fastapi import Depends, Request, params
 from structlog.contextvars import bind_contextvars
 
 from innkeeper_apps.wire.canonical import NotJsonError, parse
+from innkeeper_engine.exposition import shown
 from innkeeper_engine.model.clock import ULID_LENGTH, is_ulid
+from innkeeper_engine.model.environments import parent_name
 from innkeeper_gateway.access.callers import Caller
 from innkeeper_gateway.access.permissions import Permission
 from innkeeper_gateway.bodies import REQUEST_SETTING, read_body
@@ -48,6 +50,7 @@ async def caller_of(request: Request, core: CoreOf) -> Caller:
     who, rate = (caller.kind, caller.name, caller.place.env), core.settings.requests_rate
     wait_s = core.rates.wait_s(who, rate)
     if wait_s:
+        core.metrics.rate_limited.add(shown(parent_name(caller.place.env)))
         raise ApiError(
             429,
             f"{caller.name} may make {rate} requests a second, and has made more: wait, then try again",

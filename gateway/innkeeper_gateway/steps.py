@@ -14,7 +14,7 @@ import orjson
 from innkeeper_engine.model.times import rfc3339
 
 _TYPES: Final = frozenset({"step", "attempt", "plan"})
-_OF_THE_RUN: Final = frozenset({"attempt", "cancelled", "key", "rerun", "skipped"})
+_OF_THE_RUN: Final = frozenset({"attempt", "cancelled", "key", "rerun", "skipped", "stuck"})
 _ENDED: Final = frozenset({"Completed", "Failed"})
 _VERBATIM: Final = frozenset({"Step", "Sleep", "WaitForEvent"})
 """Operations whose memoised result is what the function sees; that of others is wrapped: `{"data"|"error": ...}`."""

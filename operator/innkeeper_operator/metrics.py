@@ -1,18 +1,19 @@
 """What the operator counts, for Prometheus. No label holds what tenants write."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import Counter, Gauge, Histogram, generate_latest
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+from innkeeper_engine.metrics import Metrics as ProcessMetrics
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 class Metrics:
-    """The operator's metrics, in a registry of their own."""
+    """The operator's metrics, beside those of every process."""
 
-    def __init__(self) -> None:
-        registry = CollectorRegistry()
-        self.registry = registry
+    def __init__(self, process: ProcessMetrics | None = None) -> None:
+        """`process`: what every role counts; its registry holds the operator's own, too."""
+        self.process = process or ProcessMetrics()
+        self.registry = registry = self.process.registry
         self.reconciles = Counter(
             "innkeeper_operator_reconciles",
             "Looks at an app or environment",

@@ -306,6 +306,7 @@ class Reconciler:
         try:
             outcome = await self._asker.ask(ask, keys)
             self._metrics.asks.labels(ask.why, type(outcome).__name__).inc()
+            self._metrics.process.syncs.add(type(outcome).__name__)
             _log.info(
                 "asked an app",
                 namespace=app.meta.namespace,
@@ -318,6 +319,7 @@ class Reconciler:
             # It has asked, so another ask is due after a while, like after any failure.
             _log.exception("asking an app broke", namespace=app.meta.namespace, name=app.meta.name)
             self._metrics.asks.labels(ask.why, "Broken").inc()
+            self._metrics.process.syncs.add("Broken")
             self._on_dirty(Dirty(apps=frozenset({app.meta.key})))
         else:
             self.answer(app, ask, outcome)

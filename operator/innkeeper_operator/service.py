@@ -13,6 +13,7 @@ from kubernetes.client import Configuration
 from innkeeper_apps.classes import Routes
 from innkeeper_apps.sandbox.pool import Sandbox, SandboxLimits
 from innkeeper_engine.model.clock import Clock, RandomIds, SystemClock
+from innkeeper_engine.probes import Checks, Probes, ProbesStartError
 from innkeeper_engine.store.connection import Address, StoreError, StoreUnavailableError
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.store import Greeter, Store, StoreSettings
@@ -22,8 +23,7 @@ from innkeeper_operator.counters import Counters
 from innkeeper_operator.doing import Doer
 from innkeeper_operator.election import Election, LeaseLostError, Timing
 from innkeeper_operator.environs import Environs
-from innkeeper_operator.errors import ApiError
-from innkeeper_operator.health import Checks, Health
+from innkeeper_operator.errors import ApiError, OperatorStoppedError
 from innkeeper_operator.inbox import Inbox
 from innkeeper_operator.intents import Intents
 from innkeeper_operator.keys import Opens, wanted_secrets
@@ -68,13 +68,14 @@ class Operator:
         identity: str,
         host: str = "127.0.0.1",
         port: int = 0,
+        metrics_port: int | None = None,
         store_settings: StoreSettings | None = None,
         clock: Clock | None = None,
         timing: Timing | None = None,
         counter_interval_ms: int = 30_000,
     ) -> None:
         """`asker` asks apps; `egress`: the rules that URLs of apps must pass; `identity` names this process
-        in the Lease; `host` and `port` are for probes and metrics, 0 takes a free port.
+        in the Lease; `host` and `port` are for probes and metrics, 0 takes a free port; `metrics_port`: a second one.
 
         `sealer` encrypts keys of apps, for executors; `webhook_sealer` secrets of webhooks, for gateways. None: there
         is no key for that, and Webhooks with a proof wait for one.
@@ -84,7 +85,13 @@ class Operator:
         self.metrics = Metrics()
         self.world = World()
         self._reconnected = asyncio.Event()
-        self.store = Store(address, store_settings, greeting=self._greeted, name="innkeeper-operator")
+        self.store = Store(
+            address,
+            store_settings,
+            greeting=self._greeted,
+            name="innkeeper-operator",
+            metrics=self.metrics.process,
+        )
         self.cluster = Cluster(
             configuration,
             self._clock,
@@ -169,7 +176,12 @@ class Operator:
             self.metrics,
             interval_ms=counter_interval_ms,
         )
-        self.health = Health(self.checks, self._metrics_text, host=host, port=port)
+        self.health = Probes(self.checks, self._metrics_text, host=host, port=port)
+        self._more_metrics = (
+            Probes(self.checks, self._metrics_text, host=host, port=metrics_port)
+            if metrics_port not in (None, port)
+            else None
+        )
         self.settled = asyncio.Event()
         """Set once it leads and has seen all that is there."""
 
@@ -186,7 +198,7 @@ class Operator:
         quieten()
         lost = False
         try:
-            await self.health.start()
+            await self._listen()
             await self.store.open()
             await self.election.acquire()
             self.metrics.leading.set(1)
@@ -198,6 +210,14 @@ class Operator:
         finally:
             self.metrics.leading.set(0)
             await self._end(release=not lost)
+
+    async def _listen(self) -> None:
+        try:
+            await self.health.start()
+            if self._more_metrics is not None:
+                await self._more_metrics.start()
+        except ProbesStartError as error:
+            raise OperatorStoppedError(f"{error}; set INNKEEPER_PORT or INNKEEPER_METRICS_PORT") from error
 
     async def _lead(self) -> None:
         """All that decides, once everything has been listed."""
@@ -232,6 +252,8 @@ class Operator:
         if release:
             await self.election.release()
         await self.health.stop()
+        if self._more_metrics is not None:
+            await self._more_metrics.stop()
         await self.cluster.close()
         await self.store.close()
 
@@ -335,7 +357,7 @@ class Operator:
     def _restarted(self, kind: str) -> None:
         self.metrics.watch_restarts.labels(kind).inc()
 
-    def _metrics_text(self) -> bytes:
+    async def _metrics_text(self) -> bytes:
         self.metrics.queue_depth.set(self.queue.depth)
         self.metrics.failing.set(self.queue.failing)
         return self.metrics.text()

@@ -16,6 +16,7 @@ from innkeeper_engine.model.clock import encode_ulid
 from innkeeper_engine.model.effects import Cancel, CursorGuard, Effect, LeaseGuard, LiveGuard, Save, Start
 from innkeeper_engine.model.state import Lease, Peeked
 from innkeeper_engine.registering import register_app
+from innkeeper_engine.store.numbers import read_shard_numbers
 from innkeeper_engine.store.store import Store
 from tests.engine.model_apps import FUNCTIONS, Invoke, Sdk, app, output_of
 from tests.engine.model_driver import TestClock
@@ -183,7 +184,24 @@ class House:
             start.fn == f"{ENV}/app-fails" for run, start in self.runs.items() if run not in self.cancelled
         )
         assert sum(start.fn == f"{ENV}/app-after" for start in self.runs.values()) == failed
+        await self._check_numbers()
         check_leftovers(await read_shard(self.store))
+
+    async def _check_numbers(self) -> None:
+        """Whatever has happened, what was counted adds up, and nothing is left of what was to be done."""
+        numbers = await read_shard_numbers(self.store, self.clock.now_ms)
+        for env in numbers.environments:
+            for slug, function in env.functions.items():
+                total = Counter[str]()
+                for counts in function.counts.values():
+                    total.update(counts)
+                made = sum(start.fn == f"{ENV}/{slug}" for start in self.runs.values())
+                assert total["s"] == total["C"] + total["F"] + total["X"] == made
+                assert total["b"] <= total["s"]
+                assert total["q"] >= total["r"] == total["0"] + total["1"] + total["2"] >= total["b"]
+                assert (function.queued, function.running, function.oldest_ms) == (0, 0, None)
+                assert (function.steps_running, function.steps_scheduled) == (0, 0)
+        assert (numbers.leases, numbers.lanes_parked, numbers.lanes_ready) == (0, 0, 0)
 
     async def _check_run(self, run: str, slug: str) -> None:
         summary = await self.store.run(run)
@@ -255,11 +273,14 @@ class House:
 
 
 _WITH_EXPIRY = frozenset(
-    {"run", "pl", "h", "ev", "er", "idem", "once", "rl", "rn", "inbox", "rc", "rs", "ei", "en"}
+    {"m", "run", "pl", "h", "ev", "er", "idem", "once", "rl", "rn", "inbox", "rc", "rs", "ei", "en"}
 )
 _FOR_EVER = frozenset(
     {
         "clock",
+        "me",
+        "mf",
+        "mg",
         "regver",
         "reg",
         "envs",

@@ -202,8 +202,8 @@ async def story(store: Store) -> None:
         await commit(store, held)
 
 
-FOR_EVER = frozenset({"clock", "forget", "kept", "regver", "wake", "rwake", "routes", "hist"})
-BY_ENVIRONMENT = frozenset({"esq", "es", "ec", "ew", "runs", "ended", "lis", "f", "reg", "fns"})
+FOR_EVER = frozenset({"clock", "forget", "kept", "me", "mg", "regver", "wake", "rwake", "routes", "hist"})
+BY_ENVIRONMENT = frozenset({"esq", "es", "ec", "ew", "runs", "ended", "lis", "f", "mf", "reg", "fns"})
 """One key an environment or function; what they list is bounded: by routing, by the retention, by what is registered."""
 
 
@@ -221,7 +221,7 @@ async def test_nothing_of_an_ended_run_stays_for_ever(store: Store) -> None:
     assert all(ttl_ms <= retention_ms + 2 * 86_400_000 for ttl_ms in lists), (
         "put off once an hour, once a day"
     )
-    assert {name.partition(":")[0] for name in kept} == {"run", "pl", "h", "ev", "er", "idem", "inbox"}
+    assert {name.partition(":")[0] for name in kept} == {"run", "pl", "h", "ev", "er", "idem", "inbox", "m"}
     assert all(ttl_ms <= max(retention_ms, 86_400_000) for ttl_ms in kept.values())
     endless = {name for name, key in keys.items() if key.ttl_ms < 0}
     assert {name for name in endless if name.partition(":")[0] not in FOR_EVER | BY_ENVIRONMENT} == set()

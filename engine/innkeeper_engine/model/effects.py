@@ -390,6 +390,8 @@ class LeaseGuard(NamedTuple):
     item: str
     token: str
     seen: int
+    outcome: str = ""
+    """How the request has ended, to be counted: success, errored (it comes again) or failed; empty: as effects show."""
 
 
 class KeepGuard(NamedTuple):

@@ -92,6 +92,8 @@ class Due(NamedTuple):
     """(environment, id) of replays of which a page is due."""
     full: bool = False
     """Whether the server has so little memory left that finished runs should go (`Store.shed`)."""
+    watch: bool = False
+    """Whether a page of `Store.watch` is due."""
 
 
 class Shed(NamedTuple):
@@ -178,6 +180,14 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The run that this one is once more; empty where it is none."""
     replay: str = ""
     """The replay that wanted it; empty where none did."""
+
+
+class StuckRun(NamedTuple):
+    """A run that goes on and has nothing to go on by."""
+
+    env: str
+    slug: str
+    run: str
 
 
 class RunHead(NamedTuple):

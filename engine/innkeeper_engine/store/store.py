@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from time import perf_counter
 from typing import Any, Literal
 
 import msgpack
 import msgspec
 
+from innkeeper_engine.metrics import Metrics
 from innkeeper_engine.model.effects import GUARD_TAGS, MAX_EFFECTS, Effect, Guard
 from innkeeper_engine.model.replays import Replay, ReplayPage, ReplayProgress
 from innkeeper_engine.model.state import (
@@ -16,6 +18,7 @@ from innkeeper_engine.model.state import (
     Peeked,
     RunHead,
     Shed,
+    StuckRun,
     Waiter,
     WaiterQuery,
 )
@@ -78,12 +81,15 @@ class Store(Reader):
         clock_ms: Callable[[], int] | None = None,
         greeting: Callable[["Greeter"], Awaitable[None]] | None = None,
         name: str = "innkeeper",
+        metrics: Metrics | None = None,
     ) -> None:
         """`clock_ms` gives the time to scripts: for tests, under a `{test-...}` prefix only. `greeting` runs on every
         fresh connection before any other command (an executor says hello there).
+        `metrics`: where the store counts its round trips.
         """
         self.settings = settings or StoreSettings()
         self.address = address
+        self.metrics = metrics or Metrics()
         self._clock_ms = clock_ms
         self._greeting = greeting
         self._connection = Connection(address, greeting=self._greet, name=name)
@@ -116,7 +122,11 @@ class Store(Reader):
 
     async def command(self, *command: Argument) -> Reply:
         """A plain Redis command, for what needs no script."""
-        return await self._connection.call(*command)
+        started = perf_counter()
+        try:
+            return await self._connection.call(*command)
+        finally:
+            self.metrics.redis_seconds.add(perf_counter() - started, str(command[0]).lower())
 
     # ---- verbs
 
@@ -198,6 +208,7 @@ class Store(Reader):
             sweeps,
             replays,
             full,
+            watch,
         ) = await self._script(self._connection, "due", request)
         return Due(
             int(registry),
@@ -210,6 +221,7 @@ class Store(Reader):
             [(env.decode(), cancellation.decode()) for env, cancellation in sweeps],
             [(env.decode(), replay.decode()) for env, replay in replays],
             bool(full),
+            bool(watch),
         )
 
     async def shed(self, n: int = 200) -> Shed:
@@ -315,6 +327,27 @@ class Store(Reader):
         counted = (read_counts(raw) for reply in replies for raw in reply)
         return dict(zip(wanted, counted, strict=True))
 
+    async def watch(self) -> list[StuckRun]:
+        """Look at a page of the runs that go on, and at when the next is due; those that turn out to be stuck now.
+
+        Such a run has nothing to go on by: no item, no pause, no timeout. Its history says so, too.
+        """
+        found = await self._script(self._connection, "watch", {})
+        return [
+            StuckRun(env.decode(), fn.decode()[len(env.decode()) + 1 :], run.decode())
+            for env, fn, run in found
+        ]
+
+    async def gauges(
+        self, functions: Sequence[tuple[str, bool]] = (), *, env: str = "", shard: bool = False
+    ) -> tuple[list[int], list[int], list[list[Any]]]:
+        """What there is now of the shard, of an environment and of functions: see `store.numbers`."""
+        request: dict[str, Any] = {"functions": functions, "shard": shard}
+        if env:
+            request["env"] = env
+        of_shard, of_env, of_functions = await self._script(self._connection, "gauges", request)
+        return of_shard, of_env, of_functions
+
     async def run_heads(self, runs: Sequence[str], *, events: bool = True) -> list[RunHead | None]:
         """The first of these runs, as many as 4 MiB hold, one at least: None for one that has ended.
 
@@ -366,11 +399,14 @@ class Store(Reader):
         request["keep"] = self.settings.events_keep_s, self.settings.runs_keep_s
         request["notes"] = self.settings.notes
         packed = msgpack.packb(request, use_bin_type=False)
+        started = perf_counter()
         try:
             return await connection.call("EVALSHA", script.sha, 1, self.settings.prefix, self._now(), packed)
         except StoreError as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise
+        finally:
+            self.metrics.redis_seconds.add(perf_counter() - started, name)
         await connection.call("SCRIPT", "LOAD", script.source)
         return await connection.call("EVALSHA", script.sha, 1, self.settings.prefix, self._now(), packed)
 
@@ -387,6 +423,10 @@ class Greeter:
     def __init__(self, store: Store, connection: Connection) -> None:
         self._store = store
         self._connection = connection
+
+    async def arm_watch(self) -> None:
+        """See to it that runs that are stuck are looked for (`Store.watch`)."""
+        await self._store._script(self._connection, "watch", {"arm": True})
 
     async def hello(self, executor: str, tokens: Iterable[str]) -> int:
         """Say which leases this executor works on; its others go back to the queue. Returns how many did."""

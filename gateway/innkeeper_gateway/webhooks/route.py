@@ -6,6 +6,7 @@ not come again; 4xx that it is not taken; 503 that it shall come again.
 
 import asyncio
 import math
+from time import perf_counter
 from typing import Any, Final, Protocol
 
 import orjson
@@ -13,6 +14,7 @@ import structlog
 from structlog.contextvars import bind_contextvars
 
 from innkeeper_apps.sandbox.pool import MIB, Sandbox
+from innkeeper_engine.exposition import shown
 from innkeeper_engine.model.environments import key_digest
 from innkeeper_engine.model.webhooks import DeadLetter
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
@@ -78,10 +80,13 @@ class WebhooksRoute:
         try:
             opened = await self._source.by_digest(key_digest(scope["path"][len(PREFIX) :]))
             if opened is None:
+                self._count("unknown")
                 await _refuse(send, 404, "there is no such webhook: look at its URL")
                 return
             wait_s = self._wait_s(opened)
             if wait_s:
+                self._count("limited")
+                self._core.metrics.rate_limited.add(shown(opened.environment.name))
                 await _slow_down(send, wait_s)
                 return
             request = await self._read(opened, scope, receive)
@@ -91,19 +96,24 @@ class WebhooksRoute:
         except ClientGoneError:
             return
         except BranchError as error:
+            self._count("refused")
             await _refuse(send, 400, str(error))
         except BodyError as error:
+            self._count("refused")
             await _refuse(send, error.status, error.message)
         except SealedError as error:
+            self._count("sealed")
             _log.error("a webhook's request was not taken", webhook=error.webhook, why=str(error))
             await _busy(send, "this webhook cannot check proofs now: see the server's log", SEALED_RETRY_S)
         except (StoreError, StoreUnavailableError, TimeoutError) as error:
             trouble = store_trouble(error)
             if trouble is None:
                 raise
+            self._count("store")
             _log.warning("a webhook's request was not taken", why=trouble)
             await _busy(send, f"{trouble}; send the request again", RETRY_AFTER_S)
         else:
+            self._count(type(outcome).__name__.lower())
             await _answer(send, outcome)
 
     def _wait_s(self, opened: OpenedWebhook) -> float:
@@ -113,6 +123,9 @@ class WebhooksRoute:
         if not wait_s:
             rates.take(opened.webhook.digest, rate, 1)
         return wait_s
+
+    def _count(self, outcome: str) -> None:
+        self._core.metrics.webhook_requests.add(outcome)
 
     async def _read(self, opened: OpenedWebhook, scope: Scope, receive: Receive) -> WebhookRequest:
         core = self._core
@@ -129,7 +142,10 @@ class WebhooksRoute:
     async def _outcome(self, opened: OpenedWebhook, request: WebhookRequest) -> Outcome:
         core, webhook = self._core, opened.webhook
         seed = core.draw_seed(request.received_ms)
+        started = perf_counter()
         outcome = await handle(webhook, opened.secrets, request, self._sandbox, core.settings.limits, seed)
+        if isinstance(outcome, Taken | Failed):
+            core.metrics.webhook_transform_seconds.add(perf_counter() - started)
         if isinstance(outcome, Refused):
             _log.info("a webhook's request was refused", webhook=webhook.name, why=outcome.code)
         elif isinstance(outcome, Failed):

@@ -22,6 +22,8 @@ WRITING_AT_FULL_MEMORY = frozenset(
         "list_events",
         "backlog",
         "shed",
+        "gauges",
+        "watch",
     }
 )
 """Finishing runs is what frees memory, so these go on when the server is full; `append` does not."""

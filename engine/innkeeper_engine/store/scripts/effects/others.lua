@@ -29,6 +29,7 @@ end
 
 -- fold: 2 run, 3 notes. History, as the recorder keeps it; only while the run or its summary is there.
 effects.fold = function(e)
+  tally_shard('folded', #e[3])
   local ttl = call('TTL', P .. 'run:' .. e[2])
   if ttl == -2 then return end
   call('RPUSH', P .. 'h:' .. e[2], unpack(e[3]))

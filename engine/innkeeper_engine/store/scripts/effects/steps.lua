@@ -2,7 +2,9 @@
 -- repeated all the same, so that a crash between the two heals.
 effects.save = function(e)
   if not is_live(e[2]) then return end
-  record(e[2], e[3], e[4])
+  if record(e[2], e[3], e[4]) then
+    tally(current_fn or call('HGET', P .. 'st:' .. e[2], 'fn'), 'o', raw_length(e[4]))
+  end
   if e[5] then go_on(e[2], e[3]) end
 end
 

@@ -57,7 +57,7 @@ end
 
 -- What is due when. Whatever a version without flow control finds due and does not know, it drops: such timers are in a
 -- set that it does not look at.
-local LATER_KINDS = {G = true, O = true, F = true, J = true, R = true}
+local LATER_KINDS = {G = true, O = true, F = true, J = true, R = true, K = true}
 local function timers_with(member)
   return P .. (LATER_KINDS[string.sub(member, 1, 1)] and 'timers2' or 'timers')
 end
@@ -87,15 +87,4 @@ end
 
 local function wake_router()
   if call('LLEN', P .. 'rwake') == 0 then call('RPUSH', P .. 'rwake', '1') end
-end
-
--- Every verb that writes ends here.
-local function close_shard()
-  if turn or now > last_now then
-    call('HSET', P .. 'clock', 'now', digits(now), 'turn', string.format('%.17g', turn or last_turn))
-  end
-  if listed then call('HSET', P .. 'clock', 'listed', string.format('%.17g', listed)) end
-  if wake_wanted or call('EXISTS', P .. 'ready') == 1 then
-    if call('LLEN', P .. 'wake') == 0 then call('RPUSH', P .. 'wake', '1') end
-  end
 end

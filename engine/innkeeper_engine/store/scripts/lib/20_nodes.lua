@@ -121,6 +121,7 @@ end
 -- wl:<limit>: waiting lanes by their oldest waiter; wn:<limit>\3<lane>: the lane's waiting nodes by age.
 local function park(limit, lane, node)
   set_place(node, '@' .. limit)
+  if node == 'l' .. lane then tally_shard('parked', 1) end
   local t = next_turn()
   call('ZADD', P .. 'wn:' .. limit .. '\3' .. lane, t, node)
   call('ZADD', P .. 'wl:' .. limit, 'NX', t, lane)
@@ -139,6 +140,7 @@ end
 local function unpark_oldest(limit, lane)
   local key = P .. 'wn:' .. limit .. '\3' .. lane
   local node = call('ZPOPMIN', key)[1]
+  if node == 'l' .. lane then tally_shard('parked', -1) end
   local next_oldest = call('ZRANGE', key, 0, 0, 'WITHSCORES')
   if next_oldest[1] then
     call('ZADD', P .. 'wl:' .. limit, next_oldest[2], lane)

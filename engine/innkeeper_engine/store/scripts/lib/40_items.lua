@@ -38,6 +38,9 @@ local function new_item(id, run, kind, step, partition, order, due, sealed, boos
   end
   call('HSET', P .. 'i:' .. id, unpack(fields))
   call('SADD', P .. 'ri:' .. run, 'i' .. id)
+  local fn = fn_of(partition)
+  tally(fn, 'i', 1)
+  tally(fn, 'q', 1)
   queue_up(id, partition, order, due)
 end
 
@@ -45,15 +48,23 @@ end
 -- what it leases then is leased as always.
 local function is_to_key(item) return item.rk and item.rk == item.tk end
 
+-- How a request has ended, as it is counted.
+local SUCCESS, ERRORED, FAILED = '0', '1', '2'
+local OUTCOMES = {success = SUCCESS, errored = ERRORED, failed = FAILED}
+
 -- Ends a lease: the slots come back, whoever waits for them is woken. The item itself is dropped or queued again.
-local function end_lease(id, item)
+local function end_lease(id, item, outcome)
+  tally_shard('leases', -1)
   call('ZREM', P .. 'timers', 'L' .. id)
   call('SREM', P .. 'x:' .. item.ex, id)
   -- What was leased to be keyed again has none.
-  if not is_to_key(item) then free_slots(item.p, id) end
+  if is_to_key(item) then return end
+  tally(fn_of(item.p), outcome, 1)
+  free_slots(item.p, id)
 end
 
-local function drop_item(id, run)
+local function drop_item(id, run, partition)
+  tally(fn_of(partition), 'i', -1)
   call('DEL', P .. 'i:' .. id)
   call('SREM', P .. 'ri:' .. run, 'i' .. id)
 end
@@ -69,6 +80,7 @@ end
 -- leased to be keyed again, and was not, is where it was.
 local function requeue(id, item, due)
   if is_to_key(item) then return put_back(id, item.p, item.o, item.b, due) end
+  tally(fn_of(item.p), 'q', 1)
   local state = call('HMGET', P .. 'st:' .. item.r, 'sp', 'o', 'b')
   if not state[1] then return put_back(id, item.p, item.o, item.b, due) end
   put_back(id, state[1], state[2], state[3], due)
@@ -123,6 +135,7 @@ local function lease_item(id, executor, token, lease_ms, inline_bytes, stale)
   call('HSET', ikey, 'st', 'l', 'tk', token, 'ex', executor, 'g', generation, 'lm', lease_ms)
   call('SADD', P .. 'x:' .. executor, id)
   set_timer('L' .. id, now + lease_ms)
+  tally_shard('leases', 1)
   local skey = P .. 'st:' .. run
   local state = call('HGETALL', skey)
   if stale then return lease_to_key(id, token, generation, item, state, run, inline_bytes) end
@@ -137,7 +150,9 @@ local function lease_item(id, executor, token, lease_ms, inline_bytes, stale)
     elseif state[i] == 'ot' then start_timeout = true
     elseif state[i] == 'ft' then finish_timeout = state[i + 1] end
   end
+  tally(fn, 'r', 1)
   if not started then
+    tally(fn, 'b', 1)
     if start_timeout then clear_timer('O' .. run) end
     if finish_timeout then set_timer('F' .. run, now + finish_timeout) end
     started = digits(now)

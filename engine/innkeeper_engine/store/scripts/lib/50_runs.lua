@@ -196,12 +196,15 @@ end
 local HOURS = 24
 local COUNTS_KEPT_S = 90 * 86400
 local function run_made(env, fn, run)
+  tally(fn, 's', 1)
   call('SADD', P .. 'rq:' .. fn, run)
   if call('HSET', P .. 'rc:' .. fn, 'l', digits(now)) == 1 then list_function(env, fn) end
 end
 
+local OUTCOME = {Completed = 'C', Failed = 'F', Cancelled = 'X'}
 local TALLY = {Completed = 'c', Failed = 'f', Cancelled = 'x'}
 local function run_over(env, fn, run, begun, status, listed)
+  tally(fn, OUTCOME[status], 1)
   local here, there = P .. 'rq:' .. fn, P .. 'rb:' .. fn
   if begun then here, there = there, here end
   -- A version that keeps no such index may have begun the run.
@@ -234,7 +237,7 @@ local function stop_run(run, current, cancellable)
       else
         call('ZREM', P .. 'q:' .. item[2], id)
         call('ZREM', P .. 'timers', 'i' .. id)
-        drop_item(id, run)
+        drop_item(id, run, item[2])
       end
     end
   end

@@ -25,7 +25,7 @@ end
 -- A lease has ended without an answer: its item is asked for again, unless its run goes on no more.
 local function give_back(id, item, has_expired)
   if item.od then time_out(item.r, 'finish', id) end
-  if item.c or not is_live(item.r) then return drop_item(id, item.r) end
+  if item.c or not is_live(item.r) then return drop_item(id, item.r, item.p) end
   -- Nobody was asked by a lease that was for keying again.
   if has_expired and not is_to_key(item) then call('HINCRBY', P .. 'i:' .. id, 'x', 1) end
   requeue(id, item)

@@ -58,8 +58,8 @@ elseif kind == 'lease' or kind == 'keep' then
   elseif item.c or call('EXISTS', P .. 'st:' .. item.r) == 0 then
     status = 'ended'
     if kind == 'lease' then
-      end_lease(guard[2], item)
-      drop_item(guard[2], item.r)
+      end_lease(guard[2], item, FAILED)
+      drop_item(guard[2], item.r, item.p)
     end
   elseif kind == 'lease' and tonumber(item.v) > guard[4] then
     status, detail = 'stale', {tonumber(item.v), tonumber(item.a), call('LLEN', P .. 'sk:' .. item.r),
@@ -91,19 +91,20 @@ end
 
 if status == 'ok' then
   current_item = item and guard[2]
+  current_fn = item and fn_of(item.p)
   each(request.effects)
   -- The run had to end by this. What only asks for more time leaves it be.
   if item and item.od and (kind == 'lease' or #request.effects > 0) then
     time_out(item.r, 'finish', kind == 'lease' and guard[2] or nil)
   end
   if kind == 'lease' then
-    end_lease(guard[2], item)
+    end_lease(guard[2], item, retry_at and ERRORED or OUTCOMES[guard[5]] or SUCCESS)
     if rekeyed and call('EXISTS', P .. 'st:' .. item.r) == 1 then
       put_back(guard[2], unpack(rekeyed))
     elseif retry_at and call('EXISTS', P .. 'st:' .. item.r) == 1 then
       requeue(guard[2], item, retry_at)
     else
-      drop_item(guard[2], item.r)
+      drop_item(guard[2], item.r, item.p)
     end
   elseif kind == 'keep' then
     -- Who asks may not know how long this executor's leases are; one that died must not be waited for longer.

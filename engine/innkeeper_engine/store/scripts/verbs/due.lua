@@ -1,8 +1,8 @@
 -- due(n, want): move what is due, look again at some of those who wait at limits that have changed, then lease.
 -- Reply: {registry version, next timer ms or '', leased, crons {id, slot}, expired leases, the server's clock ms,
 -- gatherings {id, kind, env, fn, {event ids}}, sweeps {env, cancellation}, replays {env, replay},
--- whether memory is short}.
-local crons, gathered, sweeps, replays, expired = {}, {}, {}, {}, 0
+-- whether memory is short, whether a page of `watch` is due (1)}.
+local crons, gathered, sweeps, replays, expired, watch = {}, {}, {}, {}, 0, 0
 -- Whoever decides on a cron, a gathering, a sweep or a replay takes its timer on; if nobody lives to do so, it comes up again.
 local RETRY_MS = 5000
 -- Each may bring 100 ids; whoever gets them reads the events.
@@ -18,7 +18,8 @@ local function expire_lease(id)
   local item = hash(P .. 'i:' .. id)
   if not item.tk then return end
   expired = expired + 1
-  end_lease(id, item)
+  tally_shard('expired', 1)
+  end_lease(id, item, item.c and FAILED or ERRORED)
   give_back(id, item, true)
 end
 
@@ -110,6 +111,9 @@ for n, member in ipairs(due) do
     go_on_with(sweeps, 'cx:', id, member)
   elseif tag == 'R' then
     go_on_with(replays, 'rpl:', id, member)
+  elseif tag == 'K' then
+    watch = 1
+    call('ZADD', timers_with(member), now + RETRY_MS, member)
   end
 end
 if #due == request.n then wake_wanted = true end
@@ -125,4 +129,4 @@ local leased = {}
 if request.want then leased = lease_some(request.want) end
 close_shard()
 return {call('GET', P .. 'regver') or '0', next_timer() or '', leased, crons, expired, digits(clock_now),
-  gathered, sweeps, replays, fullness() >= SHED_AT and 1 or 0}
+  gathered, sweeps, replays, fullness() >= SHED_AT and 1 or 0, watch}

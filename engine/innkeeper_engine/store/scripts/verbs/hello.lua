@@ -7,7 +7,7 @@ for _, id in ipairs(call('SMEMBERS', P .. 'x:' .. request.executor)) do
   if not item.tk then
     call('SREM', P .. 'x:' .. request.executor, id)
   elseif not known[item.tk] then
-    end_lease(id, item)
+    end_lease(id, item, item.c and FAILED or ERRORED)
     give_back(id, item)
     back = back + 1
   end

@@ -1,0 +1,122 @@
+"""Runs that have nothing to go on by: they are found, page by page, and nothing else is."""
+
+from innkeeper_engine.model.effects import Plan
+from innkeeper_engine.store.numbers import read_environment_numbers
+from innkeeper_engine.store.store import Greeter, Store
+from tests.engine.model_driver import TestClock
+from tests.engine.model_runs import (
+    ENV,
+    begin,
+    cancel,
+    cancel_on,
+    commit,
+    do,
+    lease,
+    notes,
+    saved,
+    start,
+    wait,
+)
+
+
+async def watch_a_round(store: Store, clock: TestClock) -> list[str]:
+    """All pages of one round; the runs that are found."""
+    found = []
+    for _ in range(100):
+        found += [stuck.run for stuck in await store.watch()]
+        due_at = float(await store.command("ZSCORE", store.key("timers2"), "K"))
+        if due_at - clock.now_ms > 1_000:
+            return found
+        clock.now_ms = int(due_at)
+    raise AssertionError("the round has no end")
+
+
+async def stuck(store: Store, clock: TestClock) -> int:
+    """How many are shown."""
+    return (await read_environment_numbers(store, ENV, clock.now_ms)).stuck
+
+
+async def break_run(store: Store, run: str) -> None:
+    """Its only item gets lost, as no script would do it."""
+    item = f"{run}.0"
+    partition = (await store.command("HGET", store.key(f"i:{item}"), "p")).decode()
+    await store.command("ZREM", store.key(f"q:{partition}"), item)
+
+
+async def test_what_waits_is_worked_on_or_sleeps_is_not_stuck(timed: Store, clock: TestClock) -> None:
+    await do(timed, start("queued", event=1, cancels=[cancel_on("stop", run="queued")]))
+    await do(timed, start("later", event=2, due_ms=clock.now_ms + 10_000_000))
+    held = await lease(timed, "t1")
+    assert held.run == "queued"
+    sleeper = await begin(timed, "sleeper", event=3)
+    await commit(timed, sleeper, wait("z", run="sleeper", kind="sleep"))
+    planner = await begin(timed, "planner", event=4)
+    await commit(timed, planner, Plan("planner", "p"))
+
+    assert await watch_a_round(timed, clock) == []
+    assert await stuck(timed, clock) == 0
+
+
+async def test_a_run_without_anything_to_go_on_by_is_told_once(timed: Store, clock: TestClock) -> None:
+    held = await begin(timed, cancels=[cancel_on("stop")])
+    # An answer that nobody would give: nothing is asked for any more.
+    await commit(timed, held, saved("a", go=False))
+
+    assert await watch_a_round(timed, clock) == ["run"]
+    assert await stuck(timed, clock) == 1
+    assert [run for run, text in await notes(timed) if b'"stuck"' in text] == ["run"]
+    assert await watch_a_round(timed, clock) == []
+    assert await stuck(timed, clock) == 1
+
+
+async def test_a_run_whose_item_is_in_no_queue_is_stuck(timed: Store, clock: TestClock) -> None:
+    await do(timed, start("lost"), start("fine", event=2))
+    await break_run(timed, "lost")
+
+    assert await watch_a_round(timed, clock) == ["lost"]
+
+
+async def test_a_run_that_goes_on_again_or_has_ended_is_stuck_no_more(timed: Store, clock: TestClock) -> None:
+    for run in ("one", "two"):
+        await commit(timed, await begin(timed, run, event=len(run)), saved("a", run=run, go=False))
+    assert sorted(await watch_a_round(timed, clock)) == ["one", "two"]
+    await do(timed, Plan("one", "healed"), cancel("two"))
+
+    assert await stuck(timed, clock) == 1, "what has ended is not shown"
+    await watch_a_round(timed, clock)
+    assert await stuck(timed, clock) == 0
+
+
+async def test_many_runs_are_looked_at_in_pages(timed: Store, clock: TestClock) -> None:
+    runs = [f"run{n:04}" for n in range(900)]
+    for first in range(0, 900, 100):
+        await do(timed, *(start(run, event=n) for n, run in enumerate(runs[first : first + 100], first)))
+    await break_run(timed, "run0444")
+
+    pages = 0
+    found: list[str] = []
+    while True:
+        found += [one.run for one in await timed.watch()]
+        pages += 1
+        if await timed.command("EXISTS", timed.key("watching")) == 0:
+            break
+    assert found == ["run0444"]
+    assert pages >= 3
+
+
+async def test_the_watch_is_armed_once_and_told_when_it_is_due(timed: Store, clock: TestClock) -> None:
+    greeter = Greeter(timed, timed._connection)
+    await greeter.arm_watch()
+    armed = await timed.command("ZSCORE", timed.key("timers2"), "K")
+    clock.now_ms += 5_000
+    await greeter.arm_watch()
+    assert await timed.command("ZSCORE", timed.key("timers2"), "K") == armed
+    assert not (await timed.due()).watch
+    clock.now_ms = int(float(armed))
+    assert (await timed.due()).watch
+
+    # Whoever was told has gone: it comes up again.
+    clock.now_ms += 5_000
+    assert (await timed.due()).watch
+    assert await timed.watch() == []
+    assert not (await timed.due()).watch
