@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
-from innkeeper_operator import health
+from innkeeper_engine import probes
 from tests.chart.rendering import ROLES, Release
 
 # ---- helm test
@@ -66,7 +66,7 @@ def test_helm_test_asks_whether_the_gateway_is_ready(default: Release) -> None:
 # ---- metrics
 
 
-def test_what_is_scraped_is_served(releases: dict[str, Release]) -> None:
+async def test_what_is_scraped_is_served(releases: dict[str, Release]) -> None:
     everything = releases["everything"]
     monitors = everything.of("ServiceMonitor")
     assert len(monitors) == len(ROLES)
@@ -85,7 +85,11 @@ def test_what_is_scraped_is_served(releases: dict[str, Release]) -> None:
         )
         assert at_pod["containerPort"] == port["port"]
         assert service["spec"]["selector"].items() <= everything.pod(role).labels.items()
+
+    async def metrics() -> bytes:
+        return b"up 1"
+
     request = f"GET {endpoint['path']} HTTP/1.1"
-    status, content_type, body = health.answer(request, lambda: {}, lambda: b"up 1")
+    status, content_type, body = await probes.answer(request, dict, metrics)
     assert (status, body) == (200, b"up 1")
     assert content_type.startswith("text/plain")

@@ -7,11 +7,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from innkeeper_cli import probes, settings
+from innkeeper_cli import settings
 from innkeeper_cli.main import main
+from innkeeper_engine import probes
 from innkeeper_engine.retention import parse_retention_s
 from innkeeper_gateway import health
-from innkeeper_operator import health as operator_health
 from tests.chart.conftest import Render
 from tests.chart.rendering import COMPONENT, ROLES, Json, Pod, Release, decoded, values_of
 
@@ -397,14 +397,13 @@ def test_probes_ask_the_port_where_the_role_listens(release: Release, role: str)
         assert pod.container[f"{kind}Probe"]["httpGet"]["port"] == port["name"]
 
 
-def test_the_probed_paths_are_answered(default: Release) -> None:
+async def test_the_probed_paths_are_answered(default: Release) -> None:
     at_the_gateway = {getattr(route, "path", "") for route in health.router.routes}
     for path in paths_of(default.pod("gateway")).values():
         assert path in at_the_gateway
-    for path in paths_of(default.pod("executor")).values():
-        assert probes.answer(f"GET {path} HTTP/1.1", lambda: {"all": "ok"})[0] == 200
-    for path in paths_of(default.pod("operator")).values():
-        assert operator_health.answer(f"GET {path} HTTP/1.1", lambda: {"all": "ok"}, lambda: b"")[0] == 200
+    for role in ("executor", "operator"):
+        for path in paths_of(default.pod(role)).values():
+            assert (await probes.answer(f"GET {path} HTTP/1.1", lambda: {"all": "ok"}, None))[0] == 200
 
 
 def test_a_pod_has_time_to_drain(release: Release) -> None:
