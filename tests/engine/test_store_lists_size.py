@@ -43,7 +43,9 @@ async def fill(store: Store) -> None:
         await do(store, *starts)
         await do(store, *ends)
         names = ["often" if n else "rare" for n in numbers]
-        await store.append("events", [(run_id(n), name, b"{}") for n, name in zip(numbers, names, strict=True)])
+        await store.append(
+            "events", [(run_id(n), name, b"{}") for n, name in zip(numbers, names, strict=True)]
+        )
 
 
 @pytest.mark.slow
