@@ -4,37 +4,46 @@ Every secret may come from a file instead (`INNKEEPER_SIGNING_KEY_FILE=/run/secr
 Kubernetes and Docker hand out Secrets. Errors name the variable and how to get it right, never what it held.
 """
 
-import base64
-import binascii
-import ipaddress
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
-    SecretBytes,
-    SecretStr,
     ValidationError,
-    ValidationInfo,
     model_validator,
 )
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticKnownError
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
-from innkeeper_apps.egress import EgressPolicy
-from innkeeper_engine.retention import DEFAULT_S, LEAST_EVENTS_S, LEAST_S, parse_retention_s
-from innkeeper_engine.store.connection import Address
+from innkeeper_cli.spelling import (
+    HOW_TO,
+    MAKE_KEY,
+    AdminToken,
+    Backoff,
+    EgressAllow,
+    EncryptionKey,
+    EventKeys,
+    EventsRetention,
+    Hosts,
+    Namespaces,
+    Networks,
+    OtlpEndpoint,
+    OwnSigningKey,
+    Pairs,
+    RedisUrl,
+    Retention,
+    Seconds,
+    SigningKey,
+    WebhooksUrl,
+    unless_managed,
+)
+from innkeeper_engine.retention import DEFAULT_S
 
 PREFIX = "INNKEEPER_"
 
@@ -44,163 +53,9 @@ AutoRegister = Literal["Never", "Existing", "Always"]
 
 LOG_FORMATS: tuple[str, ...] = get_args(LogFormat)
 
-ENCRYPTION_KEY_BYTES = 32
-MIN_ADMIN_TOKEN = 24
-
-_MAKE_KEY = "make one with: openssl rand -hex 32"
-HOW_TO: dict[str, str] = {
-    "event_key": f"the key that apps send events with; {_MAKE_KEY}",
-    "signing_key": f"the key that signs every request to an app; {_MAKE_KEY}",
-    "encryption_key": f"32 bytes that seal what is stored; {_MAKE_KEY}",
-    "webhook_key": f"32 bytes that seal the secrets of webhooks; {_MAKE_KEY}",
-    "redis_url": "where runs are kept, for example redis://redis:6379/0",
-}
-"""What each required setting is, for the one who has to make it."""
-
 
 class SettingsError(Exception):
     """The environment does not say what a role needs. The message has one line per setting to put right."""
-
-
-def _split(value: object) -> object:
-    """`a, b,c` as a list; what is a sequence already stays."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-def _spell_encryption_key(value: object) -> object:
-    """The 32 bytes that 64 hex digits or 43-44 letters of base64 (either alphabet) spell."""
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    if re.fullmatch(r"[0-9a-fA-F]{64}", text):
-        return bytes.fromhex(text)
-    try:
-        key = base64.b64decode(
-            text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True
-        )
-    except binascii.Error:
-        key = b""
-    if len(key) != ENCRYPTION_KEY_BYTES:
-        raise ValueError(f"must be 32 bytes, written as 64 hex digits or as base64; {_MAKE_KEY}")
-    return key
-
-
-def _check_signing_key(value: SecretStr) -> SecretStr:
-    plain = re.sub(r"^signkey-\w+-", "", value.get_secret_value().strip(), count=1)
-    if not re.fullmatch(r"(?:[0-9a-fA-F]{2})+", plain):
-        raise ValueError(
-            "must be an even number of hex digits, with or without signkey-<env>- before them: "
-            f"SDKs cannot use any other; {_MAKE_KEY}"
-        )
-    return SecretStr(value.get_secret_value().strip())
-
-
-def _check_admin_token(value: SecretStr) -> SecretStr:
-    token = value.get_secret_value().strip()
-    if len(token) < MIN_ADMIN_TOKEN or not token.isascii() or any(map(str.isspace, token)):
-        raise ValueError(f"must be {MIN_ADMIN_TOKEN} or more ASCII characters without spaces; {_MAKE_KEY}")
-    return SecretStr(token)
-
-
-def _check_redis_url(value: SecretStr) -> SecretStr:
-    Address.parse(value.get_secret_value())
-    return value
-
-
-T = TypeVar("T")
-
-
-def _check_event_keys(value: tuple[SecretStr, ...] | None) -> tuple[SecretStr, ...] | None:
-    if value is not None and not value:
-        raise ValueError(f"must be one key, or several with commas between them; {_MAKE_KEY}")
-    return value
-
-
-def _unless_managed(value: T | None, info: ValidationInfo) -> T | None:
-    """A key that must be there, but where an operator keeps all keys: then none is read here."""
-    if info.data.get("managed"):
-        return None
-    if value is None:
-        raise PydanticKnownError("missing")
-    return value
-
-
-def _check_networks(values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        try:
-            ipaddress.ip_network(value)
-        except ValueError as error:
-            raise ValueError(f"{value!r} is no network, such as 10.1.0.0/16: {error}") from None
-    return values
-
-
-def _check_webhooks_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        is_base = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_base = False
-    # Everything from a ? or # on would swallow the path that is put behind it, and a user is a secret.
-    if not is_base or not re.fullmatch(r"[!-~]+", value) or set("?#@") & set(value):
-        raise ValueError(
-            "must be an http:// or https:// URL with neither user nor query, such as https://hooks.example.com: "
-            "where providers reach the gateway"
-        )
-    return value
-
-
-def _check_hosts(values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        if not re.fullmatch(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", value):
-            raise ValueError(f"{value!r} is no host name, such as app.example.com or *.example.com")
-    return values
-
-
-def _read_retention(least_s: int) -> BeforeValidator:
-    """`7d` as seconds; what is a number already stays."""
-
-    def read(value: object) -> object:
-        return parse_retention_s(value, least_s) if isinstance(value, str) else value
-
-    return BeforeValidator(read)
-
-
-def _check_otlp_endpoint(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in parts.netloc:
-        raise ValueError(
-            "must be the base of an OTLP endpoint over HTTP, such as http://collector:4318, without /v1/traces; "
-            "credentials go into OTEL_EXPORTER_OTLP_HEADERS"
-        )
-    return value
-
-
-def _check_egress(values: tuple[str, ...]) -> tuple[str, ...]:
-    EgressPolicy.users(values)
-    return values
-
-
-Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
-Retention = Annotated[int, _read_retention(LEAST_S)]
-EventsRetention = Annotated[int, _read_retention(LEAST_EVENTS_S)]
-SigningKey = Annotated[SecretStr, AfterValidator(_check_signing_key)]
-OwnSigningKey = Annotated[SigningKey | None, AfterValidator(_unless_managed)]
-EncryptionKey = Annotated[SecretBytes, BeforeValidator(_spell_encryption_key)]
-EventKeys = Annotated[
-    tuple[SecretStr, ...] | None, NoDecode, BeforeValidator(_split), AfterValidator(_check_event_keys)
-]
-AdminToken = Annotated[SecretStr, AfterValidator(_check_admin_token)]
-Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_networks)]
-RedisUrl = Annotated[SecretStr, AfterValidator(_check_redis_url)]
-Backoff = Annotated[
-    tuple[Seconds, ...], NoDecode, BeforeValidator(_split), Field(min_length=1, max_length=32)
-]
-WebhooksUrl = Annotated[str, AfterValidator(_check_webhooks_url)]
-Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_hosts)]
-OtlpEndpoint = Annotated[str, AfterValidator(_check_otlp_endpoint)]
-EgressAllow = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_egress)]
 
 
 class _SecretFiles(PydanticBaseSettingsSource):
@@ -225,7 +80,7 @@ class _SecretFiles(PydanticBaseSettingsSource):
         except UnicodeDecodeError:
             raise SettingsError(f"{variable}_FILE: {path} is not text; write the key as hex digits") from None
         if not text:
-            raise SettingsError(f"{variable}_FILE: {path} is empty; {HOW_TO.get(field_name, _MAKE_KEY)}")
+            raise SettingsError(f"{variable}_FILE: {path} is empty; {HOW_TO.get(field_name, MAKE_KEY)}")
         return text, field_name, False
 
     def __call__(self) -> dict[str, Any]:
@@ -365,7 +220,7 @@ class GatewayRole(_Listens, _Leases, _Shows, _Transforms, Traces):
     """
 
     redis_url: RedisUrl
-    event_key: Annotated[EventKeys, AfterValidator(_unless_managed)] = Field(None, validate_default=True)
+    event_key: Annotated[EventKeys, AfterValidator(unless_managed)] = Field(None, validate_default=True)
     signing_key: OwnSigningKey = Field(None, validate_default=True)
     webhook_key: EncryptionKey | None = None
     auto_register: AutoRegister | None = None
@@ -405,40 +260,6 @@ class ExecutorRole(_Works, _Shows, Traces):
     encryption_key: EncryptionKey
 
 
-def _check_namespaces(values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        if not _NAMESPACE.fullmatch(value):
-            raise ValueError(
-                f"{value!r} is no name of a namespace: lower-case letters, digits and dashes, up to 63 of them"
-            )
-    return tuple(dict.fromkeys(values))
-
-
-def _split_pairs(value: object) -> object:
-    """`prod=live,test=trial` as a mapping; what is a mapping already stays."""
-    if not isinstance(value, str):
-        return value
-    pairs: dict[str, str] = {}
-    for part in (part.strip() for part in value.split(",")):
-        namespace, equals, environment = (piece.strip() for piece in part.partition("="))
-        if not part:
-            continue
-        if not equals or not _NAMESPACE.fullmatch(namespace) or not _ENVIRONMENT.fullmatch(environment):
-            raise ValueError(
-                f"{part!r} is not a pair <namespace>=<environment>, such as prod=live; several have commas between them"
-            )
-        if namespace in pairs:
-            raise ValueError(f"the namespace {namespace!r} is named twice")
-        pairs[namespace] = environment
-    return pairs
-
-
-_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_ENVIRONMENT = re.compile(r"[A-Za-z0-9._-]{1,63}")
-
-Namespaces = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_namespaces)]
-
-
 class ReleaseRole(Role):
     """`innkeeper operator release`: which namespaces and which Lease it is about."""
 
@@ -469,7 +290,7 @@ class OperatorRole(ReleaseRole, _Shows):
     webhooks_url: WebhooksUrl = ""
     """Where providers reach the gateway, for the URLs of Webhooks; empty: where apps do."""
     default_account: str = ""
-    environments: Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs)] = {}
+    environments: Pairs = {}
     """Environment by namespace, where the Namespaces themselves cannot be read."""
     status_counters: bool = True
     cluster_domain: str = "cluster.local"

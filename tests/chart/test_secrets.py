@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from helm_python import Chart, HelmRenderError
 
-from innkeeper_cli import settings
+from innkeeper_cli import settings, spelling
 from innkeeper_engine.store.connection import Address
 from tests.chart.cluster import Cluster
 from tests.chart.conftest import Render
@@ -52,7 +52,7 @@ def test_an_install_makes_what_the_roles_can_use(default: Release, monkeypatch: 
     role = settings.load(settings.OperatorRole)
     assert role.webhook_key is not None
     for key in (role.encryption_key, role.webhook_key):
-        assert len(key.get_secret_value()) == settings.ENCRYPTION_KEY_BYTES
+        assert len(key.get_secret_value()) == spelling.ENCRYPTION_KEY_BYTES
 
 
 def test_two_installs_get_two_keys(render_chart: Render) -> None:
