@@ -19,30 +19,29 @@ from innkeeper_engine.model.switches import app_switch
 from innkeeper_engine.registering import FunctionTakenError
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_operator.actions import Action, Apply, SetFinalizer, SetStatus
-from innkeeper_operator.asking import may_remove, next_ask, noted, told
+from innkeeper_operator.asking import next_ask, told
 from innkeeper_operator.cluster import Cluster
 from innkeeper_operator.conditions import SYNCED, find
 from innkeeper_operator.doing import Doer, old_key_news
-from innkeeper_operator.endpoints import live as live_endpoint
 from innkeeper_operator.environs import Environs, Membership
 from innkeeper_operator.errors import ApiError
 from innkeeper_operator.keys import AppKeys
 from innkeeper_operator.memory import read_memory
 from innkeeper_operator.metrics import Metrics
 from innkeeper_operator.objects import APP_KIND, AppObject, Unreadable
+from innkeeper_operator.observe import Observer, told_id
 from innkeeper_operator.plan import (
     in_charge,
     plan_app,
     plan_gone,
     plan_unreadable,
     plan_waiting,
-    runs_wanted,
 )
 from innkeeper_operator.registry_io import RegistryIO, registry_mark
 from innkeeper_operator.settings import OperatorSettings
 from innkeeper_operator.status import APP_ID_MISMATCH
-from innkeeper_operator.views import Answered, AppPlan, AppView, Ask, Attempts, Live, Outcome, Refused
-from innkeeper_operator.world import NAMESPACES, Dirty, Key, World, app_id_of
+from innkeeper_operator.views import AppPlan, AppView, Ask, Attempts, Outcome, Refused
+from innkeeper_operator.world import Dirty, Key, World
 
 _log = structlog.get_logger(__name__)
 
@@ -107,19 +106,17 @@ class Reconciler:
         registration that may have lost its InngestApp.
         """
         self._world = world
-        self._cluster = cluster
         self._registry = registry
         self._environs = environs
         self._asker = asker
-        self._settings = settings
         self._clock = clock
         self._metrics = metrics
         self._on_dirty = on_dirty
         self._on_stray = on_stray
+        self._observer = Observer(world, cluster, registry, environs, settings, clock)
         self._doer = Doer(world, cluster, metrics, on_dirty)
         self._states: dict[str, _State] = {}
         self._places: dict[Key, _Place] = {}
-        self._terminating: set[str] = set()
 
     async def close(self) -> None:
         """End the asks that go on."""
@@ -155,11 +152,11 @@ class Reconciler:
         state = self._states.setdefault(app.meta.uid, _State())
         pending = state.pending
         later_ms = await self._consider(app, member, state)
-        view = await self._view(app, member, pending)
         outcome = pending.outcome if pending is not None else None
+        view = await self._observer.view(app, member, outcome, pending.ask if pending is not None else None)
         plan = plan_app(view, outcome)
         refused = await self._carry_out(view, plan, old_key_news(app, member.keys, outcome))
-        self._places[key] = _Place(app.meta.uid, member.env, _told_id(app, outcome))
+        self._places[key] = _Place(app.meta.uid, member.env, told_id(app, outcome))
         if pending is not None and (refused is None or self._is_noted(key, plan)):
             for done in pending.done:
                 await done()
@@ -180,7 +177,7 @@ class Reconciler:
             StoreError, StoreUnavailableError, RunsLeftError: try again.
         """
         registered = (await self._registry.apps(env)).get(app_id)
-        if registered is None or self._declared(env, app_id) or not self._environs.looks_after(env):
+        if registered is None or self._observer.declared(env, app_id) or not self._environs.looks_after(env):
             return None
         if parent_name(env) in self._environs.unclear():
             return self._clock.now_ms() + MINUTE_MS
@@ -197,7 +194,7 @@ class Reconciler:
             if not self._environs.looks_after(env):
                 continue
             apps = await self._registry.apps(env)
-            found += [(env, app_id) for app_id in apps if not self._declared(env, app_id)]
+            found += [(env, app_id) for app_id in apps if not self._observer.declared(env, app_id)]
         return found
 
     def answer(
@@ -243,7 +240,7 @@ class Reconciler:
             return
         if app is None or app.meta.uid != before.uid:
             del self._places[key]
-            self._terminating.discard(before.uid)
+            self._observer.forget(before.uid)
             state = self._states.pop(before.uid, None)
             if state is not None and state.asking is not None:
                 state.asking.cancel()
@@ -256,12 +253,12 @@ class Reconciler:
 
     async def _consider(self, app: AppObject, member: Membership, state: _State) -> int | None:
         """Ask the app if it is due; returns when that is to be thought of again."""
-        registered = await self._registered(app, member.env, None)
+        registered = await self._observer.registered(app, member.env, None)
         memory = read_memory(app.status)
         if registered is None and not _answers_for_another(app):
             # Whatever it answered is in no registry.
             memory = msgspec.structs.replace(memory, registry="")
-        live = self._live(app)
+        live = self._observer.live(app)
         registry = registry_mark(await self._registry.id(), member.env)
         switches = await self._registry.switches(member.env)
         # Nothing is awaited from here on: what comes of another ask meanwhile must not be overwritten.
@@ -292,7 +289,7 @@ class Reconciler:
             state.asking is not None
             or state.pending is not None
             or not member.keys.signing
-            or not in_charge(app, self._rivals(app, member.env))
+            or not in_charge(app, self._observer.rivals(app, member.env))
         )
 
     async def _ask(
@@ -340,89 +337,7 @@ class Reconciler:
                 error=str(error),
             )
 
-    # ---- observing
-
-    async def _view(self, app: AppObject, member: Membership, pending: _Pending | None) -> AppView:
-        outcome = pending.outcome if pending is not None else None
-        live, memory = self._live(app), read_memory(app.status)
-        removing = False
-        if pending is not None:
-            memory = noted(memory, live, pending.outcome, pending.ask)
-            removing = may_remove(live, pending.outcome, memory, pending.ask)
-        registered = await self._registered(app, member.env, outcome)
-        own_id = registered.id if registered is not None else _told_id(app, outcome)
-        others = (await self._registry.apps(member.env)).values()
-        names = self._world.function_names(app.meta.namespace)
-        functions = self._world.functions_of(app.meta.key)
-        view = AppView(
-            app=app,
-            functions=functions,
-            rivals=self._rivals(app, member.env, outcome),
-            env=member.env,
-            live=live,
-            memory=memory,
-            may_remove=removing,
-            registered=registered,
-            slugs={f.slug: other.id for other in others if other.id != own_id for f in other.functions},
-            registry=registry_mark(await self._registry.id(), member.env),
-            signing_keys=member.keys.sealed,
-            keys=member.keys.fingerprint,
-            key_problem=member.keys.problem,
-            live_runs={},
-            now_ms=self._clock.now_ms(),
-            terminating=await self._is_terminating(app),
-            taken=frozenset(names - {f.meta.name for f in functions}),
-            switches=await self._registry.switches(member.env),
-        )
-        wanted = runs_wanted(view)
-        if wanted:
-            runs = await self._registry.live_runs(member.env, wanted)
-            view = msgspec.structs.replace(view, live_runs=runs)
-        return view
-
-    def _live(self, app: AppObject) -> Live:
-        ref = app.spec.endpoint.service
-        domain = self._settings.cluster_domain
-        if ref is None:
-            return live_endpoint(app, None, (), {}, domain)
-        service = (app.meta.namespace, ref.name)
-        slices, pods = self._world.slices_of(service), self._world.pods_behind(service)
-        return live_endpoint(app, self._world.service(service), slices, pods, domain)
-
-    async def _registered(self, app: AppObject, env: str, outcome: Outcome | None) -> App | None:
-        app_id = _told_id(app, outcome)
-        return (await self._registry.apps(env)).get(app_id) if app_id else None
-
-    def _rivals(self, app: AppObject, env: str, outcome: Outcome | None = None) -> tuple[AppObject, ...]:
-        app_id = _told_id(app, outcome)
-        if not app_id:
-            return ()
-        return tuple(
-            other
-            for other in self._world.apps_with_id(app_id)
-            if other.meta.uid != app.meta.uid and self._environs.member(other).env == env
-        )
-
-    def _declared(self, env: str, app_id: str) -> bool:
-        """Whether an InngestApp stands for a registration."""
-        return any(self._environs.member(app).env == env for app in self._world.apps_with_id(app_id))
-
-    async def _is_terminating(self, app: AppObject) -> bool:
-        namespace = app.meta.namespace
-        seen = self._world.namespace(namespace)
-        if seen is not None or not app.meta.deleting:
-            return seen is not None and seen.meta.deleting
-        # Namespaces are not watched where only some are looked after, so it is asked for when it matters.
-        if app.meta.uid not in self._terminating:
-            try:
-                raw = await self._cluster.get(NAMESPACES, "", namespace)
-            except ApiError as error:
-                if error.status != 403:
-                    raise
-                return False
-            if raw is not None and raw["metadata"].get("deletionTimestamp"):
-                self._terminating.add(app.meta.uid)
-        return app.meta.uid in self._terminating
+    # ---- doing
 
     def _is_noted(self, key: Key, plan: AppPlan) -> bool:
         """Whether the app's status remembers what a plan made of its answer, whatever else was refused."""
@@ -432,8 +347,6 @@ class Reconciler:
             for action in plan.actions
             if isinstance(action, SetStatus) and action.kind == APP_KIND
         )
-
-    # ---- doing
 
     async def _carry_out(self, view: AppView, plan: AppPlan, news: Iterable[Action]) -> ApiError | None:
         """Do it; returns what the API server refused once the registration was written.
@@ -457,7 +370,9 @@ class Reconciler:
                 await self._registry.register(env, plan.write)
             except FunctionTakenError:
                 # Another app was faster: the next look sees it, and says so.
-                self._on_dirty(Dirty(apps=frozenset(a.meta.key for a in self._apps_of(env, plan.write.id))))
+                self._on_dirty(
+                    Dirty(apps=frozenset(a.meta.key for a in self._observer.apps_of(env, plan.write.id)))
+                )
                 raise
         if plan.cancel_runs:
             # What was written says that nothing new starts, or these would not be all of them.
@@ -468,9 +383,6 @@ class Reconciler:
             stays = plan.write is not None and not plan.remove
             kept = {function.slug for function in plan.write.functions} if plan.write and stays else set()
             self._freed({function.slug for function in before.functions} - kept)
-
-    def _apps_of(self, env: str, app_id: str) -> list[AppObject]:
-        return [a for a in self._world.apps_with_id(app_id) if self._environs.member(a).env == env]
 
     def _freed(self, slugs: Iterable[str]) -> None:
         """Slugs are free again: apps that waited for one are looked at."""
@@ -500,11 +412,3 @@ def _rest(pending: _Pending, plan: AppPlan) -> _Pending | None:
     if isinstance(pending.outcome, Refused) and makes and not pending.last:
         return msgspec.structs.replace(pending, done=(), last=True)
     return None
-
-
-def _told_id(app: AppObject, outcome: Outcome | None) -> str:
-    """The app id as far as it is known: from the InngestApp, else from what the app has just answered."""
-    known = app_id_of(app)
-    if known:
-        return known
-    return outcome.registration.app_id if isinstance(outcome, Answered) else getattr(outcome, "app_id", "")
