@@ -53,9 +53,11 @@ def bodies(events: Sequence[bytes], size: int) -> Iterator[bytes]:
 
 
 @asynccontextmanager
-async def http_client() -> AsyncIterator[Client]:
-    """A client that keeps its connections; a proxy of the environment is not for the loopback."""
-    builder = ClientBuilder().no_proxy().timeout(timedelta(seconds=REQUEST_TIMEOUT_S))
+async def http_client(**headers: str) -> AsyncIterator[Client]:
+    """A client that keeps its connections and sends these headers; a proxy of the environment is not for the loopback."""
+    builder = (
+        ClientBuilder().no_proxy().timeout(timedelta(seconds=REQUEST_TIMEOUT_S)).default_headers(headers)
+    )
     async with builder.build() as client:
         yield client
 
@@ -63,10 +65,10 @@ async def http_client() -> AsyncIterator[Client]:
 class Load:
     """Sends to one server."""
 
-    def __init__(self, client: Client, server_url: str) -> None:
+    def __init__(self, client: Client, server_url: str, event_key: str = EVENT_KEY) -> None:
         self._client = client
         self._url = server_url.rstrip("/")
-        self._events = f"{self._url}/e/{EVENT_KEY}"
+        self._events = f"{self._url}/e/{event_key}"
 
     async def send(self, body: bytes) -> Accepted:
         """Send one body of events.

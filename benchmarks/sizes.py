@@ -68,6 +68,13 @@ class Sizes:
     bodies_kib_each: int = 8192
     """Of all events of a round; two runs at least."""
     bodies_rounds: int = 5
+    flood_rounds: int = 6
+    """Of each kind of flood, and of none."""
+    flood_s: float = 5.0
+    flood_rate: float = 10.0
+    """Events per second of the tenant that is measured."""
+    flood_connections: int = 64
+    transforms_connections: int = 1000
 
 
 def quick() -> Sizes:
@@ -108,4 +115,8 @@ def quick() -> Sizes:
         bodies_kib_each=128,
         bodies_rounds=1,
         kept_runs=100,
+        flood_rounds=1,
+        flood_s=1.0,
+        flood_connections=8,
+        transforms_connections=20,
     )

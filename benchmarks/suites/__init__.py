@@ -9,6 +9,7 @@ from benchmarks.suites import (
     bodies,
     chain,
     fan,
+    flood,
     growth,
     ingest,
     kept,
@@ -17,6 +18,7 @@ from benchmarks.suites import (
     noisy,
     noop,
     timers,
+    transforms,
     waiters,
 )
 
@@ -36,4 +38,6 @@ SUITES: dict[str, Suite] = {
     "backlog": backlog.run,
     "bodies": bodies.run,
     "kept": kept.run,
+    "flood": flood.run,
+    "transforms": transforms.run,
 }

@@ -75,6 +75,7 @@ def gateway_settings(role: GatewayRole) -> GatewaySettings:
             trusted_proxies=role.trusted_proxies,
             events_per_s=role.events_per_s,
             requests_per_s=role.requests_per_s,
+            refusals_per_s=role.refusals_per_s,
             webhooks_url=role.webhooks_url,
             webhook_redirects=role.webhook_redirects,
             auto_register=role.auto_register or "Existing",
@@ -91,6 +92,7 @@ def gateway_settings(role: GatewayRole) -> GatewaySettings:
         trusted_proxies=role.trusted_proxies,
         events_per_s=role.events_per_s,
         requests_per_s=role.requests_per_s,
+        refusals_per_s=role.refusals_per_s,
         auto_register=role.auto_register or "Always",
         version=VERSION,
     )

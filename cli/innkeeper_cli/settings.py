@@ -235,6 +235,8 @@ class GatewayRole(_Listens, _Leases, _Shows, _Transforms, Traces):
     """Events a second that one event key may send to this gateway; 0: any. A Namespace's annotation goes before it."""
     requests_per_s: Annotated[int, Field(ge=0, le=1_000_000)] = 500
     """Requests a second that one caller may make to the API of this gateway; 0: any."""
+    refusals_per_s: Annotated[int, Field(ge=0, le=1_000_000)] = 10
+    """Refusals a second that one key, or address, gets at once; more are held back up to 5 s each. 0: all at once."""
     webhooks_url: WebhooksUrl = ""
     """Where providers reach the gateway; empty: where whoever approves a webhook does."""
     webhook_redirects: Hosts = ()

@@ -115,10 +115,12 @@ class GatewayApp:
     def drain(self) -> None:
         """Say in `/ready` that this server stops soon, so that balancers send nobody here."""
         self.core.draining = True
+        self.core.patience.end()
 
     async def close(self) -> None:
         """End waits, the subscription behind them and the sandbox. The store is its owner's to close."""
         self.core.draining = True
+        self.core.patience.end()
         await self.core.notices.close()
         await self.core.environments.close()
         await self.core.webhooks.close()

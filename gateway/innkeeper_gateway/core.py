@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from innkeeper_apps.sandbox.pool import Sandbox
 from innkeeper_apps.sealing import Sealer
@@ -25,10 +25,19 @@ from innkeeper_engine.store.webhooks import WebhookStore
 from innkeeper_engine.tracing import Tracer
 from innkeeper_gateway.access.callers import NAMESPACE_HEADER, Access, Caller
 from innkeeper_gateway.access.reviews import Reviews
-from innkeeper_gateway.bodies import Header
+from innkeeper_gateway.bodies import Header, Turns
 from innkeeper_gateway.errors import ApiError
 from innkeeper_gateway.ingest import Seed
-from innkeeper_gateway.places import BranchError, Place, place_in, wanted_branch
+from innkeeper_gateway.patience import Patience
+from innkeeper_gateway.places import (
+    BranchError,
+    IpAddress,
+    Place,
+    networks,
+    place_in,
+    sender,
+    wanted_branch,
+)
 from innkeeper_gateway.rates import Rates
 from innkeeper_gateway.refusals import Refusals
 from innkeeper_gateway.registrars import DirectRegistrar, InboxRegistrar, Registrar
@@ -103,7 +112,14 @@ class Core:
         self.letters = StoredLetters(self.letter_store, clock, ids, self.letters_keep_s)
         self.refusals = Refusals()
         self.rates = Rates()
+        self.patience = Patience(self.rates, settings.refusals_rate)
+        self.turns = Turns()
+        self._proxies = networks(settings.trusted_proxies)
         self.draining = False
+
+    def sender(self, scope: Any) -> IpAddress | None:
+        """Who sends a request, as far as is known (see `places.sender`)."""
+        return sender(scope, self._proxies)
 
     @asynccontextmanager
     async def in_time(self) -> AsyncIterator[None]:

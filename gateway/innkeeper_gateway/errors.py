@@ -59,6 +59,11 @@ def store_trouble(error: Exception) -> str | None:
     return None
 
 
+def close_unless(stays: bool) -> tuple[tuple[bytes, bytes], ...]:
+    """The header that ends the connection, unless it stays."""
+    return () if stays else ((b"connection", b"close"),)
+
+
 def trouble_response(trouble: str) -> Response:
     """503 with the wait after which a client may try again."""
     return error_response(503, f"{trouble}; try again", {"Retry-After": str(RETRY_AFTER_S)})

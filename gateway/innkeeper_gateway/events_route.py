@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Hashable, MutableMapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -24,9 +25,10 @@ from innkeeper_gateway.bodies import (
 )
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.counting import env_label
-from innkeeper_gateway.errors import RETRY_AFTER_S, store_trouble
+from innkeeper_gateway.errors import RETRY_AFTER_S, close_unless, store_trouble
 from innkeeper_gateway.ingest import IngestError, parse_events, read_seed
-from innkeeper_gateway.places import BranchError, may_come_from, networks, sender
+from innkeeper_gateway.places import BranchError, may_come_from
+from innkeeper_gateway.rates import REFUSED_BYTES, Rates
 from innkeeper_gateway.tracing import current_trace
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -55,7 +57,6 @@ class EventsRoute:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._proxies = networks(core.settings.trusted_proxies)
         self._dev = EventKey(name="any", digest="")
         self._strays: set[str] = set()
 
@@ -71,31 +72,28 @@ class EventsRoute:
 
     async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
         core = self._core
+        who: Hashable = None
         try:
             opened = await self._open(scope["path"][len(PREFIX) :])
             if opened is None:
                 core.metrics.events_refused.add("key")
                 # This shape, and no other, is what senders know for a wrong key.
-                await _reply(
-                    send, 401, b'{"status":401,"message":"","error":"Event key not found"}', (_JSON,)
-                )
+                unknown = b'{"status":401,"message":"","error":"Event key not found"}'
+                stays = await core.patience.hold(core.sender(scope))
+                await _reply(send, 401, unknown, (_JSON, *close_unless(stays)))
                 return
             environment, key = opened
-            if key.cidrs and not may_come_from(sender(scope, self._proxies), key.cidrs):
+            who = key.digest
+            if key.cidrs and not may_come_from(core.sender(scope), key.cidrs):
                 raise IngestError("this event key may not be used from this address", status=403)
             env = core.place(environment, scope["headers"], scope["query_string"]).env
             bind_contextvars(env=env)
             rate = core.settings.events_rate(environment.policy)
-            wait_s = core.rates.wait_s(key.digest, rate)
-            if wait_s:
-                core.metrics.events_refused.add("rate")
-                core.metrics.rate_limited.add(shown(environment.name))
-                await _slow_down(send, rate, wait_s)
-                return
-            # What is refused costs as much as one event.
-            core.rates.take(key.digest, rate, 1)
-            events, seeded = await self._read(scope["headers"], receive)
-            core.rates.take(key.digest, rate, len(events) - 1)
+            turn = _Turn(core.rates, who, rate, core.turns.of(who))
+            turn.check()
+            core.rates.take(who, rate, 1)
+            events, seeded = await self._read(scope["headers"], receive, turn)
+            core.rates.take(who, rate, len(events) - 1)
             if key.events:
                 _check_names(events, key)
             if events:
@@ -103,12 +101,17 @@ class EventsRoute:
                     await core.store.append(env, events, seeded=seeded, trace=current_trace())
         except ClientGoneError:
             return
+        except _TooManyError as error:
+            core.metrics.events_refused.add("rate")
+            core.metrics.rate_limited.add(shown(environment.name))
+            wait = (b"retry-after", b"%d" % math.ceil(error.wait_s))
+            await _refuse(send, 429, str(error), (wait, *close_unless(await core.patience.hold(who))))
         except BranchError as error:
             core.metrics.events_refused.add("branch")
-            await _refuse(send, 400, str(error))
+            await _refuse(send, 400, str(error), close_unless(await core.patience.hold(who)))
         except (BodyError, IngestError) as error:
             core.metrics.events_refused.add(_REASONS.get(error.status, "event"))
-            await _refuse(send, error.status, error.message)
+            await _refuse(send, error.status, error.message, close_unless(await core.patience.hold(who)))
         except (StoreError, StoreUnavailableError, TimeoutError) as error:
             trouble = store_trouble(error)
             if trouble is None:
@@ -141,7 +144,9 @@ class EventsRoute:
             return (core.own, self._dev) if key else None
         return await core.environments.by_event_key(key)
 
-    async def _read(self, headers: list[Header], receive: Receive) -> tuple[list[NewEvent], bool]:
+    async def _read(
+        self, headers: list[Header], receive: Receive, turn: "_Turn"
+    ) -> tuple[list[NewEvent], bool]:
         """The events of a request, and whether the sender gave their seed."""
         limits = self._core.settings.limits
         content_type, seed_header = "", None
@@ -150,11 +155,57 @@ class EventsRoute:
                 content_type = value.decode("latin-1")
             elif name == b"x-inngest-event-id-seed":
                 seed_header = value.decode("latin-1")
-        body = await read_body(headers, receive, limits.request_bytes, REQUEST_SETTING)
-        now_ms = self._core.clock.now_ms()
-        given = read_seed(seed_header)
-        seed = given or self._core.draw_seed(now_ms)
-        return parse_events(body, content_type, limits, now_ms, seed), given is not None
+        size = 0
+        try:
+            body = await read_body(headers, receive, limits.request_bytes, REQUEST_SETTING, turn)
+            size = len(body)
+            now_ms = self._core.clock.now_ms()
+            given = read_seed(seed_header)
+            seed = given or self._core.draw_seed(now_ms)
+            return parse_events(body, content_type, limits, now_ms, seed), given is not None
+        except (BodyError, IngestError) as error:
+            turn.pay(error.unpacked if isinstance(error, BodyError) else size)
+            raise
+
+
+class _TooManyError(Exception):
+    """A key has sent more than it may."""
+
+    def __init__(self, rate: int, wait_s: float) -> None:
+        super().__init__(
+            f"this event key may send {rate} events a second to a gateway, and has sent more; send the events again"
+        )
+        self.wait_s = wait_s
+
+
+class _Turn:
+    """One body of a key is unpacked at a time, and none where the last one was more than it may send."""
+
+    def __init__(
+        self, rates: Rates, who: Hashable, rate: int, lock: AbstractAsyncContextManager[Any]
+    ) -> None:
+        self._rates, self._who, self._rate, self._lock = rates, who, rate, lock
+
+    def check(self) -> None:
+        """Raise _TooManyError where the key has to wait."""
+        wait_s = self._rates.wait_s(self._who, self._rate)
+        if wait_s:
+            raise _TooManyError(self._rate, wait_s)
+
+    def pay(self, size: int) -> None:
+        """Something was read in vain: that has cost the more, the larger it was."""
+        self._rates.take(self._who, self._rate, size // REFUSED_BYTES)
+
+    async def __aenter__(self) -> None:
+        await self._lock.__aenter__()
+        try:
+            self.check()
+        except _TooManyError:
+            await self._lock.__aexit__(None, None, None)
+            raise
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._lock.__aexit__(*error)
 
 
 def _check_names(events: list[NewEvent], key: EventKey) -> None:
@@ -173,11 +224,6 @@ def _preflight(headers: list[Header]) -> tuple[Header, ...]:
         (b"access-control-allow-headers", asked),
         (b"access-control-max-age", b"86400"),
     )
-
-
-async def _slow_down(send: Send, rate: int, wait_s: float) -> None:
-    why = f"this event key may send {rate} events a second to a gateway, and has sent more; send the events again"
-    await _refuse(send, 429, why, ((b"retry-after", b"%d" % math.ceil(wait_s)),))
 
 
 async def _refuse(send: Send, status: int, message: str, headers: tuple[Header, ...] = ()) -> None:

@@ -30,6 +30,8 @@ class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What a body may take in any case."""
     body_bytes_per_s: int = 1_000
     """So many bytes of it give it another second."""
+    refusal_s: float = 1.0
+    """What is no request, or too large a one, is answered so much later: whoever sends such things takes his time."""
 
 
 class _TooMuchError(Exception):
@@ -50,6 +52,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._began_s = self.loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._refusal: tuple[HTTPStatus, str] = _INVALID
+        self._refused: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected; it has `head_s` to ask for something."""
@@ -59,10 +62,14 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, whoever has ended it."""
         self._unwatch()
+        if self._refused is not None:
+            self._refused.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come, unless it is too much for a head that has not ended."""
+        if self._refused is not None:
+            return
         if self._in_head:
             self._head_received += len(data)
             if self._timer is None:
@@ -71,7 +78,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._watch()
         super().data_received(data)
         if self._in_head and self._head_received > self._limits.head_bytes:
-            self._refuse(_TOO_LARGE, self._too_large())
+            self._refuse_later(_TOO_LARGE, self._too_large())
 
     # ---- what the parser says
 
@@ -113,7 +120,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it says no more than the status
         """Refuse what the parser has stopped at."""
-        self._refuse(*self._refusal)
+        self._refuse_later(*self._refusal)
 
     def timeout_keep_alive_handler(self) -> None:
         """Nobody asks for anything any more; who has not even read the last answer will not."""
@@ -167,6 +174,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
+
+    def _refuse_later(self, status: HTTPStatus, why: str) -> None:
+        """Take nothing more, and answer when it is time."""
+        if self._refused is None and not self.transport.is_closing():
+            self._unwatch()
+            self.flow.pause_reading()
+            self._refused = self.loop.call_later(self._limits.refusal_s, self._refuse, status, why)
 
     def _refuse(self, status: HTTPStatus, why: str) -> None:
         """Answer and close; an answer that has begun is cut off."""

@@ -13,6 +13,9 @@ from typing import Final
 BURST_S: Final = 10.0
 """What was not used comes on top, for so long at most."""
 
+REFUSED_BYTES: Final = 32 * 1024
+"""A body that is refused costs as much as one event, and as one more for so much that was unpacked or read of it."""
+
 MOST_BUCKETS: Final = 10_000
 """The one that was used longest ago is forgotten first: it is full again."""
 

@@ -1,6 +1,7 @@
 """What the API's routes share in reading a request."""
 
 import math
+from collections.abc import Hashable
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request, params
@@ -28,7 +29,10 @@ CoreOf = Annotated[Core, Depends(core_of)]
 
 async def admitted(request: Request, core: CoreOf) -> Place:
     """Where the request may work; refuses who shows no signing key (see `Core.admit`)."""
-    place = await core.admit(request.scope["headers"], request.scope["query_string"])
+    try:
+        place = await core.admit(request.scope["headers"], request.scope["query_string"])
+    except ApiError as error:
+        raise await _in_time(error, core, request) from None
     _bind(place, request)
     return place
 
@@ -45,19 +49,30 @@ async def caller_of(request: Request, core: CoreOf) -> Caller:
     Raises:
         ApiError: 429, more requests than one caller may make; and as `Core.caller`.
     """
-    caller = await core.caller(request.scope["headers"], request.scope["query_string"])
+    try:
+        caller = await core.caller(request.scope["headers"], request.scope["query_string"])
+    except ApiError as error:
+        raise await _in_time(error, core, request) from None
     _bind(caller.place, request)
     who, rate = (caller.kind, caller.name, caller.place.env), core.settings.requests_rate
     wait_s = core.rates.wait_s(who, rate)
     if wait_s:
         core.metrics.rate_limited.add(shown(parent_name(caller.place.env)))
-        raise ApiError(
+        refusal = ApiError(
             429,
             f"{caller.name} may make {rate} requests a second, and has made more: wait, then try again",
             headers={"Retry-After": str(math.ceil(wait_s))},
         )
+        raise await _in_time(refusal, core, request, who)
     core.rates.take(who, rate, 1)
     return caller
+
+
+async def _in_time(error: ApiError, core: Core, request: Request, who: Hashable | None = None) -> ApiError:
+    """The refusal, when it is time for it: of somebody who is known, or of whoever sends from that address."""
+    if not await core.patience.hold(who or core.sender(request.scope)):
+        error.headers = {**error.headers, "Connection": "close"}
+    return error
 
 
 def _bind(place: Place, request: Request) -> None:

@@ -66,6 +66,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_s: int = 500
     """Requests a second that one caller may make to the API of this gateway, those of SDKs excepted; 0: any. In dev mode
     any."""
+    refusals_per_s: int = 10
+    """Refusals a second that one sender gets at once, more come later (see `patience.py`); 0: all. In dev mode all."""
     webhook_key: bytes | None = None
     """32 bytes that open the secrets of webhooks and nothing else; without it those that want a proof take nothing."""
     webhooks_url: str = ""
@@ -112,6 +114,11 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     def requests_rate(self) -> int:
         """Requests a second that a caller of the API may make; 0: any."""
         return 0 if self.dev else self.requests_per_s
+
+    @property
+    def refusals_rate(self) -> int:
+        """Refusals a second that one sender gets at once; 0: all."""
+        return 0 if self.dev else self.refusals_per_s
 
     @property
     def own_environment(self) -> Environment:

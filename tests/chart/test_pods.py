@@ -247,8 +247,10 @@ def test_operator_and_gateways_are_told_where_providers_reach_webhooks(
 
 def test_gateways_are_told_how_much_a_key_may_send(render_chart: Render) -> None:
     assert render_chart({}).pod("gateway").env["INNKEEPER_EVENTS_PER_S"] == "5000"
-    env = render_chart({"gateway": {"eventsPerSecond": 0, "requestsPerSecond": 50}}).pod("gateway").env
-    assert (env["INNKEEPER_EVENTS_PER_S"], env["INNKEEPER_REQUESTS_PER_S"]) == ("0", "50")
+    rates = {"eventsPerSecond": 0, "requestsPerSecond": 50, "refusalsPerSecond": 5}
+    env = render_chart({"gateway": rates}).pod("gateway").env
+    names = ("EVENTS", "REQUESTS", "REFUSALS")
+    assert [env[f"INNKEEPER_{name}_PER_S"] for name in names] == ["0", "50", "5"]
 
 
 def test_gateways_are_told_which_sites_may_ask_for_webhooks(render_chart: Render) -> None:

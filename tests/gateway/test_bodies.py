@@ -1,5 +1,6 @@
 """Bodies are read within bounds, whatever the sender says about them."""
 
+import asyncio
 import gzip
 import zlib
 from collections.abc import MutableMapping
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from innkeeper_gateway.bodies import BodyError, ClientGoneError, Header, Receive, read_body, unpack
+from innkeeper_gateway.bodies import BodyError, ClientGoneError, Header, Receive, Turns, read_body, unpack
 
 
 def receiver(*chunks: bytes, gone: bool = False) -> Receive:
@@ -105,6 +106,48 @@ def test_what_fits_comes_out_and_what_does_not_is_refused(content: bytes, limit:
     else:
         with pytest.raises(BodyError):
             unpack(packed, limit)
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1, 300])
+@pytest.mark.parametrize("steps", [1, 3])
+async def test_a_large_body_is_unpacked_in_steps_between_which_others_have_their_turn(
+    steps: int, more: int
+) -> None:
+    """Also where a step ends just before the end."""
+    content = b"ab" * (steps * 128 * 1024) + b"c" * max(more, 0)
+    content = content[: len(content) + min(more, 0)]
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    await asyncio.sleep(0)
+    for packed in (gzip.compress(content), gzip.compress(content[:7]) + gzip.compress(content[7:])):
+        before = turns
+        body = await read_body([(b"content-encoding", b"gzip")], receiver(packed), len(content))
+        assert body == content
+        assert turns - before >= steps - 1
+    task.cancel()
+
+
+async def test_each_sender_has_one_body_unpacked_at_a_time() -> None:
+    turns = Turns()
+    async with turns.of("a"):
+        async with turns.of("b"):
+            pass
+        waiting = asyncio.create_task(
+            read_body(
+                [(b"content-encoding", b"gzip")], receiver(gzip.compress(b"x")), 100, turn=turns.of("a")
+            )
+        )
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+    assert await waiting == b"x"
+    assert not len(turns._locks)
 
 
 def test_a_body_of_very_many_members_is_refused_at_once() -> None:

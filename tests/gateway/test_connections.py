@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from innkeeper_gateway.protocol import ConnectionLimits
 from innkeeper_gateway.server import GatewayServer
 from tests.gateway.world import World
 
-LIMITS = ConnectionLimits(head_bytes=4_096, headers=20, head_s=0.3, body_s=0.3, body_bytes_per_s=1_000)
+LIMITS = ConnectionLimits(
+    head_bytes=4_096, headers=20, head_s=0.3, body_s=0.3, body_bytes_per_s=1_000, refusal_s=0.01
+)
 
 
 @pytest.fixture
@@ -155,3 +158,23 @@ async def test_others_are_answered_while_hundreds_send_nothing(client: Client, p
     for reader, writer in slow:
         assert (await asyncio.wait_for(reader.readline(), 20)).split()[1] == b"408"
         writer.close()
+
+
+async def test_what_is_no_request_is_answered_later_and_nothing_more_is_read(world: World) -> None:
+    limits = msgspec.structs.replace(LIMITS, refusal_s=0.2)
+    server = GatewayServer(world.app, host="127.0.0.1", port=0, limits=limits)
+    await server.start()
+    loop = asyncio.get_running_loop()
+    try:
+        client = Client(*await asyncio.open_connection("127.0.0.1", server.port))
+        began_s = loop.time()
+        await client.send(post(b"{}", b"x: " + b"x" * 5_000) + post())
+        assert await client.status() == 431
+        assert loop.time() - began_s >= 0.2
+        assert await client.is_closed()
+        client.close()
+        gone = Client(*await asyncio.open_connection("127.0.0.1", server.port))
+        await gone.send(b"no http at all\r\n\r\n")
+        gone.close()
+    finally:
+        await server.stop(grace_s=1)

@@ -201,6 +201,8 @@ topologySpreadConstraints:
   value: {{ int .root.Values.gateway.eventsPerSecond | quote }}
 - name: INNKEEPER_REQUESTS_PER_S
   value: {{ int .root.Values.gateway.requestsPerSecond | quote }}
+- name: INNKEEPER_REFUSALS_PER_S
+  value: {{ int .root.Values.gateway.refusalsPerSecond | quote }}
 - name: INNKEEPER_WEBHOOK_WORKERS
   value: {{ int .root.Values.gateway.webhookWorkers | quote }}
 - name: INNKEEPER_LEASE_S

@@ -20,9 +20,10 @@ from innkeeper_engine.model.webhooks import DeadLetter
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Header, Receive, read_body
 from innkeeper_gateway.core import Core
-from innkeeper_gateway.errors import RETRY_AFTER_S, store_trouble
+from innkeeper_gateway.errors import RETRY_AFTER_S, close_unless, store_trouble
 from innkeeper_gateway.events_route import Scope, Send
-from innkeeper_gateway.places import BranchError, networks, sender
+from innkeeper_gateway.places import BranchError
+from innkeeper_gateway.rates import REFUSED_BYTES
 from innkeeper_gateway.tracing import current_trace
 from innkeeper_gateway.webhooks.handling import (
     Busy,
@@ -70,24 +71,26 @@ class WebhooksRoute:
         self._source = source
         self._letters = letters
         self._sandbox = sandbox
-        self._proxies = networks(core.settings.trusted_proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request whose path begins with `/w/`."""
         if scope["method"] != "POST":
             await _refuse(send, 405, "webhooks are sent with POST", ((b"allow", b"POST"),))
             return
+        patience, who = self._core.patience, None
         try:
             opened = await self._source.by_digest(key_digest(scope["path"][len(PREFIX) :]))
             if opened is None:
                 self._count("unknown")
-                await _refuse(send, 404, "there is no such webhook: look at its URL")
+                stays = await patience.hold(self._core.sender(scope))
+                await _refuse(send, 404, "there is no such webhook: look at its URL", close_unless(stays))
                 return
+            who = opened.webhook.digest
             wait_s = self._wait_s(opened)
             if wait_s:
                 self._count("limited")
                 self._core.metrics.rate_limited.add(shown(opened.environment.name))
-                await _slow_down(send, wait_s)
+                await _slow_down(send, wait_s, close_unless(await patience.hold(who)))
                 return
             request = await self._read(opened, scope, receive)
             bind_contextvars(env=request.env)
@@ -97,10 +100,10 @@ class WebhooksRoute:
             return
         except BranchError as error:
             self._count("refused")
-            await _refuse(send, 400, str(error))
+            await _refuse(send, 400, str(error), close_unless(await patience.hold(who)))
         except BodyError as error:
             self._count("refused")
-            await _refuse(send, error.status, error.message)
+            await _refuse(send, error.status, error.message, close_unless(await patience.hold(who)))
         except SealedError as error:
             self._count("sealed")
             _log.error("a webhook's request was not taken", webhook=error.webhook, why=str(error))
@@ -114,7 +117,8 @@ class WebhooksRoute:
             await _busy(send, f"{trouble}; send the request again", RETRY_AFTER_S)
         else:
             self._count(type(outcome).__name__.lower())
-            await _answer(send, outcome)
+            stays = not isinstance(outcome, Refused | Busy) or await patience.hold(who)
+            await _answer(send, outcome, close_unless(stays))
 
     def _wait_s(self, opened: OpenedWebhook) -> float:
         """How long the sender has to wait; 0 where the request is taken, and counted."""
@@ -135,9 +139,18 @@ class WebhooksRoute:
             received_ms=core.clock.now_ms(),
             headers=headers,
             query=query,
-            body=await read_body(headers, receive, BODY_BYTES),
-            address=sender(scope, self._proxies),
+            body=await self._body(opened, headers, receive),
+            address=core.sender(scope),
         )
+
+    async def _body(self, opened: OpenedWebhook, headers: list[Header], receive: Receive) -> bytes:
+        core, who = self._core, opened.webhook.digest
+        try:
+            return await read_body(headers, receive, BODY_BYTES, turn=core.turns.of(who))
+        except BodyError as error:
+            rate = core.settings.events_rate(opened.environment.policy)
+            core.rates.take(who, rate, error.unpacked // REFUSED_BYTES)
+            raise
 
     async def _outcome(self, opened: OpenedWebhook, request: WebhookRequest) -> Outcome:
         core, webhook = self._core, opened.webhook
@@ -168,7 +181,7 @@ class WebhooksRoute:
                 await self._letters.keep(outcome.letter)
 
 
-async def _answer(send: Send, outcome: Outcome) -> None:
+async def _answer(send: Send, outcome: Outcome, more: tuple[Header, ...]) -> None:
     match outcome:
         case Taken(events):
             ids = [event_id for event_id, _, _ in events]
@@ -180,18 +193,18 @@ async def _answer(send: Send, outcome: Outcome) -> None:
             message = f"no event was made of it ({letter.code}); the request is kept"
             await _reply(send, 202, orjson.dumps({"ids": [], "status": 202, "message": message}), (_JSON,))
         case Refused():
-            await _refuse(send, outcome.status, outcome.message)
+            await _refuse(send, outcome.status, outcome.message, more)
         case Busy(message, retry_after_s):
-            await _busy(send, f"{message}; send the request again", retry_after_s)
+            await _busy(send, f"{message}; send the request again", retry_after_s, more)
 
 
-async def _slow_down(send: Send, wait_s: float) -> None:
+async def _slow_down(send: Send, wait_s: float, more: tuple[Header, ...]) -> None:
     why = "more requests come to this webhook than it may take; send the request again"
-    await _refuse(send, 429, why, ((b"retry-after", b"%d" % math.ceil(wait_s)),))
+    await _refuse(send, 429, why, ((b"retry-after", b"%d" % math.ceil(wait_s)), *more))
 
 
-async def _busy(send: Send, message: str, retry_after_s: int) -> None:
-    await _refuse(send, 503, message, ((b"retry-after", str(retry_after_s).encode()),))
+async def _busy(send: Send, message: str, retry_after_s: int, more: tuple[Header, ...] = ()) -> None:
+    await _refuse(send, 503, message, ((b"retry-after", str(retry_after_s).encode()), *more))
 
 
 async def _refuse(send: Send, status: int, message: str, headers: tuple[Header, ...] = ()) -> None:

@@ -24,6 +24,7 @@ from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.store import Store, StoreSettings
 from innkeeper_engine.store.webhooks import WebhookStore
+from innkeeper_gateway.protocol import ConnectionLimits
 from innkeeper_gateway.server import GatewayServer
 from innkeeper_gateway.settings import GatewaySettings
 from tests.gateway.fuzz.inputs import (
@@ -114,9 +115,13 @@ class Victim:
         )
         self.world = World(
             self.store,
-            GatewaySettings(managed=True, webhook_key=KEY, events_per_s=0, requests_per_s=0),
+            GatewaySettings(
+                managed=True, webhook_key=KEY, events_per_s=0, requests_per_s=0, refusals_per_s=0
+            ),
         )
-        self._server = GatewayServer(self.world.app, host="127.0.0.1", port=0)
+        self._server = GatewayServer(
+            self.world.app, host="127.0.0.1", port=0, limits=ConnectionLimits(refusal_s=0)
+        )
         await self._server.start()
 
     async def stop(self) -> None:
