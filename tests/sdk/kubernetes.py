@@ -24,6 +24,8 @@ class Kubernetes:
         self.cluster = cluster
         self._emulator = emulator
         self._redis_port, self.gateway_port, self.operator_port = free_port(), free_port(), free_port()
+        self.metrics_ports = {role: free_port() for role in ("gateway", "executor", "operator")}
+        self.admin_token = secrets.token_hex(16)
         self.url = f"http://127.0.0.1:{self.gateway_port}"
         common = {
             "INNKEEPER_REDIS_URL": f"redis://127.0.0.1:{self._redis_port}/0",
@@ -36,7 +38,10 @@ class Kubernetes:
         managed = {"INNKEEPER_MANAGED": "true"}
         kubeconfig = cluster.kubeconfig(folder / "kubeconfig")
         environments = {
-            "gateway": common | managed | proofs | {"INNKEEPER_PORT": str(self.gateway_port)},
+            "gateway": common
+            | managed
+            | proofs
+            | {"INNKEEPER_PORT": str(self.gateway_port), "INNKEEPER_ADMIN_TOKEN": self.admin_token},
             "executor": FAST | common | managed | sealing,
             "operator": common
             | sealing
@@ -47,6 +52,8 @@ class Kubernetes:
                 "KUBECONFIG": str(kubeconfig),
             },
         }
+        for role, port in self.metrics_ports.items():
+            environments[role]["INNKEEPER_METRICS_PORT"] = str(port)
         valkey = [str(get_binary_path()), "--port", str(self._redis_port), "--bind", "127.0.0.1"]
         valkey += ["--dir", str(folder), "--appendonly", "yes", "--appendfsync", "always", "--save", ""]
         self._valkey = Proc("valkey", valkey, env=clean_env(), log=folder / "valkey.log")
@@ -123,6 +130,13 @@ class Kubernetes:
         """The gateway with the keys of a namespace."""
         keys = self.secret(namespace, "innkeeper-keys")
         return Api(self.url, event_key=keys["event-key"], bearer=keys["signing-key"])
+
+    def metrics(self, role: str) -> str:
+        """What Prometheus reads of a role."""
+        reply = http_client(f"http://127.0.0.1:{self.metrics_ports[role]}", {}).get("/metrics")
+        assert reply.status_code == 200
+        assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+        return str(reply.text)
 
     def anonymous(self) -> Any:
         """An HTTP client without a key."""

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -321,3 +322,55 @@ def test_a_webhook_that_is_applied_takes_what_its_provider_sends(pipeline: Runni
     assert api.wait_end(str(run["run_id"]))["status"] == "Completed"
     kubernetes.cluster.delete("Webhook", namespace, "uploads")
     wait_until(lambda: post(b"as-typed-at-github")[0] == 404, "the URL is closed")
+
+
+def test_a_webhook_that_a_site_asks_for_is_approved_and_starts_runs(pipeline: RunningApp) -> None:
+    """The page, the operator, the provider: from the link on a site to a run."""
+    kubernetes, namespace = pipeline.kubernetes, pipeline.namespace
+    kubernetes.wait_condition("InngestApp", namespace, "pipeline", "Ready", "True")
+    browser = kubernetes.anonymous()
+    link = "/intent/create-webhook"
+    assert "Pipeline asks for a webhook" in browser.get(link, params={"name": "Pipeline"}).text
+    form = {"name": "Pipeline", "redirect_uri": "", "namespace": namespace}
+    assert browser.post(link, data=form | {"token": "x" * 32}).status_code == 401
+    page = browser.post(link, data=form | {"token": kubernetes.admin_token})
+    assert page.status_code == 200, page.text
+    (url,) = re.findall(r"<pre>(http[^<]+)</pre>", page.text)
+    (webhook,) = (
+        each
+        for each in kubernetes.cluster.list("webhooks.innkeeper.dev", namespace)
+        if each["metadata"]["name"].startswith("pipeline-")
+    )
+    assert webhook["metadata"]["annotations"]["innkeeper.dev/approved-by"] == "admin token"
+    sent = browser.post(url, json={"type": "file.arrived", "data": FILE})
+    assert sent.status_code == 200, sent.text
+    api = kubernetes.api(namespace)
+    (run,) = api.wait_runs(sent.json()["ids"][0])
+    assert api.wait_end(str(run["run_id"]))["status"] == "Completed"
+
+
+def test_prometheus_reads_every_role(pipeline: RunningApp) -> None:
+    """What a run has left: the shard's numbers on gateway and executor alike, and each role's own."""
+    kubernetes, namespace = pipeline.kubernetes, pipeline.namespace
+    kubernetes.wait_condition("InngestApp", namespace, "pipeline", "Ready", "True")
+    api = kubernetes.api(namespace)
+    event_id = api.send("pipeline/file.arrived", FILE)
+    (run,) = api.wait_runs(event_id)
+    api.wait_end(str(run["run_id"]))
+    ended = re.compile(
+        rf'inngest_function_run_ended_total{{date="[0-9-]+",env="{namespace}",fn="[^"]+",status="Completed"}} [1-9]'
+    )
+    for role in ("gateway", "executor"):
+        wait_until(
+            lambda role=role: ended.search(kubernetes.metrics(role)) is not None, f"{role} shows the run"
+        )
+        assert "innkeeper_redis_up 1\n" in kubernetes.metrics(role)
+    assert f'innkeeper_events_accepted_total{{env="{namespace}"}}' in kubernetes.metrics("gateway")
+    assert "innkeeper_app_requests_total" in kubernetes.metrics("executor")
+    assert "innkeeper_syncs_total" in kubernetes.metrics("operator")
+    own = api.http.get(f"/v1/prom/{namespace}")
+    assert own.status_code == 200
+    assert "env=" not in own.text
+    assert "inngest_function_run_ended_total" in own.text
+    assert api.http.get("/v1/prom/somebody-else").status_code == 404
+    assert kubernetes.anonymous().get(f"/v1/prom/{namespace}").status_code == 401
