@@ -386,13 +386,14 @@ class Store(Reader):
         """What a verb that has no method here replies: see `store/scripts/verbs`."""
         return await self._script(self._connection, verb, request)
 
+    def given_now(self) -> str:
+        """The time that scripts are to go by, in ms; empty: the server's."""
+        return "" if self._clock_ms is None else str(self._clock_ms())
+
     # ---- inside
 
     def _want(self, executor: str, tokens: Sequence[str]) -> tuple[str, list[str], int, int]:
         return (executor, list(tokens), self.settings.lease_ms, self.settings.inline_bytes)
-
-    def _now(self) -> str:
-        return "" if self._clock_ms is None else str(self._clock_ms())
 
     async def _script(self, connection: Connection, name: str, request: dict[str, Any]) -> Reply:
         script = scripts.load(name)
@@ -401,14 +402,14 @@ class Store(Reader):
         packed = msgpack.packb(request, use_bin_type=False)
         started = perf_counter()
         try:
-            return await connection.call("EVALSHA", script.sha, 1, self.settings.prefix, self._now(), packed)
+            return await connection.call("EVALSHA", script.sha, 1, self.settings.prefix, self.given_now(), packed)
         except StoreError as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise
         finally:
             self.metrics.redis_seconds.add(perf_counter() - started, name)
         await connection.call("SCRIPT", "LOAD", script.source)
-        return await connection.call("EVALSHA", script.sha, 1, self.settings.prefix, self._now(), packed)
+        return await connection.call("EVALSHA", script.sha, 1, self.settings.prefix, self.given_now(), packed)
 
     async def _greet(self, connection: Connection) -> None:
         for name in scripts.VERBS:
