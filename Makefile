@@ -78,7 +78,7 @@ IMAGE := --universal --python-version 3.11 -c requirements/dev.txt
 
 lock: $(STAMP) ## Resolve the requirements anew, with hashes
 	$(COMPILE) --universal --python-version 3.11 --upgrade --extra dev --group test pyproject.toml -o requirements/dev.txt
-	$(COMPILE) $(IMAGE) --extra gateway --extra executor --extra operator pyproject.toml -o requirements/image.txt
+	$(COMPILE) $(IMAGE) --extra gateway --extra executor --extra operator --extra export pyproject.toml -o requirements/image.txt
 	$(COMPILE) $(IMAGE) requirements/image-build.in -o requirements/image-build.txt
 	$(COMPILE) --python-version 3.11 --upgrade requirements/sdk-py04.in -o requirements/sdk-py04.txt
 

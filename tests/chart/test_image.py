@@ -95,7 +95,7 @@ def test_the_label_says_the_version() -> None:
 def wanted() -> list[Requirement]:
     """What the roles of a cluster need, by pyproject.toml."""
     extras = PROJECT["project"]["optional-dependencies"]
-    texts = PROJECT["project"]["dependencies"] + extras["gateway"] + extras["executor"] + extras["operator"]
+    texts = PROJECT["project"]["dependencies"] + sum((extras[each] for each in ("gateway", "executor", "operator", "export")), [])
     return [Requirement(text) for text in texts]
 
 
