@@ -7,18 +7,20 @@ for a wrong command line or wrong settings; 128 + n when a second signal n ended
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import click
 import uvloop
 
 from innkeeper_cli import logs
+from innkeeper_cli.archive.windows import Wanted
 from innkeeper_cli.discovery import check_url
 from innkeeper_cli.errors import RoleError
 from innkeeper_cli.settings import (
     LOG_FORMATS,
     DevRole,
     ExecutorRole,
+    ExportRole,
     GatewayRole,
     OperatorRole,
     ReleaseRole,
@@ -32,6 +34,7 @@ from innkeeper_cli.version import VERSION
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 
 R = TypeVar("R", bound=Role)
+T = TypeVar("T")
 
 _EXTRAS = {
     "innkeeper_gateway": "gateway",
@@ -275,6 +278,77 @@ def sync(urls: tuple[str, ...], log_format: str | None) -> None:
         await syncing.sync_all(role, checked)
 
     _run("sync", once)
+
+
+@main.command()
+@click.option(
+    "--to",
+    required=True,
+    metavar="DIR|URL",
+    help="A folder, or s3://bucket/prefix; AWS_ENDPOINT_URL, AWS_REGION and AWS_ACCESS_KEY_ID, "
+    "AWS_SECRET_ACCESS_KEY (or a role) say where that is and who may write to it.",
+)
+@click.option(
+    "-e",
+    "--environment",
+    "environments",
+    multiple=True,
+    metavar="NAME",
+    help="Which environment; may be repeated. [default: all]",
+)
+@click.option("--only", type=click.Choice(["runs", "events"]), help="Only these. [default: both]")
+@click.option("--from", "from_", metavar="TIME", help="What ended or came from then on. [default: goes on]")
+@click.option("--until", metavar="TIME", help="What ended or came before. [default: now]")
+@click.option(
+    "--expiring-within", metavar="DURATION", help="Only what goes within this time, by its retention: 6h."
+)
+@click.option("--format", "format_", type=click.Choice(["parquet", "ndjson"]), help="[default: parquet]")
+@click.option("--window", metavar="DURATION", help="How much time a file is of: 1d, 1h, 5m. [default: 1h]")
+@click.option("--adopt", is_flag=True, help="Go on with an archive that was begun from another Redis.")
+@_FORMAT
+def export(
+    to: str,
+    environments: tuple[str, ...],
+    only: str | None,
+    from_: str | None,
+    until: str | None,
+    expiring_within: str | None,
+    format_: Literal["parquet", "ndjson"] | None,
+    window: str | None,
+    adopt: bool,
+    log_format: str | None,
+) -> None:
+    """Write events and ended runs to files, before Redis forgets them.
+
+    Needs INNKEEPER_REDIS_URL, and the same INNKEEPER_RETENTION_ settings as gateways and executors. A file holds what
+    ended or came in one window of time, and is written once that is over: run again, or killed and run again, it goes on
+    where it was, and has each run and event once. See docs/export.md.
+    """
+    role = _load(ExportRole, log_format=log_format or "console", log_level="warning")
+    from innkeeper_cli import exporting  # noqa: PLC0415
+
+    job = exporting.Job(
+        to=to,
+        wanted=Wanted(
+            _parsed("--from", exporting.parse_moment_ms, from_),
+            _parsed("--until", exporting.parse_moment_ms, until),
+            _parsed("--expiring-within", exporting.parse_within_ms, expiring_within),
+        ),
+        environments=environments,
+        kinds=(only,) if only else exporting.KINDS,
+        format=format_,
+        window_ms=_parsed("--window", exporting.parse_window_ms, window),
+        adopt=adopt,
+    )
+    _run("export", lambda: exporting.export(role, job))
+
+
+def _parsed(option: str, parse: Callable[[str], T], text: str | None) -> T | None:
+    """What an option says, None where it is not given; ends the process where it cannot be read."""
+    try:
+        return None if text is None else parse(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint=option) from None
 
 
 @main.command()

@@ -250,6 +250,12 @@ class SyncRole(Role):
     signing_key: SigningKey
 
 
+class ExportRole(_Keeps):
+    """`innkeeper export`: reads what is kept, for as long as gateways and executors say that it is."""
+
+    redis_url: RedisUrl
+
+
 class ExecutorRole(_Works, _Shows, Traces):
     """`innkeeper executor`: it does not start without its keys."""
 

@@ -95,7 +95,9 @@ def test_the_label_says_the_version() -> None:
 def wanted() -> list[Requirement]:
     """What the roles of a cluster need, by pyproject.toml."""
     extras = PROJECT["project"]["optional-dependencies"]
-    texts = PROJECT["project"]["dependencies"] + sum((extras[each] for each in ("gateway", "executor", "operator", "export")), [])
+    texts = list(PROJECT["project"]["dependencies"])
+    for extra in ("gateway", "executor", "operator", "export"):
+        texts += extras[extra]
     return [Requirement(text) for text in texts]
 
 

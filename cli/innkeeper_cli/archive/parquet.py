@@ -1,8 +1,7 @@
 """Writes Parquet: flat columns, plain values, Zstandard. https://parquet.apache.org/docs/file-format/
 
 Of its own, because a row of an archive may have a few bytes or many megabytes: rows are put out in groups by how large
-they are, which no small library does (docs/adr/0014-archives.md). What is written is read back in the tests by DuckDB and by
-pyarrow.
+they are, which no small library does (docs/adr/0014-archives.md). The tests read back by DuckDB what is written.
 """
 
 from itertools import groupby
@@ -49,7 +48,9 @@ class _Chunk(NamedTuple):
 class ParquetWriter:
     """Writes rows to a file that is open for writing, from its beginning. Close it, or there is no Parquet in it."""
 
-    def __init__(self, file: IO[bytes], columns: tuple[Column, ...], *, group_bytes: int = GROUP_BYTES) -> None:
+    def __init__(
+        self, file: IO[bytes], columns: tuple[Column, ...], *, group_bytes: int = GROUP_BYTES
+    ) -> None:
         self._file = file
         self._columns = columns
         self._group_bytes = group_bytes
@@ -101,7 +102,10 @@ class ParquetWriter:
             Struct(
                 {
                     1: ListOf(
-                        [_chunk(column, rows, chunk) for column, chunk in zip(self._columns, chunks, strict=True)]
+                        [
+                            _chunk(column, rows, chunk)
+                            for column, chunk in zip(self._columns, chunks, strict=True)
+                        ]
                     ),
                     2: I64(sum(chunk.plain_bytes for chunk in chunks)),
                     3: I64(rows),

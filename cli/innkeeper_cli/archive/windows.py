@@ -91,9 +91,7 @@ def advanced(progress: Progress | None, done: Window) -> Progress:
     if progress is None:
         return Progress(done.end_ms, done.start_ms)
     if done.start_ms <= progress.through_ms and done.end_ms >= progress.since_ms:
-        return Progress(
-            max(progress.through_ms, done.end_ms), min(progress.since_ms, done.start_ms)
-        )
+        return Progress(max(progress.through_ms, done.end_ms), min(progress.since_ms, done.start_ms))
     return progress
 
 
