@@ -402,7 +402,9 @@ class Store(Reader):
         packed = msgpack.packb(request, use_bin_type=False)
         started = perf_counter()
         try:
-            return await connection.call("EVALSHA", script.sha, 1, self.settings.prefix, self.given_now(), packed)
+            return await connection.call(
+                "EVALSHA", script.sha, 1, self.settings.prefix, self.given_now(), packed
+            )
         except StoreError as error:
             if not str(error).startswith("NOSCRIPT"):
                 raise
