@@ -60,6 +60,12 @@ def parser() -> argparse.ArgumentParser:
         help="holds node_modules with SDKs",
     )
     add("--scratch", type=Path, default=Path(tempfile.gettempdir()), metavar="DIR", help="data of mode fsync")
+    add(
+        "--against",
+        type=Path,
+        metavar="DIR",
+        help="a checkout of another version: `scripts` measures its code in turns with this one's",
+    )
     add("--json", type=Path, metavar="FILE", help="write every single figure")
     add("--markdown", type=Path, metavar="FILE", help="write the tables of the README")
     return out
@@ -116,6 +122,7 @@ class Measurement:
             scratch=options.scratch.resolve(),
             peer_url=options.peer,
             peer_pid=options.peer_pid,
+            against=options.against,
         )
         sizes = sizes_of(options)
         self.environment = environment.describe(settings.modules, settings.scratch)

@@ -32,6 +32,8 @@ class Settings:
     """Where data and logs of the servers go: `fsync` measures the disk below it."""
     peer_url: str | None = None
     peer_pid: int | None = None
+    against: Path | None = None
+    """Another checkout, whose scripts are measured beside these."""
 
 
 @dataclass(frozen=True)

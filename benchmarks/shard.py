@@ -83,9 +83,9 @@ class Shard:
         first = self._runs
         for at in range(first, first + count, PER_SCRIPT):
             numbers = range(at, min(at + PER_SCRIPT, first + count))
-            events = [(_id(number), "bench", _body(number)) for number in numbers]
+            events = [(number_id(number), "bench", event_body(number)) for number in numbers]
             await self._store.append(ENV, events)
-            starts = [_start(number, key(number) if key else "") for number in numbers]
+            starts = [start_of(number, key(number) if key else "") for number in numbers]
             applied = await self._store.apply(CursorGuard(ENV, at, "", len(numbers)), starts)
             if applied.status != "ok":
                 raise BenchmarkError(f"runs could not be queued: {applied.status}")
@@ -96,7 +96,7 @@ class Shard:
         leases: list[Lease] = []
 
         async def one(number: int) -> None:
-            leases.extend((await self._store.due(executor="bench", tokens=[_id(number)])).leases)
+            leases.extend((await self._store.due(executor="bench", tokens=[number_id(number)])).leases)
 
         cost = await self._measured(count, spread(range(count), in_flight, one))
         if len(leases) != count:
@@ -113,7 +113,7 @@ class Shard:
 
     async def work(self, count: int, in_flight: int) -> Cost:
         """Lease requests and end their runs, as executors do: each commit leases the next request."""
-        tokens = [_id(number) for number in range(count)]
+        tokens = [number_id(number) for number in range(count)]
         done = 0
 
         async def worker(_: int) -> None:
@@ -144,19 +144,24 @@ class Shard:
         for body in bodies:
             number = self._runs
             self._runs += 1
-            await self._store.append(ENV, [(_id(number), "bench", body)])
+            await self._store.append(ENV, [(number_id(number), "bench", body)])
             await self._store.peek(1)
-            await self._store.apply(CursorGuard(ENV, number, "", 1), [_start(number, "")])
-            (held,) = (await self._store.due(executor="bench", tokens=[_id(number)])).leases
+            await self._store.apply(CursorGuard(ENV, number, "", 1), [start_of(number, "")])
+            (held,) = (await self._store.due(executor="bench", tokens=[number_id(number)])).leases
             save = Save(held.run, "s", b'{"data":%b}' % body, True)
             applied = await self._store.apply(
-                LeaseGuard(held.item, held.token, held.seen), [save], executor="bench", tokens=[_id(number)]
+                LeaseGuard(held.item, held.token, held.seen),
+                [save],
+                executor="bench",
+                tokens=[number_id(number)],
             )
             (again,) = applied.leases
             state = again.payload or await self._store.run_state(again.run)
             if state["s"] != save.result:
                 raise BenchmarkError("a result is not what was written")
-            end = Finish(again.run, "Completed", body, b"", b"", b'{"data":%b}' % body, (_id(0), _id(0)))
+            end = Finish(
+                again.run, "Completed", body, b"", b"", b'{"data":%b}' % body, (number_id(0), number_id(0))
+            )
             await self._store.apply(LeaseGuard(again.item, again.token, again.seen), [end])
 
     async def memory_bytes(self) -> int:
@@ -222,25 +227,30 @@ def sleep(lease: Lease) -> list[Effect]:
     return [Wait(f"{lease.run}.s", lease.run, "s", "sleep", ENV, "", "", "", until_ms, b"", b"null")]
 
 
-def _id(number: int) -> str:
+def number_id(number: int) -> str:
     return encode_ulid(1_700_000_000_000, number)
 
 
-def _body(number: int) -> bytes:
-    event = {"data": {"text": "x", "n": number}, "id": _id(number), "name": "bench", "ts": 1_700_000_000_000}
+def event_body(number: int) -> bytes:
+    event = {
+        "data": {"text": "x", "n": number},
+        "id": number_id(number),
+        "name": "bench",
+        "ts": 1_700_000_000_000,
+    }
     event["data"] = {"n": number, "text": "x" * (EVENT_BYTES - len(orjson.dumps(event)) + 1)}
     return orjson.dumps(event, option=orjson.OPT_SORT_KEYS)
 
 
-def _start(number: int, key: str) -> Start:
+def start_of(number: int, key: str) -> Start:
     keyed = f"\x02{key}" if key else ""
     return Start(
-        run=_id(number),
+        run=number_id(number),
         env=ENV,
         fn=FN,
         slug_json=orjson.dumps(SLUG),
         app="app",
-        events=((_id(number), b""),),
+        events=((number_id(number), b""),),
         start_partition=STARTS + keyed,
         step_partition=STEPS + keyed,
         order=number,

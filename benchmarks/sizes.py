@@ -63,6 +63,12 @@ class Sizes:
     kept_runs: int = 2000
     kept_in_flight: int = 64
     """Sleeping runs, of which the memory is measured."""
+    scripts_runs: int = 4000
+    """In each round."""
+    scripts_chains: int = 100
+    scripts_steps: int = 20
+    scripts_in_flight: int = 16
+    scripts_rounds: int = 7
     bodies_kib: tuple[int, ...] = (32, 256, 2048)
     """Of the event, the result and the output of each run."""
     bodies_kib_each: int = 8192
@@ -111,6 +117,10 @@ def quick() -> Sizes:
         backlog_rounds=1,
         backlog_leases=50,
         backlog_asleep=200,
+        scripts_runs=100,
+        scripts_chains=8,
+        scripts_steps=2,
+        scripts_rounds=1,
         bodies_kib=(32,),
         bodies_kib_each=128,
         bodies_rounds=1,

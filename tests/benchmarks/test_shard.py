@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.figures import Cpu
 from benchmarks.processes import BenchmarkError, NotApplicable
-from benchmarks.shard import EVENT_BYTES, FN, Cost, Shard, _body, finish, shard, sleep
+from benchmarks.shard import EVENT_BYTES, FN, Cost, Shard, event_body, finish, shard, sleep
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store
 from tests.conftest import OpenStore
@@ -74,7 +74,7 @@ async def test_a_shard_is_in_the_store_of_the_server(valkey: Address) -> None:
 
 
 def test_an_event_has_the_size_that_is_said() -> None:
-    assert {len(_body(number)) for number in (0, 7, 123_456)} == {EVENT_BYTES}
+    assert {len(event_body(number)) for number in (0, 7, 123_456)} == {EVENT_BYTES}
 
 
 def test_a_cost_is_shown_by_operation() -> None:
