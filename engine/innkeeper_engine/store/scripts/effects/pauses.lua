@@ -1,5 +1,5 @@
 -- A pause with its index: event waits are found by (env, event name, path, value); path '' means every such event.
-add_pause = function(id, pause, path, value, after, deadline, condition, on_timeout)
+effects.add_pause = function(id, pause, path, value, after, deadline, condition, on_timeout)
   local fields = {'to', on_timeout, 'x', condition}
   if pause.k == 'event' or pause.k == 'cancel' then
     pause.i = pause.e .. ':' .. pause.n .. '\1' .. path .. '\1' .. value
@@ -37,7 +37,7 @@ effects.wait = function(e)
     end
   end
   local after = tonumber(call('GET', P .. 'esq:' .. e[6]) or '0')
-  add_pause(id, {r = run, s = step, k = e[5], e = e[6], n = e[7]}, e[8], e[9], after, e[10], e[11], e[12])
+  effect('add_pause')(id, {r = run, s = step, k = e[5], e = e[6], n = e[7]}, e[8], e[9], after, e[10], e[11], e[12])
   each(e[14])
 end
 

@@ -61,3 +61,5 @@ rights.single.take = function(r, run, fields)
   fields[#fields + 1] = 'sg'
   fields[#fields + 1] = r[2]
 end
+
+effects.rights = rights

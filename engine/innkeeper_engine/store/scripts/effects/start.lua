@@ -59,14 +59,14 @@ effects.start = function(e)
   end
   if e[14] ~= '' and call('EXISTS', P .. 'idem:' .. e[14]) == 1 then return end
   for _, r in ipairs(e[18]) do
-    local kind = rights[r[1]]
+    local kind = effect('rights')[r[1]]
     if kind.refused(r) then
       return record_skipped(run, env, e[4], e[6], ids, e[16], r[kind.note], e[13], r[kind.reply])
     end
   end
   local fields = {}
   if e[14] ~= '' then call('SET', P .. 'idem:' .. e[14], run, 'EX', 86400) end
-  for _, r in ipairs(e[18]) do rights[r[1]].take(r, run, fields) end
+  for _, r in ipairs(e[18]) do effect('rights')[r[1]].take(r, run, fields) end
   local size, payload = 0, {}
   for n, body in ipairs(bodies) do
     size = size + raw_length(body)
@@ -90,7 +90,7 @@ effects.start = function(e)
     'la', list_run(env, e[4], run, 'Scheduled'), unpack(fields))
   run_made(env, e[4], run)
   for _, c in ipairs(e[12]) do
-    add_pause(c[1], {r = run, s = '', k = 'cancel', e = env, n = c[2]}, c[3], c[4], c[5], c[6], c[7], '')
+    effect('add_pause')(c[1], {r = run, s = '', k = 'cancel', e = env, n = c[2]}, c[3], c[4], c[5], c[6], c[7], '')
   end
   new_item(run .. '.0', run, 's', 'step', e[8], e[10], e[11], nil, e[22])
 end
