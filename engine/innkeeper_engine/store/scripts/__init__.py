@@ -82,7 +82,9 @@ def join(parts: Sequence[str]) -> str:
             if statement.is_needed or not used.isdisjoint(statement.defines):
                 used |= statement.names
                 kept[0].insert(0, statement)
-    text, defined, open_functions = [], set[str](), 0
+    text: list[str] = []
+    defined: set[str] = set()
+    open_functions = 0
     for n, statements in enumerate(kept):
         later = {name for part in kept[n:] for statement in part for name in statement.names}
         if text and statements and len(later & defined) <= MOST_UPVALUES:
