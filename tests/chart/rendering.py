@@ -79,6 +79,9 @@ class Release:
             elif each["kind"] in ("Deployment", "StatefulSet", "Job"):
                 template = each["spec"]["template"]
                 yield _pod(template["metadata"], template["spec"], each)
+            elif each["kind"] == "CronJob":
+                template = each["spec"]["jobTemplate"]["spec"]["template"]
+                yield _pod(template["metadata"], template["spec"], each)
 
     def pod(self, component: str) -> Pod:
         """The pod of a component."""

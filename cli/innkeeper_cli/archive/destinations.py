@@ -157,6 +157,7 @@ class Bucket:
             )
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
         self._name = url
+        self._knows_conditions = True
         self._api = obstore
         self._errors = obstore.exceptions
         try:
@@ -196,18 +197,24 @@ class Bucket:
                 raise RoleError(f"{file.name} cannot be written: {error.strerror or error}") from error
 
     async def _upload(self, path: str, file: Path) -> None:
-        if os.stat(file).st_size > ONE_REQUEST_BYTES:  # noqa: PTH116 - of a file that was just written
-            await self._asked(self._api.put_async(self._store, path, file, use_multipart=True))
-            return
-        try:
-            await self._asked(
-                self._api.put_async(self._store, path, file, mode="create", use_multipart=False),
-                quietly=(self._errors.AlreadyExistsError, self._errors.NotSupportedError),
-            )
-        except self._errors.AlreadyExistsError:
-            return  # Another exporter was here first, or this request had got there before it was sent again.
-        except self._errors.NotSupportedError:
-            await self._asked(self._api.put_async(self._store, path, file, use_multipart=False))
+        size = os.stat(file).st_size  # noqa: PTH116 - of a file that was just written
+        if size <= ONE_REQUEST_BYTES and self._knows_conditions:
+            try:
+                await self._asked(
+                    self._api.put_async(self._store, path, file, mode="create", use_multipart=False),
+                    quietly=(self._errors.BaseError,),
+                )
+                return
+            except self._errors.AlreadyExistsError:
+                return  # Another exporter was first, or this request had got there before it was sent again.
+            except self._errors.BaseError as error:
+                # Stores that do not know If-None-Match say 501.
+                if "NotImplemented" not in str(error):
+                    raise RoleError(f"{self._name}: {_first_line(error)}") from error
+                self._knows_conditions = False
+        await self._asked(
+            self._api.put_async(self._store, path, file, use_multipart=size > ONE_REQUEST_BYTES)
+        )
 
     async def close(self) -> None:
         """Nothing is held."""
