@@ -46,6 +46,7 @@ _EXTRAS = {
     "kopf": "operator",
     "kubernetes": "operator",
     "aiohttp": "operator",
+    "obstore": "export",
 }
 
 _FORMAT = click.option(

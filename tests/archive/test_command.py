@@ -98,7 +98,9 @@ def test_a_missing_library_is_told(url: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delitem(sys.modules, "obstore", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Refuser, *sys.meta_path])
     result = run("--to", "s3://bucket")
-    assert (result.exit_code, "pip install 'innkeeper-server[export]'" in result.output) == (1, True)
+    assert (result.exit_code, "pip install 'innkeeper-server[export]'" in result.output) == (1, True), (
+        result.output
+    )
 
 
 @pytest.mark.parametrize(

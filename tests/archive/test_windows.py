@@ -37,6 +37,11 @@ def test_it_goes_on_where_the_last_one_was() -> None:
     assert within(Wanted(from_ms=980 * H + 5), Progress(990 * H)) == (980, 1000)
 
 
+def test_it_begins_at_the_beginning_where_the_last_one_did_not() -> None:
+    """Files tell which windows are done."""
+    assert within(Wanted(), Progress(990 * H, 980 * H)) == (0, 1000)
+
+
 def test_a_window_is_written_whole_or_not() -> None:
     """It begins where the asked-for time does or before, and ends when that does or before."""
     assert within(Wanted(from_ms=990 * H + 5, until_ms=992 * H + 5)) == (990, 992)

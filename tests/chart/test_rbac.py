@@ -139,16 +139,15 @@ def test_nobody_may_do_everything(release: Release) -> None:
 
 def test_rights_go_to_the_accounts_of_the_pods(release: Release) -> None:
     accounts = {each["metadata"]["name"] for each in release.of("ServiceAccount")}
-    assert {
-        release.pod(role).spec["serviceAccountName"] for role in ("gateway", "executor", "operator")
-    } == accounts
+    components = {pod.component for pod in release.pods()} & {"gateway", "executor", "operator", "export"}
+    assert {release.pod(each).spec["serviceAccountName"] for each in components} == accounts
     bound = set()
     for binding in [*release.of("RoleBinding"), *release.of("ClusterRoleBinding")]:
         (subject,) = binding["subjects"]
         assert subject["kind"] == "ServiceAccount"
         assert subject["namespace"] == release.namespace
         assert subject["name"] in accounts
-        assert not subject["name"].endswith("-executor"), "executors ask the API server for nothing"
+        assert not subject["name"].endswith(("-executor", "-export")), "they ask the API server for nothing"
         role = binding["roleRef"]
         namespace = binding["metadata"].get("namespace", "")
         assert (role["kind"], namespace if role["kind"] == "Role" else "", role["name"]) in roles(release)

@@ -64,14 +64,13 @@ class Exporter:
         while at_ms < within.end_ms:
             first_ms = await source.first_ms(env, Window(at_ms, within.end_ms))
             if first_ms is None:
-                done = Window(at_ms, within.end_ms)
+                at_ms = within.end_ms
             else:
                 window = window_at(first_ms, window_ms)
                 count = await self._write(source, env, window)
                 files, rows = files + (count > 0), rows + count
-                done = Window(at_ms, window.end_ms)
-            progress = await self._advance(source, env, progress, done)
-            at_ms = done.end_ms
+                at_ms = window.end_ms
+            progress = await self._advance(source, env, progress, Window(within.start_ms, at_ms))
         return Written(
             source.kind,
             env,

@@ -71,12 +71,12 @@ def bounds(
     """From when to when an export writes; empty (or ending before it begins) where there is nothing to do.
 
     Only windows that are over: what still goes on is written by a later export, in the window in which it ends. An export
-    that is not told where to begin goes on where the last one was.
+    that is not told where to begin goes on where the last one was, if that one left out nothing before.
     """
     if wanted.from_ms is not None:
         start_ms = window_at(wanted.from_ms, window_ms).start_ms
     else:
-        start_ms = 0 if progress is None else progress.through_ms
+        start_ms = 0 if progress is None or progress.since_ms > 0 else progress.through_ms
     until_ms = min(now_ms, settled_ms)
     if wanted.until_ms is not None:
         until_ms = min(until_ms, wanted.until_ms)
