@@ -33,15 +33,42 @@ KEPT_FAMILIES = (
     "ei:",
     "en:",
     "eb:",
+    "m:",
+    "mf:",
 )
 """Summaries, payloads, history, events and their numbers, registrations, messages to executors, leaderships, counts,
 lists."""
-KEPT = frozenset({"clock", "regver", "regid", "envs", "hist", "histcur", "wake", "rwake"})
+KEPT = frozenset(
+    {
+        "clock",
+        "regver",
+        "regid",
+        "envs",
+        "hist",
+        "histcur",
+        "wake",
+        "rwake",
+        "me",
+        "mg",
+        "forget",
+        "kept",
+        "lost",
+    }
+)
+WATCH = b"K"
+"""The timer of the look-out for stuck runs, which is always set."""
 
 
 def left_over(names: Iterable[str]) -> list[str]:
     """Keys that must be gone when all is quiet: slots, queues, nodes, timers, leases, items, pauses, states."""
     return sorted(name for name in names if name not in KEPT and not name.startswith(KEPT_FAMILIES))
+
+
+async def _is_the_watch(store: Store, name: str) -> bool:
+    """Whether these are the timers, and nothing but that of the look-out is left of them."""
+    if name != "timers2":
+        return False
+    return all(member.startswith(WATCH) for member in await store.command("ZRANGE", store.key(name), 0, -1))
 
 
 async def key_names(store: Store) -> list[str]:
@@ -71,7 +98,9 @@ async def wait_until_quiet(
     started = tell_at = asyncio.get_running_loop().time()
     while True:
         try:
-            left = left_over(await key_names(store))
+            left = [
+                name for name in left_over(await key_names(store)) if not await _is_the_watch(store, name)
+            ]
             if not left and not await unfolded(store):
                 return []
         except (StoreUnavailableError, StoreError) as error:
