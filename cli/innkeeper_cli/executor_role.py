@@ -106,9 +106,7 @@ async def serve(role: ExecutorRole) -> None:
         metrics=metrics,
     )
 
-    showing = Showing(
-        lambda: _checks(executor), executor.store, host=role.host, ports=(role.port, role.metrics_port)
-    )
+    showing = Showing(lambda: _checks(executor), executor.store, host=role.host, ports=role.shows_at)
 
     async def start() -> None:
         # Before the store: a pod that waits for Redis is alive, but not ready.

@@ -188,7 +188,7 @@ async def serve(role: GatewayRole) -> None:
         tracer=telemetry.tracer,
     )
     server = GatewayServer(app, host=role.host, port=role.port)
-    showing = Showing(lambda: _checks(app, store), store, host=role.host, ports=(role.metrics_port,))
+    showing = Showing(lambda: _checks(app, store), store, host=role.host, ports=role.shows_at)
 
     async def start() -> None:
         await showing.start()

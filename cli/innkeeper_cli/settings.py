@@ -106,7 +106,15 @@ class Role(BaseSettings):
     )
 
     SECRETS: ClassVar[frozenset[str]] = frozenset(
-        {"redis_url", "event_key", "signing_key", "signing_key_fallback", "encryption_key", "webhook_key"}
+        {
+            "redis_url",
+            "event_key",
+            "signing_key",
+            "signing_key_fallback",
+            "encryption_key",
+            "webhook_key",
+            "admin_token",
+        }
     )
 
     # First: whether keys are needed depends on it.
@@ -156,6 +164,22 @@ class _Listens(Role):
 class _Shows(Role):
     metrics_port: Annotated[int, Field(ge=1, le=65_535)] | None = None
     """A port of its own for `/metrics` (with `/live` and `/ready`), for Prometheus alone; nowhere by default."""
+
+    @property
+    def shows_at(self) -> tuple[int, ...]:
+        """Every port where `/metrics` is answered, each once; what a Service of metrics leads to must be one of them."""
+        return () if self.metrics_port is None else (self.metrics_port,)
+
+
+class _Probed(_Shows):
+    port: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    """Where `/live`, `/ready` and `/metrics` are answered; nowhere by default."""
+
+    @property
+    def shows_at(self) -> tuple[int, ...]:
+        """As for all roles, with the port of probes, which answers the same."""
+        own = () if self.port is None else (self.port,)
+        return tuple(dict.fromkeys((*own, *super().shows_at)))
 
 
 class _Transforms(Role):
@@ -256,13 +280,10 @@ class ExportRole(_Keeps):
     redis_url: RedisUrl
 
 
-class ExecutorRole(_Works, _Shows, Traces):
+class ExecutorRole(_Works, _Probed, Traces):
     """`innkeeper executor`: it does not start without its keys."""
 
     host: str = "0.0.0.0"  # noqa: S104 - probes come from outside the pod
-    port: Annotated[int, Field(ge=1, le=65_535)] | None = None
-    """Where `/live`, `/ready` and `/metrics` are answered; nowhere by default."""
-
     redis_url: RedisUrl
     signing_key: OwnSigningKey = Field(None, validate_default=True)
     encryption_key: EncryptionKey
@@ -278,7 +299,7 @@ class ReleaseRole(Role):
     """Who holds this Lease works."""
 
 
-class OperatorRole(ReleaseRole, _Shows):
+class OperatorRole(ReleaseRole, _Probed):
     """`innkeeper operator`: custom resources become the registry."""
 
     host: str = "0.0.0.0"  # noqa: S104 - probes and Prometheus come from outside the pod

@@ -123,6 +123,7 @@ def test_every_variable_is_a_setting_of_its_role(release: Release) -> None:
 def files(tmp_path: Path, default: Release) -> Path:
     """The files that a pod of the default release finds under /run/innkeeper/secrets."""
     sources = default.pod("operator").spec["volumes"][0]["projected"]["sources"]
+    (tmp_path / "admin-token").write_text("a" * 24, encoding="utf-8")
     secrets = {each["metadata"]["name"]: decoded(each) for each in default.of("Secret")}
     for source in (each["secret"] for each in sources):
         for item in source["items"]:
@@ -148,6 +149,51 @@ def test_a_role_starts_with_what_its_pod_gives_it(
         assert len(found[each].get_secret_value()) == 32
     if role != "operator":
         assert found["managed"] is True
+
+
+@pytest.mark.parametrize("name", ["default", "everything", "external-redis"])
+@pytest.mark.parametrize("role", ROLES)
+def test_metrics_are_scraped_where_the_process_listens(
+    render_chart: Render, files: Path, monkeypatch: pytest.MonkeyPatch, name: str, role: str
+) -> None:
+    """From the ServiceMonitor over Service, port and NetworkPolicy to what the role makes of its variables."""
+    release = render_chart(values_of(name) | {"metrics": {"serviceMonitor": {"enabled": True}}})
+    pod = release.pod(role)
+    for variable, value in pod.env.items():
+        monkeypatch.setenv(variable, value.replace(SECRETS_AT, str(files)))
+    listens = settings.load(model_of(role)).shows_at  # type: ignore[attr-defined]
+    (monitor,) = (
+        each for each in release.of("ServiceMonitor") if each["metadata"]["labels"][COMPONENT] == role
+    )
+    (endpoint,) = monitor["spec"]["endpoints"]
+    (port,) = (
+        port
+        for service in release.of("Service")
+        if monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+        for port in service["spec"]["ports"]
+        if port["name"] == endpoint["port"]
+    )
+    ports = {port["name"]: port["containerPort"] for port in pod.container["ports"]}
+    assert ports[port["targetPort"]] in listens
+    assert port["port"] in listens
+    (policy,) = (
+        each for each in release.of("NetworkPolicy") if each["metadata"]["name"].endswith(f"-{role}")
+    )
+    admitted = {port["port"] for entry in policy["spec"]["ingress"] for port in entry["ports"]}
+    assert admitted & set(listens)
+
+
+def test_an_admin_token_is_for_gateways_alone(default: Release, releases: dict[str, Release]) -> None:
+    told = {role: releases["external-redis"].pod(role).env for role in ROLES}
+    assert [role for role in ROLES if "INNKEEPER_ADMIN_TOKEN_FILE" in told[role]] == ["gateway"]
+    (volume,) = (
+        each
+        for each in releases["external-redis"].pod("gateway").spec["volumes"]
+        if each["name"] == "secrets"
+    )
+    found = [source["secret"] for source in volume["projected"]["sources"]]
+    assert {"name": "innkeeper-admin", "items": [{"key": "token", "path": "admin-token"}]} in found
+    assert "admin" not in json.dumps(default.pod("gateway").owner)
 
 
 def test_the_values_reach_the_settings(

@@ -149,7 +149,12 @@ def test_every_secret_can_be_ones_own(releases: dict[str, Release]) -> None:
     assert not release.of("StatefulSet")
     refs = {role: set(secret_refs(release.pod(role).spec)) for role in ("gateway", "executor", "operator")}
     redis, key, hooks = ("redis-prod", "uri"), ("innkeeper-sealing", "current"), ("innkeeper-hooks", "newest")
-    assert refs == {"gateway": {redis, hooks}, "executor": {redis, key}, "operator": {redis, key, hooks}}
+    admin = ("innkeeper-admin", "token")
+    assert refs == {
+        "gateway": {redis, hooks, admin},
+        "executor": {redis, key},
+        "operator": {redis, key, hooks},
+    }
 
 
 def test_valkey_takes_a_password_of_ones_own(releases: dict[str, Release]) -> None:

@@ -12,10 +12,12 @@ from innkeeper_cli.operator_role import operator_settings
 from innkeeper_cli.settings import (
     DevRole,
     ExecutorRole,
+    ExportRole,
     GatewayRole,
     OperatorRole,
     Role,
     SettingsError,
+    SyncRole,
     load,
 )
 from innkeeper_engine.model.calls import Target
@@ -277,6 +279,33 @@ def test_every_secret_may_come_from_a_file(complete: pytest.MonkeyPatch, tmp_pat
     complete.delenv(name)
     complete.setenv(f"{name}_FILE", str(file))
     assert load(GatewayRole) == expected
+
+
+def test_an_admin_token_may_come_from_a_file(complete: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("the-token-of-an-admin-0123456789\n")
+    complete.setenv("INNKEEPER_ADMIN_TOKEN_FILE", str(file))
+    assert gateway_settings(load(GatewayRole)).is_admin_token("the-token-of-an-admin-0123456789")
+
+
+@pytest.mark.parametrize("model", [GatewayRole, ExecutorRole, OperatorRole, DevRole, ExportRole, SyncRole])
+def test_whatever_is_hidden_may_come_from_a_file(model: type[Role]) -> None:
+    """No field of a role holds a secret that `_FILE` is not read for."""
+    hidden = {name for name, field in model.model_fields.items() if "Secret" in repr(field.annotation)}
+    assert hidden
+    assert hidden <= Role.SECRETS
+
+
+def test_a_role_knows_where_it_shows_metrics(complete: pytest.MonkeyPatch) -> None:
+    """A gateway nowhere unless told; the others where they answer probes, and each port once."""
+    assert load(GatewayRole).shows_at == ()
+    assert load(ExecutorRole).shows_at == ()
+    assert load(OperatorRole).shows_at == (8290,)
+    complete.setenv("INNKEEPER_METRICS_PORT", "9090")
+    assert load(GatewayRole).shows_at == (9090,)
+    assert load(OperatorRole).shows_at == (8290, 9090)
+    complete.setenv("INNKEEPER_PORT", "9090")
+    assert load(ExecutorRole).shows_at == load(OperatorRole).shows_at == (9090,)
 
 
 def test_both_forms_of_a_secret_an_empty_and_a_missing_file_are_errors(

@@ -65,7 +65,7 @@ spec:
               containerPort: {{ include "innkeeper.port" $role }}
             {{- if eq $role "gateway" }}
             - name: metrics
-              containerPort: 9090
+              containerPort: {{ include "innkeeper.metricsPort" $role }}
             {{- end }}
           startupProbe:
             httpGet:

@@ -81,6 +81,10 @@ topologySpreadConstraints:
 - name: INNKEEPER_WEBHOOK_KEY_FILE
   value: /run/innkeeper/secrets/webhook-key
 {{- end }}
+{{- if and (eq .role "gateway") .root.Values.adminToken.existingSecret }}
+- name: INNKEEPER_ADMIN_TOKEN_FILE
+  value: /run/innkeeper/secrets/admin-token
+{{- end }}
 {{- end }}
 
 {{/* root, role */}}
@@ -107,6 +111,13 @@ topologySpreadConstraints:
           items:
             - key: {{ include "innkeeper.webhookSecretKey" .root | quote }}
               path: webhook-key
+      {{- end }}
+      {{- if and (eq .role "gateway") .root.Values.adminToken.existingSecret }}
+      - secret:
+          name: {{ .root.Values.adminToken.existingSecret | quote }}
+          items:
+            - key: {{ .root.Values.adminToken.key | quote }}
+              path: admin-token
       {{- end }}
 {{- end }}
 
@@ -179,6 +190,8 @@ topologySpreadConstraints:
 {{ include "innkeeper.commonSettings" . }}
 {{ include "innkeeper.boundSettings" . }}
 {{- include "innkeeper.traceSettings" . }}
+- name: INNKEEPER_METRICS_PORT
+  value: {{ include "innkeeper.metricsPort" .role | quote }}
 - name: INNKEEPER_MANAGED
   value: "true"
 - name: INNKEEPER_AUTO_REGISTER
@@ -285,6 +298,11 @@ topologySpreadConstraints:
 {{/* Where a role listens in its pod. */}}
 {{- define "innkeeper.port" -}}
 {{- get (dict "gateway" "8288" "executor" "8289" "operator" "8290") . -}}
+{{- end }}
+
+{{/* Where a role answers /metrics in its pod: the gateway on a port that is not for everybody, the others with probes. */}}
+{{- define "innkeeper.metricsPort" -}}
+{{- ternary "9090" (include "innkeeper.port" .) (eq . "gateway") -}}
 {{- end }}
 
 {{/* Whether a role's pods hold a token of their ServiceAccount: "true" or "". root, role */}}
