@@ -16,7 +16,7 @@ ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help venv node demo lint check cluster sdk test slow nightly bench lock clean
+.PHONY: help venv node demo lint check cluster sdk test slow nightly openapi bench lock clean
 
 help: ## Show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -68,6 +68,10 @@ slow: $(STAMP) node ## Crashes, long properties, and a smoke of every benchmark
 
 nightly: $(STAMP) node ## The large numbers
 	$(BIN)/pytest -m nightly $(ARGS)
+
+openapi: $(STAMP) ## Write docs/reference/openapi.json anew
+	$(BIN)/python -m innkeeper_gateway.openapi > docs/reference/openapi.json.new
+	mv docs/reference/openapi.json.new docs/reference/openapi.json
 
 bench: $(STAMP) node ## All benchmarks, each figure the median of three
 	$(BIN)/python -m benchmarks

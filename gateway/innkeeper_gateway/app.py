@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastapi import FastAPI, Request
@@ -36,6 +36,7 @@ from innkeeper_gateway.errors import ApiError, error_response, store_trouble, tr
 from innkeeper_gateway.events_route import PREFIX, EventsRoute, Scope, Send
 from innkeeper_gateway.intents import route as intents
 from innkeeper_gateway.lists import catalog, events, runs
+from innkeeper_gateway.openapi import route as openapi
 from innkeeper_gateway.registrars import Registrar
 from innkeeper_gateway.settings import GatewaySettings
 from innkeeper_gateway.tracing import begin_trace, end_trace
@@ -43,6 +44,27 @@ from innkeeper_gateway.webhooks import route as webhooks
 
 _QUIET = ("/live", "/ready", "/health", "/v1/checkpoint/")
 """Requests of machines, which come all the time: they are logged at the level debug."""
+
+ROUTERS: Final = tuple(
+    module.router
+    for module in (
+        invoke,
+        register,
+        api_v1,
+        events,
+        runs,
+        catalog,
+        switches,
+        cancellations,
+        replays,
+        deadletters,
+        api_v0,
+        health,
+        intents,
+        prometheus,
+        openapi,
+    )
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -161,32 +183,11 @@ def create_app(
 
 
 def make_api(core: Core) -> FastAPI:
-    """All routes but those in front. The interactive documentation is served in dev mode only."""
-    dev = core.settings.dev
-    api = FastAPI(
-        title="Innkeeper",
-        docs_url="/docs" if dev else None,
-        redoc_url=None,
-        openapi_url="/openapi.json" if dev else None,
-    )
+    """All routes but those in front."""
+    api = FastAPI(title="Innkeeper", docs_url=None, redoc_url=None, openapi_url=None)
     api.state.core = core
-    for module in (
-        invoke,
-        register,
-        api_v1,
-        events,
-        runs,
-        catalog,
-        switches,
-        cancellations,
-        replays,
-        deadletters,
-        api_v0,
-        health,
-        intents,
-        prometheus,
-    ):
-        api.include_router(module.router)
+    for router in ROUTERS:
+        api.include_router(router)
     api.add_exception_handler(ApiError, _on_api_error)
     api.add_exception_handler(BodyError, _on_body_error)
     api.add_exception_handler(ClientGoneError, _on_client_gone)

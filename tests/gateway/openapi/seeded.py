@@ -1,0 +1,162 @@
+"""A managed gateway that listens in a thread of its own, with something of everything that the API shows."""
+
+import asyncio
+import secrets
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+import orjson
+
+from innkeeper_apps.wire.register import parse_registration
+from innkeeper_engine.model.effects import Effect, Note
+from innkeeper_engine.model.environments import key_digest
+from innkeeper_engine.model.webhooks import Webhook
+from innkeeper_engine.registering import register_app
+from innkeeper_engine.store.connection import Address
+from innkeeper_engine.store.environments import EnvironmentStore
+from innkeeper_engine.store.store import Store, StoreSettings
+from innkeeper_engine.store.webhooks import WebhookStore
+from innkeeper_gateway.server import GatewayServer
+from innkeeper_gateway.settings import GatewaySettings
+from tests.gateway.tenants import Tenant, environment, event_key, signing_key
+from tests.gateway.world import World, function, registration
+
+ENV = "prod"
+TOKEN = "token-of-the-webhook"
+BROKEN_TOKEN = "token-of-the-broken-webhook"
+TRANSFORM = "function transform(evt) { return {name: 'acme/' + evt.type, data: {}} }"
+BROKEN = "function transform(evt) { throw new Error('no such type: ' + evt.type) }"
+
+
+class Seeded:
+    """What is known of the gateway: where it listens, and ids that it answers with something."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="gateway", daemon=True)
+        self.known: dict[str, list[str]] = {}
+        """Values of parameters of paths, by their names."""
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._server.port}"
+
+    @property
+    def bearer(self) -> str:
+        """What opens it."""
+        return f"Bearer {signing_key(ENV)}"
+
+    def start(self) -> None:
+        """Listen, and have something to show."""
+        self._thread.start()
+        self.run(self._start())
+
+    def stop(self) -> None:
+        """End all of it."""
+        self.run(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Do something in the gateway's event loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(120)
+
+    async def _start(self) -> None:
+        settings = StoreSettings(prefix=f"{{test-{secrets.token_hex(6)}}}:")
+        self._store = Store(self._address, settings)
+        await self._store.open()
+        await EnvironmentStore(self._store).write(environment(ENV, namespaces=(ENV,), branches=("feature",)))
+        for name, token, transform in (("acme", TOKEN, TRANSFORM), ("broken", BROKEN_TOKEN, BROKEN)):
+            await WebhookStore(self._store).write(
+                Webhook(name=name, env=ENV, digest=key_digest(token), transform=transform)
+            )
+        self._world = World(
+            self._store,
+            GatewaySettings(
+                managed=True, events_per_s=0, requests_per_s=0, routed_wait_s=0.01, folded_wait_s=0.01
+            ),
+        )
+        self._server = GatewayServer(self._world.app, host="127.0.0.1", port=0)
+        await self._server.start()
+        tenant = Tenant(self._world, ENV)
+        await self._seed(tenant)
+        await tenant.close()
+
+    async def _stop(self) -> None:
+        await self._server.stop(grace_s=1)
+        await self._world.close()
+        await self._store.close()
+
+    async def _seed(self, tenant: Tenant) -> None:
+        """An app, runs in all states, dead letters, a replay, a cancellation, an event of a branch nobody declares."""
+        functions = (function("app-go"), function("app-cron", triggers=[{"cron": "0 9 * * *"}]))
+        app = parse_registration(orjson.dumps(registration(*functions))).as_app(1, 1)
+        await register_app(self._store, ENV, app, now_ms=self._world.clock.now_ms())
+        events = [await tenant.send() for _ in range(12)]
+        await tenant.send("test/other", **{"x-inngest-env": "stray"})
+        runs = await self._world.route()
+        for n in range(6):
+            lease = await self._world.lease()
+            at_ms = self._world.clock.now_ms()
+            notes: list[Effect] = [
+                Note(lease.run, orjson.dumps(step | {"t": at_ms, "type": "step", "id": f"{n:040x}"}))
+                for step in _STEPS[: n + 1]
+            ]
+            if n < 4:
+                await self._world.finish(lease, b'{"n":%d}' % n, *notes)
+        await self._world.record()
+        for n in range(12):
+            reply = await tenant.http.post(f"/w/{BROKEN_TOKEN}", json={"type": f"t{n}"})
+            assert reply.status_code == 202, reply.text
+        letters = [each["id"] for each in (await tenant.http.get("/v1/deadletters")).json()["data"]]
+        asked = {"app_id": "app", "function_id": "go"}
+        replays, cancellations = [], []
+        for _ in range(4):
+            made = await tenant.http.post(
+                "/v1/replays", json={**asked, "statuses": ["Completed"], "if": "event.data.of == 'x'"}
+            )
+            replays.append(made.json()["data"]["id"])
+            before = {"started_before": "2020-01-01T00:00:00Z", "started_after": "2019-12-01"}
+            made = await tenant.http.post("/v1/cancellations", json=asked | before)
+            cancellations.append(made.json()["id"])
+        assert (await tenant.http.delete(f"/v1/runs/{runs[-1]}")).status_code == 200
+        assert (
+            await tenant.http.post("/v1/functions/app-cron/pause", json={"reason": "r"})
+        ).status_code == 200
+        self.known = {
+            "event_id": events,
+            "run_id": runs,
+            "letter_id": letters,
+            "replay_id": replays,
+            "cancellation_id": cancellations,
+            "slug": ["app-go", "app-cron"],
+            "app_id": ["app"],
+            "environment": [ENV, f"{ENV}/feature"],
+            "key": [event_key(ENV)],
+            "token": [TOKEN, BROKEN_TOKEN],
+        }
+
+
+_STEPS: list[dict[str, Any]] = [
+    {"name": "charge", "op": "StepRun", "status": "Completed", "attempt": 0},
+    {
+        "name": "mail",
+        "op": "StepRun",
+        "status": "Retrying",
+        "attempt": 1,
+        "error": {"name": "E", "message": "m"},
+    },
+    {"name": "nap", "op": "Sleep", "status": "Waiting", "attempt": 0},
+    {"name": "ask", "op": "InvokeFunction", "status": "Waiting", "attempt": 0},
+    {
+        "name": "last",
+        "op": "StepRun",
+        "status": "Failed",
+        "attempt": 3,
+        "error": {"name": "E", "message": "m"},
+    },
+]
