@@ -53,8 +53,9 @@ ROUTERS: Final = tuple(
         api_v1,
         events,
         runs,
-        catalog,
+        # Before the catalog, whose slugs may hold slashes.
         switches,
+        catalog,
         cancellations,
         replays,
         deadletters,
@@ -231,7 +232,10 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 
 async def _on_invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    said = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors())
+    said = "; ".join(
+        f"{'.'.join(str(part) for part in e['loc'])}: {e['msg'].removeprefix('Value error, ')}"
+        for e in error.errors()
+    )
     return error_response(400, said)
 
 

@@ -6,12 +6,13 @@ those who may see payloads.
 
 import base64
 import hashlib
-from typing import Annotated, Any
+from typing import Any
 
 import structlog
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from starlette.responses import Response
 
+from innkeeper_engine.model.clock import is_ulid
 from innkeeper_engine.model.environments import parent_name, shown_name
 from innkeeper_engine.model.times import rfc3339
 from innkeeper_engine.model.webhooks import DeadLetter
@@ -21,26 +22,29 @@ from innkeeper_gateway.access.permissions import SEE_EVENTS, SEE_PAYLOADS, SEND_
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.ingest import Seed
-from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, checked_ulid, needs
+from innkeeper_gateway.lists.paging import DEFAULT, CursorOf, LimitOf, bad_cursor
+from innkeeper_gateway.requests import KNOWN_CALLER, KNOWN_PARAMETERS, CallerOf, CoreOf, checked_ulid, needs
 from innkeeper_gateway.tracing import current_trace
 from innkeeper_gateway.views import envelope
 from innkeeper_gateway.webhooks.handling import Busy, Failed, Refused, Taken, replay
 
-router = APIRouter(prefix="/v1", dependencies=KNOWN_CALLER)
+router = APIRouter(prefix="/v1", dependencies=[*KNOWN_CALLER, KNOWN_PARAMETERS])
 
 _log = structlog.get_logger(__name__)
 
 
 @router.get("/deadletters", dependencies=[needs(SEE_EVENTS)])
 async def list_letters(
-    core: CoreOf, caller: CallerOf, limit: Annotated[int, Query(ge=1, le=200)] = 20, cursor: str = ""
+    core: CoreOf, caller: CallerOf, limit: LimitOf = DEFAULT, cursor: CursorOf = ""
 ) -> Response:
     """The environment's letters, newest first, without what came in them.
 
     `cursor` is the `before` of the next page, null on the last; a page may be shorter than `limit`. `dropped` is how
     many had to go before their time, because there were too many.
     """
-    before = checked_ulid(cursor, "cursor") if cursor else ""
+    if cursor and not (cursor.isascii() and is_ulid(cursor)):
+        raise bad_cursor()
+    before = cursor.upper()
     async with core.in_time():
         page = await core.letter_store.letters(caller.place.env, limit, before)
     reply = envelope([_short_view(each) for each in page.letters], core.clock.now_ms())

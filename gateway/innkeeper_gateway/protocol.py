@@ -187,7 +187,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if not (self._is_answering() and self.cycle.response_started):
-            body = orjson.dumps({"error": why, "status": status.value})
+            body = orjson.dumps({"error": why, "data": None, "status": status.value})
             head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(
                 body
             )

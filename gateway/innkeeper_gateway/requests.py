@@ -5,6 +5,7 @@ from collections.abc import Hashable
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request, params
+from fastapi.routing import APIRoute
 from structlog.contextvars import bind_contextvars
 
 from innkeeper_apps.wire.canonical import NotJsonError, parse
@@ -16,7 +17,7 @@ from innkeeper_gateway.access.permissions import Permission
 from innkeeper_gateway.bodies import REQUEST_SETTING, read_body
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError
-from innkeeper_gateway.places import Place
+from innkeeper_gateway.places import ENV_HEADER, Place
 
 
 def core_of(request: Request) -> Core:
@@ -87,6 +88,30 @@ KNOWN_CALLER = [Depends(caller_of)]
 CallerOf = Annotated[Caller, Depends(caller_of)]
 
 
+async def known_parameters(request: Request) -> None:
+    """Refuse parameters of the query that a route does not know: a filter that is not read would give too much.
+
+    Raises:
+        ApiError: 400, there is no such parameter, or it is given more than once.
+    """
+    route = request.scope.get("route")
+    fields = route.dependant.query_params if isinstance(route, APIRoute) else []
+    known = {field.alias: field.field_info.annotation for field in fields}
+    seen = set()
+    for name, _ in request.query_params.multi_items() if known else ():
+        if name not in known and name != ENV_HEADER:
+            raise ApiError(
+                400, f"query.{name[:100]}: there is no such parameter; there are {', '.join(known)}"
+            )
+        if name in seen and "list" not in str(known.get(name)):
+            raise ApiError(400, f"query.{name}: is given more than once")
+        seen.add(name)
+
+
+KNOWN_PARAMETERS = Depends(known_parameters)
+"""For routers of lists."""
+
+
 def needs(permission: Permission) -> params.Depends:
     """For a route that takes the same permission whatever it is about."""
 
@@ -125,5 +150,5 @@ def checked_ulid(text: str, what: str) -> str:
         ApiError: 400, it cannot be one.
     """
     if not text.isascii() or not is_ulid(text):
-        raise ApiError(400, f"Invalid {what} ID: {text[:100]}")
+        raise ApiError(400, f"Invalid {what} ID: {text[:100]}; an ID is 26 letters and digits")
     return text.upper()

@@ -41,12 +41,12 @@ async def test_an_event_is_looked_up_by_the_id_that_was_answered(world: World) -
 @pytest.mark.parametrize(
     ("method", "path", "status", "message"),
     [
-        ("GET", "/v1/events/foo", 400, "Invalid event ID: foo"),
+        ("GET", "/v1/events/foo", 400, "Invalid event ID: foo; an ID is 26 letters and digits"),
         ("GET", f"/v1/events/{UNKNOWN}", 404, "Event not found"),
-        ("GET", "/v1/events/foo/runs", 400, "Invalid event ID: foo"),
-        ("GET", "/v1/runs/foo", 400, "Invalid run ID: foo"),
+        ("GET", "/v1/events/foo/runs", 400, "Invalid event ID: foo; an ID is 26 letters and digits"),
+        ("GET", "/v1/runs/foo", 400, "Invalid run ID: foo; an ID is 26 letters and digits"),
         ("GET", f"/v1/runs/{UNKNOWN}", 404, f"Run not found: {UNKNOWN}"),
-        ("DELETE", "/v1/runs/x", 400, "Invalid run ID: x"),
+        ("DELETE", "/v1/runs/x", 400, "Invalid run ID: x; an ID is 26 letters and digits"),
         ("DELETE", f"/v1/runs/{UNKNOWN}", 404, f"Run not found: {UNKNOWN}"),
         ("GET", "/v1/nothing", 404, "nothing is served at /v1/nothing"),
         ("PUT", "/v1/signals", 405, "PUT is not served at /v1/signals, but POST"),

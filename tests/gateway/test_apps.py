@@ -251,6 +251,6 @@ async def test_dev_info_lists_apps_and_functions(world: World) -> None:
 
 
 async def test_dev_info_and_documentation_are_for_dev_mode(world: World, production: World) -> None:
-    for path in ("/dev", "/docs", "/openapi.json"):
+    for path in ("/dev", "/docs"):
         assert (await world.http.get(path)).status_code == 200
         assert (await production.http.get(path)).status_code == 404

@@ -254,7 +254,7 @@ async def test_a_cancellation_is_stopped(world: World) -> None:
     ("cancellation_id", "status", "message"),
     [
         (UNKNOWN, 404, f"Cancellation not found: {UNKNOWN}"),
-        ("foo", 400, "Invalid cancellation ID: foo"),
+        ("foo", 400, "Invalid cancellation ID: foo; an ID is 26 letters and digits"),
     ],
 )
 async def test_a_cancellation_that_is_not_known(

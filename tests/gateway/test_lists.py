@@ -72,6 +72,12 @@ async def test_events_are_listed_by_name_time_and_expression(world: World) -> No
     [
         ("limit=201", "query.limit"),
         ("limit=x", "query.limit"),
+        ("limit=1_0", "query.limit: write a whole number, in digits only"),
+        ("limit=%2B1", "query.limit"),
+        ("limit=1.0", "query.limit"),
+        ("limit=1&limit=2", "query.limit: is given more than once"),
+        ("unknown_branch=yes", "query.unknown_branch: write true or false"),
+        ("nmae=a", "query.nmae: there is no such parameter; there are name, received_after"),
         ("received_after=yesterday", "query.received_after: 'yesterday' is no date"),
         ("received_before=1960-01-01T00:00:00Z", "is before 1970"),
         ("cel=event.data.", "query.cel: no valid expression"),
@@ -86,6 +92,13 @@ async def test_what_is_wrong_with_a_query_is_said(world: World, query: str, said
     reply = await get(world, f"/v1/events?{query}", 400)
     assert said in reply["error"]
     assert reply["status"] == 400
+
+
+async def test_a_branch_may_stand_in_the_query_and_a_status_several_times(world: World) -> None:
+    await get(world, "/v1/events?x-inngest-env=feature&limit=5")
+    await get(world, "/v1/runs?status=Failed&status=Running")
+    assert "query.apid" in (await get(world, "/v1/backlog?apid=a", 400))["error"]
+    await get(world, "/v1/event-types?_=123")
 
 
 async def test_a_cursor_is_for_the_list_that_it_came_with(world: World) -> None:
@@ -225,7 +238,9 @@ async def test_a_trace_has_steps_attempts_and_invoked_runs(world: World) -> None
     assert (two["op"], two["status"]) == ("InvokeFunction", "Waiting")
     (invoked,) = two["children"]
     assert (invoked["kind"], invoked["run_id"], invoked["function_slug"]) == ("run", child_run, "app-child")
-    assert (await get(world, "/v1/runs/x/trace", 400))["error"] == "Invalid run ID: x"
+    assert (await get(world, "/v1/runs/x/trace", 400))[
+        "error"
+    ] == "Invalid run ID: x; an ID is 26 letters and digits"
 
 
 # ---- functions, apps, backlog

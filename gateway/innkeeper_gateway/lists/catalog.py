@@ -15,10 +15,10 @@ from innkeeper_engine.store.lists import Backlog, Lists
 from innkeeper_gateway.access.permissions import SEE_APPS, SEE_FUNCTIONS
 from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.lists.runs import slugs_of
-from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, needs
+from innkeeper_gateway.requests import KNOWN_CALLER, KNOWN_PARAMETERS, CallerOf, CoreOf, needs
 from innkeeper_gateway.views import env_uuid, envelope, pause_view
 
-router = APIRouter(prefix="/v1", dependencies=KNOWN_CALLER)
+router = APIRouter(prefix="/v1", dependencies=[*KNOWN_CALLER, KNOWN_PARAMETERS])
 
 
 @router.get("/functions", dependencies=[needs(SEE_FUNCTIONS)])

@@ -20,6 +20,7 @@ from innkeeper_gateway.lists.paging import (
     MOST_ROUNDS,
     CursorOf,
     FilterOf,
+    FlagOf,
     InstantOf,
     LimitOf,
     Page,
@@ -31,10 +32,10 @@ from innkeeper_gateway.lists.paging import (
     paged,
     read_cursor,
 )
-from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, needs
+from innkeeper_gateway.requests import KNOWN_CALLER, KNOWN_PARAMETERS, CallerOf, CoreOf, needs
 from innkeeper_gateway.views import envelope, event_view
 
-router = APIRouter(prefix="/v1", dependencies=KNOWN_CALLER)
+router = APIRouter(prefix="/v1", dependencies=[*KNOWN_CALLER, KNOWN_PARAMETERS])
 
 MOST_BRANCHES: Final = 50
 """Undeclared branches whose events are listed together: those that the newest came for."""
@@ -74,7 +75,8 @@ async def list_events(
     received_before: InstantOf = "",
     cel: FilterOf = "",
     unknown_branch: Annotated[
-        bool, Query(description="Events of branches that no app declares: they are kept, and start nothing.")
+        FlagOf,
+        Query(description="Events of branches that no app declares: they are kept, and start nothing."),
     ] = False,
     limit: LimitOf = DEFAULT,
     cursor: CursorOf = "",

@@ -3,10 +3,12 @@
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
 
 from fastapi import Query
+from pydantic import BeforeValidator
 
 from innkeeper_engine.durations import DurationError, parse_instant_ms
 from innkeeper_gateway.errors import ApiError
@@ -19,10 +21,28 @@ MOST: Final = 200
 DEFAULT: Final = 20
 MOST_ROUNDS: Final = 8
 """Scripts that one request runs at most."""
+_DIGITS: Final = re.compile(r"-?\d{1,9}", re.ASCII)
+
+
+def _digits(given: Any) -> Any:
+    if isinstance(given, str) and _DIGITS.fullmatch(given) is None:
+        raise ValueError("write a whole number, in digits only")
+    return given
+
+
+def _word(given: Any) -> Any:
+    if isinstance(given, str) and given not in ("true", "false"):
+        raise ValueError("write true or false")
+    return given
+
 
 LimitOf: TypeAlias = Annotated[
-    int, Query(ge=1, le=MOST, description="How many entries a page has at most; it may have fewer.")
+    int,
+    BeforeValidator(_digits),
+    Query(ge=1, le=MOST, description="How many entries a page has at most; it may have fewer."),
 ]
+FlagOf: TypeAlias = Annotated[bool, BeforeValidator(_word)]
+"""For a parameter that is true or false."""
 CursorOf: TypeAlias = Annotated[
     str,
     Query(

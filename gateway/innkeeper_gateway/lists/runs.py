@@ -32,10 +32,10 @@ from innkeeper_gateway.lists.paging import (
 )
 from innkeeper_gateway.lists.traces import fold_trace, invoked_events, trace_view
 from innkeeper_gateway.reading import known_run, until_folded
-from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, needs
+from innkeeper_gateway.requests import KNOWN_CALLER, KNOWN_PARAMETERS, CallerOf, CoreOf, needs
 from innkeeper_gateway.views import envelope, object_name, output_of, run_view
 
-router = APIRouter(prefix="/v1", dependencies=KNOWN_CALLER)
+router = APIRouter(prefix="/v1", dependencies=[*KNOWN_CALLER, KNOWN_PARAMETERS])
 
 _SCORE: Final = re.compile(r"\d{1,16}(?:\.\d{1,20})?", re.ASCII)
 

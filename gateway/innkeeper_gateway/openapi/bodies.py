@@ -6,11 +6,18 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from innkeeper_gateway.ingest import EARLIEST_MS, LATEST_MS
-from innkeeper_gateway.openapi.kinds import Instant, Object
+from innkeeper_gateway.openapi.kinds import Object
 from innkeeper_gateway.openapi.replies_jobs import Ended
 
 Name = Annotated[str, Meta(min_length=1, max_length=255)]
-When = Annotated[Instant, Meta(description="RFC 3339; a date alone is its midnight, UTC.")]
+When = Annotated[
+    str,
+    Meta(
+        description="RFC 3339; a date alone is its midnight, UTC.",
+        extra_json_schema={"anyOf": [{"format": "date-time"}, {"format": "date"}]},
+        examples=["2026-11-22T10:33:08.432Z"],
+    ),
+]
 Reason = Annotated[str, Meta(max_length=500, description="Why, for whoever looks.")]
 
 
@@ -162,4 +169,7 @@ class Registration(msgspec.Struct, rename={"app_name": "appName"}):
 
     url: Annotated[str, Meta(min_length=1, examples=["http://127.0.0.1:3000/api/inngest"])]
     app_name: Annotated[str, Meta(min_length=1, max_length=255, examples=["shop"])]
-    functions: list[Object]
+    functions: (
+        Annotated[list[Object] | None, Meta(description="None where it is empty, null or missing.")]
+        | UnsetType
+    ) = UNSET

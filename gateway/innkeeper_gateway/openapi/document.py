@@ -37,16 +37,17 @@ _REFUSALS: Final[Mapping[int, tuple[str, str]]] = {
     415: ("UnsupportedEncoding", "The Content-Encoding is not known: gzip and deflate are."),
     422: ("Unprocessable", "What came of it cannot be taken."),
     429: ("TooMany", "Too many requests, or too many of these things: the error says which."),
+    431: ("HeadTooLarge", "The headers, or the address, are too large; the connection is closed."),
     501: ("NotImplemented", "This server cannot do it."),
     502: ("BadGateway", "The app does not answer."),
     503: ("Unavailable", "Something is away that is needed: try again."),
 }
 
 _COMMON: Final[Mapping[Who, tuple[int, ...]]] = {
-    "caller": (400, 401, 403, 404, 429, 503),
-    "app": (400, 401, 503),
-    "path": (),
-    "nobody": (),
+    "caller": (400, 401, 403, 404, 429, 431, 503),
+    "app": (400, 401, 431, 503),
+    "path": (431,),
+    "nobody": (431,),
 }
 """What everybody may be refused with who is let in so."""
 
@@ -225,7 +226,8 @@ def _answer(reply: Reply, schemas: _Schemas) -> dict[str, Any]:
 
 def _error_answer(status: int, operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     name, text = _REFUSALS[status]
-    if operation.error is kinds.Error:
+    # One is refused before it is known what it is about.
+    if operation.error is kinds.Error or status == 431:
         return {"$ref": f"#/components/responses/{name}"}
     return _refusal(status, text, schemas.of(operation.error))
 

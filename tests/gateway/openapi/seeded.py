@@ -9,8 +9,10 @@ from typing import Any
 import orjson
 
 from innkeeper_apps.wire.register import parse_registration
-from innkeeper_engine.model.effects import Effect, Note
+from innkeeper_apps.wire.request import encode_item_id
+from innkeeper_engine.model.effects import Effect, LeaseGuard, Note, Wait
 from innkeeper_engine.model.environments import key_digest
+from innkeeper_engine.model.state import Lease
 from innkeeper_engine.model.webhooks import Webhook
 from innkeeper_engine.registering import register_app
 from innkeeper_engine.store.connection import Address
@@ -26,7 +28,9 @@ ENV = "prod"
 TOKEN = "token-of-the-webhook"
 BROKEN_TOKEN = "token-of-the-broken-webhook"
 TRANSFORM = "function transform(evt) { return {name: 'acme/' + evt.type, data: {}} }"
+SIGNAL = "approval/7"
 BROKEN = "function transform(evt) { throw new Error('no such type: ' + evt.type) }"
+MENDED = "function transform(evt) { if (evt.type < 't5') throw new Error('no'); return {name: 'acme/x', data: {}} }"
 
 
 class Seeded:
@@ -38,6 +42,8 @@ class Seeded:
         self._thread = threading.Thread(target=self._loop.run_forever, name="gateway", daemon=True)
         self.known: dict[str, list[str]] = {}
         """Values of parameters of paths, by their names."""
+        self.whole: dict[str, tuple[dict[str, str], Any]] = {}
+        """For some operations parameters of the path and a body that are taken."""
 
     @property
     def url(self) -> str:
@@ -70,10 +76,8 @@ class Seeded:
         self._store = Store(self._address, settings)
         await self._store.open()
         await EnvironmentStore(self._store).write(environment(ENV, namespaces=(ENV,), branches=("feature",)))
-        for name, token, transform in (("acme", TOKEN, TRANSFORM), ("broken", BROKEN_TOKEN, BROKEN)):
-            await WebhookStore(self._store).write(
-                Webhook(name=name, env=ENV, digest=key_digest(token), transform=transform)
-            )
+        await self._write_webhook("acme", TOKEN, TRANSFORM)
+        await self._write_webhook("broken", BROKEN_TOKEN, BROKEN)
         self._world = World(
             self._store,
             GatewaySettings(
@@ -90,6 +94,18 @@ class Seeded:
         await self._server.stop(grace_s=1)
         await self._world.close()
         await self._store.close()
+
+    async def _write_webhook(self, name: str, token: str, transform: str) -> None:
+        webhook = Webhook(name=name, env=ENV, digest=key_digest(token), transform=transform)
+        await WebhookStore(self._store).write(webhook)
+
+    async def _wait(self, lease: Lease) -> None:
+        """Let the run wait for a signal."""
+        step, deadline_ms = f"{99:040x}", self._world.clock.now_ms() + 3_600_000
+        pause = f"{lease.run}.{step}"
+        wait = Wait(pause, lease.run, step, "signal", ENV, SIGNAL, "", "", deadline_ms, b"", b"null")
+        done = await self._store.apply(LeaseGuard(lease.item, lease.token, lease.seen), [wait])
+        assert done.status == "ok"
 
     async def _seed(self, tenant: Tenant) -> None:
         """An app, runs in all states, dead letters, a replay, a cancellation, an event of a branch nobody declares."""
@@ -108,6 +124,10 @@ class Seeded:
             ]
             if n < 4:
                 await self._world.finish(lease, b'{"n":%d}' % n, *notes)
+            elif n == 4:
+                checkpoint = _checkpoint(lease)
+            else:
+                await self._wait(lease)
         await self._world.record()
         for n in range(12):
             reply = await tenant.http.post(f"/w/{BROKEN_TOKEN}", json={"type": f"t{n}"})
@@ -127,6 +147,15 @@ class Seeded:
         assert (
             await tenant.http.post("/v1/functions/app-cron/pause", json={"reason": "r"})
         ).status_code == 200
+        # What it fails at now is only some of what it failed at before.
+        await self._write_webhook("broken", BROKEN_TOKEN, MENDED)
+        self.whole = {
+            "POST /v1/cancellations": ({}, asked | {"started_before": "2020-01-01T00:00:00Z"}),
+            "POST /v1/replays": ({}, asked | {"statuses": ["Completed", "Failed"], "until": "2026-01-01"}),
+            "POST /v1/signals": ({}, {"signal": SIGNAL, "data": {"ok": True}}),
+            "POST /v1/checkpoint/{run_id}/async": ({"run_id": checkpoint["run_id"]}, checkpoint),
+            "POST /fn/register": ({}, registration(function("other-fn"), appName="other")),
+        }
         self.known = {
             "event_id": events,
             "run_id": runs,
@@ -139,6 +168,17 @@ class Seeded:
             "key": [event_key(ENV)],
             "token": [TOKEN, BROKEN_TOKEN],
         }
+
+
+def _checkpoint(lease: Lease) -> dict[str, Any]:
+    return {
+        "run_id": lease.run,
+        "fn_id": "a4dd85f5-e0fc-5e04-bba3-9d5a6f15dc0e",
+        "qi_id": encode_item_id(lease.item),
+        "request_id": lease.token,
+        "generation_id": lease.generation,
+        "steps": [{"id": f"{7:040x}", "op": "StepRun", "displayName": "s", "data": 1}],
+    }
 
 
 _STEPS: list[dict[str, Any]] = [
