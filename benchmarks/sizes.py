@@ -81,6 +81,9 @@ class Sizes:
     """Events per second of the tenant that is measured."""
     flood_connections: int = 64
     transforms_connections: int = 1000
+    transforms_ramp_s: float = 3.0
+    transforms_settle_s: float = 6.0
+    """After each flood: a little more than requests wait at most."""
 
 
 def quick() -> Sizes:
@@ -129,4 +132,6 @@ def quick() -> Sizes:
         flood_s=1.0,
         flood_connections=8,
         transforms_connections=20,
+        transforms_ramp_s=0.1,
+        transforms_settle_s=0.5,
     )

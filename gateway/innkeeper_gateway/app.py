@@ -1,5 +1,6 @@
 """The gateway as one ASGI app: events, webhooks and checkpoints in front, FastAPI for everything else."""
 
+import re
 import time
 from collections.abc import MutableMapping
 from typing import Any, Final
@@ -44,6 +45,9 @@ from innkeeper_gateway.webhooks import route as webhooks
 
 _QUIET = ("/live", "/ready", "/health", "/v1/checkpoint/")
 """Requests of machines, which come all the time: they are logged at the level debug."""
+
+_WITH_KEY = re.compile(r"((?:^|/)[ew]/).*", re.IGNORECASE | re.DOTALL)
+"""Paths that begin with a key of events or of a webhook, also below a prefix that somebody has put before them."""
 
 ROUTERS: Final = tuple(
     module.router
@@ -105,8 +109,8 @@ class GatewayApp:
         traced = None
         if tracer is not None and scope["method"] == "POST" and not checkpointed:
             traced = begin_trace(tracer, scope["headers"])
-        # A path with a key in it is not for the log.
-        shown = "/e/***" if is_events else "/w/***" if is_webhook else path
+        # A path with a key in it is not for the log; nor is one that was meant to be such a path.
+        shown = _WITH_KEY.sub(r"\1***", path)
         route = "/e/{key}" if is_events else "/w/{token}" if is_webhook else ""
         try:
             if is_events:
@@ -151,7 +155,8 @@ class GatewayApp:
         await self.core.access.close()
 
     def _tell(self, method: str, path: str, status: int, seconds: float, *, quiet: bool) -> None:
-        level = _log.debug if quiet and status < 500 else _log.info
+        # Why Redis cannot be reached is told by itself; a busy sandbox may be somebody's flood.
+        level = _log.debug if quiet and (status < 500 or status == 503) else _log.info
         level(
             "request",
             method=method,

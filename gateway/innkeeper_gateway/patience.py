@@ -6,8 +6,9 @@ would hurt those, or cost more than the answer.) What is served is never held ba
 """
 
 import asyncio
+import random
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Final
 
 from innkeeper_gateway.rates import Rates
@@ -23,8 +24,12 @@ MOST_HELD_EACH: Final = 1_000
 class Patience:
     """Who was refused how often, and the refusals that are held back now."""
 
-    def __init__(self, rates: Rates, per_s: int) -> None:
-        """`per_s`: refusals a second that one sender gets at once, ten times as many in a row; 0: all."""
+    def __init__(self, rates: Rates, per_s: int, chance: Callable[[], float] = random.random) -> None:
+        """`per_s`: refusals a second that one sender gets at once, ten times as many in a row; 0: all.
+
+        `chance`: from 0 to 1, so that many who came at once do not come again at once.
+        """
+        self._chance = chance
         self._rates = rates
         self._per_s = per_s
         self._ended = asyncio.Event()
@@ -51,7 +56,7 @@ class Patience:
             return False
         self._held[who] += 1
         try:
-            async with asyncio.timeout(min(wait_s, LONGEST_S)):
+            async with asyncio.timeout(min(wait_s, LONGEST_S) * (1 - self._chance() / 2)):
                 await self._ended.wait()
         except TimeoutError:
             return True

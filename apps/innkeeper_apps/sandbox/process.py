@@ -1,7 +1,9 @@
 """One process of the sandbox, seen from the server: start it, have it answer calls, end it."""
 
 import asyncio
+import contextlib
 import importlib.util
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -110,4 +112,7 @@ async def spawn(numbers: Sequence[int]) -> Worker:
         )
     except OSError as error:
         raise WorkerStartError(f"a sandbox worker cannot be started: {error}") from None
+    with contextlib.suppress(OSError, AttributeError):
+        # It does so itself, but starting takes longer than most calls; and where calls go wrong many are started.
+        os.setpriority(os.PRIO_PROCESS, process.pid, program.NICE)
     return Worker(process)

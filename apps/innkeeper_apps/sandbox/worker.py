@@ -41,7 +41,8 @@ _MIB: Final = 1024 * 1024
 _WORN_BYTES: Final = 48 * _MIB
 """Memory that was used once is not always given back to the system."""
 _STACK_BYTES: Final = 512 * 1024
-_NICE: Final = 10
+NICE: Final = 19
+"""The server goes before, whenever it has anything to do."""
 _KILL_ME_FIRST: Final = "1000"
 _GRACE_S: Final = 1
 """By how much the kernel's limit of time is wider than the pool's own."""
@@ -60,7 +61,7 @@ def load_engine(path: str) -> Any:
 def confine(memory_bytes: int, text_bytes: int) -> None:
     """Give up all that is not needed to run code on texts: files, processes, and memory without bound."""
     with contextlib.suppress(OSError):
-        os.nice(_NICE)
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_KILL_ME_FIRST)
     # Each text exists as bytes, as text and in the engine's own form for a while.
