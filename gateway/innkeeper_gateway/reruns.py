@@ -18,6 +18,8 @@ from innkeeper_gateway.reading import until_folded
 from innkeeper_gateway.steps import StepTrace, fold_steps
 from innkeeper_gateway.tracing import in_current_trace
 
+NOT_KEPT = "the results of this run's steps are not kept any more: run it again from the top"
+
 
 class Wanted(NamedTuple):
     """From which step a run is to be run again, and with which input."""
@@ -76,6 +78,8 @@ async def run_again(core: Core, run: RunSummary, wanted: Wanted | None = None) -
             applied = await core.store.apply(kept, effects, registry=registry.version)
         if applied.status == "ok":
             return new
+        if applied.status == "gone":
+            raise ApiError(410, NOT_KEPT)
 
 
 async def _trace(core: Core, run: RunSummary) -> dict[str, StepTrace]:
@@ -96,9 +100,7 @@ async def _from_step(
             f"GET /v1/runs/{run.id}",
         )
     if not done and any(step.status == "Completed" for step in trace.values()):
-        raise ApiError(
-            410, "the results of this run's steps are not kept any more: run it again from the top"
-        )
+        raise ApiError(410, NOT_KEPT)
     before = done[: done.index(wanted.step_id)] if wanted.step_id in done else done
     known = [trace.get(step_id, StepTrace(step_id)) for step_id in before]
     earlier = tuple(Earlier(step.id, step.name, step.op) for step in known)

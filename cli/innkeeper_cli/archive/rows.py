@@ -14,6 +14,7 @@ import orjson
 from innkeeper_engine.model.state import StoredEvent
 from innkeeper_engine.model.times import rfc3339
 from innkeeper_engine.store.archive import KeptRun
+from innkeeper_engine.store.wire import read_order
 from innkeeper_gateway.steps import StepTrace, fold_steps, run_notes, step_views
 
 Value: TypeAlias = str | int | bytes | None
@@ -155,7 +156,7 @@ def _steps(notes: list[bytes], payloads: Mapping[str, bytes]) -> list[StepTrace]
     """Steps by their notes, then those that have a result and no note: notes are dropped where too many wait."""
     steps = fold_steps(notes)
     told = {step.id for step in steps}
-    order = msgspec.json.decode(payloads[_ORDER], type=list[str]) if _ORDER in payloads else []
+    order = read_order(payloads.get(_ORDER))
     return steps + [StepTrace(step) for step in order if step not in told and step in payloads]
 
 

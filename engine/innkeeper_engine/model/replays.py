@@ -133,7 +133,7 @@ class ReplayGuard(NamedTuple):
 
 
 class KeptGuard(NamedTuple):
-    """So many results of a run are kept, and their order."""
+    """So many results of a run are kept, and their order; else the answer is `gone`."""
 
     run: str
     results: int

@@ -52,7 +52,7 @@ class Lease(msgspec.Struct, kw_only=True):
 class Applied(NamedTuple):
     """The answer of `apply`."""
 
-    status: Literal["ok", "lost", "ended", "stale", "moved", "full"]
+    status: Literal["ok", "lost", "ended", "stale", "moved", "full", "gone"]
     registry: int
     seen: int
     """For `stale`: checkpoints seen now."""

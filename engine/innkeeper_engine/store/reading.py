@@ -17,7 +17,7 @@ from innkeeper_engine.model.replays import ReplayProgress
 from innkeeper_engine.model.state import RunSummary, StoredEvent
 from innkeeper_engine.store.bodies import decode_bodies, decode_body
 from innkeeper_engine.store.connection import Argument, Reply
-from innkeeper_engine.store.wire import read_event, read_replay_progress, read_summary, read_sweep
+from innkeeper_engine.store.wire import read_event, read_order, read_replay_progress, read_summary, read_sweep
 
 LIVE_RUNS = {"queued": "rq", "begun": "rb"}
 """Indexes of a function's runs that go on, by phase of a sweep."""
@@ -208,8 +208,7 @@ class Reader(ABC):
         going_on = await self.command("LRANGE", self.key(f"sk:{run_id}"), 0, -1)
         if going_on:
             return [step.decode() for step in going_on]
-        kept = await self.command("HGET", self.key(f"pl:{run_id}"), ":k")
-        return [] if kept is None else msgspec.json.decode(kept, type=list[str])
+        return read_order(await self.command("HGET", self.key(f"pl:{run_id}"), ":k"))
 
     async def runs_between(self, env: str, from_ms: int, until_ms: int) -> int:
         """How many runs of an environment were made in this time, its end not included."""

@@ -184,6 +184,17 @@ def read_summary(run_id: str, flat: list[bytes]) -> RunSummary:
     )
 
 
+def read_order(kept: bytes | None) -> list[str]:
+    """The steps of a run that has ended, in the order of their results; none where that is not kept, or cannot be read.
+
+    Earlier versions wrote ids as they are, whatever characters these have.
+    """
+    try:
+        return [] if kept is None else msgspec.json.decode(kept, type=list[str])
+    except msgspec.MsgspecError:
+        return []
+
+
 def read_counts(raw: list[Any]) -> FunctionCounts:
     """A function's counters from the script's reply."""
     queued, running, completed, failed, last = raw

@@ -7,8 +7,9 @@ effects.again = function(e)
   if e[4] ~= '' then call('HSET', summary, 'rp', e[4]) end
   for _, text in ipairs(e[8]) do note(run, text) end
   if not is_live(run) then return end
-  local steps = e[5] > 0 and completed(of) or {}
-  for n = 1, e[5] do record(run, steps[n], call('HGET', P .. 'pl:' .. of, steps[n])) end
+  if e[5] > 0 then
+    inherit(run, inherited or first_results(of, e[5]) or error('the results of the run ' .. of .. ' are not kept'))
+  end
   if e[7] ~= '' then
     call('HSET', P .. 'pl:' .. run, ':i', e[7])
     call('HINCRBY', P .. 'st:' .. run, 'sz', raw_length(e[7]))

@@ -12,3 +12,5 @@ end
 local current_item, current_fn, retry_at
 -- Where that item goes back to, if one of them keyed it again: {partition, order, boost}.
 local rekeyed
+-- The results that a run begins with which is another one once more, {step, result, ...}, if the guard asked for them.
+local inherited

@@ -2,7 +2,8 @@
 -- Reply: {status, registry version, detail, leased}. status: ok, or why nothing was done: lost (the lease is another's),
 -- ended (the run has), stale (checkpoints came meanwhile: detail is {v, attempt, steps, bytes of state}), moved (the
 -- cursor has, or what is guarded is gone, or the registry is another one than the version that is given), full (the
--- results would take the run beyond `most` {steps, bytes of state}: detail is {steps, bytes}).
+-- results would take the run beyond `most` {steps, bytes of state}: detail is {steps, bytes}), gone (results that are to be
+-- there are not kept).
 local guard = request.guard
 local kind = guard[1]
 local status, detail = 'ok', {}
@@ -86,7 +87,8 @@ elseif kind == 'sweep' then
 elseif kind == 'replay' then
   guard_job('rpl:', 'rpp:')
 elseif kind == 'kept' then
-  if #completed(guard[2]) < guard[3] then status = 'moved' end
+  inherited = first_results(guard[2], guard[3])
+  if not inherited then status = 'gone' end
 end
 
 if status == 'ok' then

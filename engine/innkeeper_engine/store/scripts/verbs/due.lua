@@ -114,6 +114,9 @@ for n, member in ipairs(due) do
   elseif tag == 'K' then
     watch = 1
     call('ZADD', timers_with(member), now + RETRY_MS, member)
+  else
+    -- A later version's: it must be there for that one.
+    call('ZADD', from[n], now + RETRY_MS, member)
   end
 end
 if #due == request.n then wake_wanted = true end
