@@ -1,11 +1,9 @@
 """A run that is another one once more begins with its first results: all of them, or it does not begin."""
 
-import msgspec
 import pytest
 
-from innkeeper_engine.model.effects import Again, KeptGuard
+from innkeeper_engine.model.effects import MAX_EFFECTS, Again, KeptGuard
 from innkeeper_engine.store.store import Store
-from tests.conftest import OpenStore, ValkeyProcess
 from tests.engine.model_runs import EVENT_BODY, begin, commit, do, finish, lease, results, saved, start
 from tests.engine.model_server import read_shard
 
@@ -13,22 +11,18 @@ ODD = ('a"b', 'a","b', "c\\", "d/e", "é\u2028", "\x7f")
 """Ids that are no hashes: no SDK that we know sends such."""
 
 
-def again(count: int) -> tuple[KeptGuard, tuple[object, ...]]:
-    """The run `run` as `new` once more, with so many of its results."""
-    effects = start("new", event=2), Again("new", "run", "", count, "", b"", ())
-    return KeptGuard("run", count), effects
-
-
 async def rerun(store: Store, count: int) -> str:
-    """What becomes of it."""
-    guard, effects = again(count)
-    return (await store.apply(guard, effects)).status  # type: ignore[arg-type]
+    """The run `run` as `new` once more, with so many of its results; what becomes of it."""
+    effects = start("new", event=2), Again("new", "run", "", count, "", b"", ())
+    return (await store.apply(KeptGuard("run", count), effects)).status
 
 
 async def ended(store: Store, *steps: str) -> None:
     """A run with results of these steps, each another one."""
     held = await begin(store)
-    await do(store, *(saved(step, b'{"data":%d}' % n, go=False) for n, step in enumerate(steps)))
+    saves = [saved(step, b'{"data":%d}' % n, go=False) for n, step in enumerate(steps)]
+    for first in range(0, len(saves), MAX_EFFECTS):
+        await do(store, *saves[first : first + MAX_EFFECTS])
     await commit(store, held, finish())
 
 

@@ -197,3 +197,14 @@ async def test_one_script_does_a_bounded_number_of_effects(store: Store) -> None
         await store.apply(NoGuard(), [Note("run", b"{}")] * (MAX_EFFECTS + 1))
     assert await read_shard(store) == {}
     assert (await store.apply(NoGuard(), [Note("run", b"{}")] * MAX_EFFECTS)).status == "ok"
+
+
+async def test_timers_of_a_later_version_wait_for_it(timed: Store, clock: TestClock) -> None:
+    """In either set: they come up again, and nothing else is held up by them."""
+    for timers in ("timers", "timers2"):
+        await timed.command("ZADD", timed.key(timers), clock.now_ms, "Znew")
+    await do(timed, start(due_ms=clock.now_ms))
+    assert (await timed.due(executor="X", tokens=["t"])).leases
+    for timers in ("timers", "timers2"):
+        later = await timed.command("ZSCORE", timed.key(timers), "Znew")
+        assert clock.now_ms < float(later) <= clock.now_ms + 10_000

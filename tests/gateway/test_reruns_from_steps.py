@@ -187,6 +187,15 @@ async def test_results_that_are_gone_are_not_run_again(world: World) -> None:
     assert (status, "from the top" in answer["error"]) == (410, True)
 
 
+async def test_a_result_that_is_gone_alone_is_not_run_again_either(world: World) -> None:
+    """Though the order of the others is kept."""
+    run = await three_steps(world)
+    await world.store.command("HDEL", world.store.key(f"pl:{run}"), "nap")
+    status, answer = await rerun(world, run, {"from_step": {"step_id": "last"}})
+    assert (status, "from the top" in answer["error"]) == (410, True)
+    assert len(await world.store.recent_runs("default", 9)) == 1
+
+
 async def test_a_singleton_that_goes_on_skips_the_rerun(world: World) -> None:
     """Recorded, with nothing inherited."""
     run = await three_steps(world)

@@ -10,8 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import msgspec
-
 from innkeeper_engine.model.cancellations import Sweep
 from innkeeper_engine.model.replays import ReplayProgress
 from innkeeper_engine.model.state import RunSummary, StoredEvent
