@@ -2,6 +2,7 @@
 
 import secrets
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -75,6 +76,19 @@ class ValkeyProcess:
             if "ready to accept connections" in line.lower():
                 self._ready.set()
         self._ready.set()
+
+
+def empty(address: Address) -> None:
+    """Forget all keys of a server on a Unix socket (not its scripts).
+
+    Looking into a shard from outside reads the names of all keys of its server: what hundreds of tests have left there
+    would make each look slower than the last.
+    """
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(20)
+        line.connect(address.path)
+        line.sendall(b"FLUSHALL\r\n")
+        assert line.recv(64) == b"+OK\r\n"
 
 
 @pytest.fixture(scope="session")

@@ -9,14 +9,14 @@ import pytest
 
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store
-from tests.conftest import OpenStore, ValkeyProcess
+from tests.conftest import OpenStore, ValkeyProcess, empty
 from tests.engine.model_driver import TestClock
 
 REDIS = shutil.which("redis-server")
 
 
 @pytest.fixture(scope="session", params=["valkey", *(["redis"] if REDIS else [])])
-def valkey(request: pytest.FixtureRequest) -> Iterator[Address]:
+def server(request: pytest.FixtureRequest) -> Iterator[Address]:
     """The address of a server that lives as long as the test session."""
     # Not pytest's own folder: the path of a Unix socket has 107 characters at most.
     directory = Path(tempfile.mkdtemp(prefix="ik-"))
@@ -28,6 +28,13 @@ def valkey(request: pytest.FixtureRequest) -> Iterator[Address]:
             server.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def valkey(server: Address) -> Iterator[Address]:
+    """The address of the server, which is empty again after each test."""
+    yield server
+    empty(server)
 
 
 @pytest.fixture

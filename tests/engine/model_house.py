@@ -2,7 +2,7 @@
 account of what must come of it."""
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 
 import orjson
 import rfc8785
@@ -158,23 +158,16 @@ class House:
         keys = await read_shard(self.store)
         items = {name[2:]: key.value for name, key in keys.items() if name.startswith("i:")}
         leased = {item for item, fields in items.items() if fields["st"] == "l"}
+        live = live_runs(keys)
         for slug, function in FUNCTIONS.items():
             slots = keys[f"s:c|{ENV}/{slug}"].value if f"s:c|{ENV}/{slug}" in keys else set()
             assert slots == {item for item in leased if items[item]["p"].startswith(f"{ENV}/{slug}\x01")}
             assert not function.cap or len(slots) <= function.cap
-            self._check_index(keys, slug)
+            for kind, status in (("rq", "Scheduled"), ("rb", "Running")):
+                indexed = keys.get(f"{kind}:{ENV}/{slug}")
+                assert (indexed.value if indexed else set()) == live[slug, status]
         by_executor = [item for name, key in keys.items() if name.startswith("x:") for item in key.value]
         assert sorted(by_executor) == sorted(leased)
-
-    def _check_index(self, keys: dict[str, Key], slug: str) -> None:
-        for kind, status in (("rq", "Scheduled"), ("rb", "Running")):
-            live = {
-                name[4:]
-                for name, key in keys.items()
-                if name.startswith("run:") and (key.value["f"], key.value["s"]) == (slug, status)
-            }
-            indexed = keys.get(f"{kind}:{ENV}/{slug}")
-            assert (indexed.value if indexed else set()) == live
 
     async def check_the_end(self) -> None:
         """Every run ended as it should, with the results that were recorded first, and left nothing behind."""
@@ -300,6 +293,15 @@ _FOR_EVER = frozenset(
         "tat",
     }
 )
+
+
+def live_runs(keys: dict[str, Key]) -> defaultdict[tuple[str, str], set[str]]:
+    """The runs of each function (its slug) and status."""
+    runs = defaultdict[tuple[str, str], set[str]](set)
+    for name, key in keys.items():
+        if name.startswith("run:"):
+            runs[key.value["f"], key.value["s"]].add(name[4:])
+    return runs
 
 
 def check_leftovers(keys: dict[str, Key]) -> None:

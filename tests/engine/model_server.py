@@ -36,29 +36,31 @@ class Key(NamedTuple):
     value: Any
 
 
-def _text(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    return [_text(each) for each in value] if isinstance(value, list) else value
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "backslashreplace")
 
 
 def _shaped(kind: str, value: Any) -> Any:
-    value = _text(value)
+    if kind == "string":
+        return _text(value)
+    if kind == "stream":
+        return value
+    members = [_text(each) for each in value]
     if kind == "hash":
-        return dict(zip(value[::2], value[1::2], strict=True))
+        return dict(zip(members[::2], members[1::2], strict=True))
     if kind == "set":
-        return set(value)
+        return set(members)
     if kind == "zset":
-        return [(member, float(score)) for member, score in zip(value[::2], value[1::2], strict=True)]
-    return value
+        return [(member, float(score)) for member, score in zip(members[::2], members[1::2], strict=True)]
+    return members
 
 
 async def read_shard(store: Store) -> dict[str, Key]:
     """Every key of a shard, without its prefix."""
     found = await store.command("EVAL", _READ, 0, store.settings.prefix)
     return {
-        name.decode(): Key(kind.decode(), ttl_ms, _shaped(kind.decode(), value))
-        for name, kind, ttl_ms, value in found
+        name.decode(): Key(kind := kind_name.decode(), ttl_ms, _shaped(kind, value))
+        for name, kind_name, ttl_ms, value in found
     }
 
 
