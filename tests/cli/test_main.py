@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from innkeeper_cli.main import main
+from tests.conftest import ValkeyProcess
 
 BIN = Path(sys.executable).parent / "innkeeper"
 KEY = "ab" * 32
@@ -248,10 +249,10 @@ def test_a_dev_server_whose_memory_store_died_ends_and_says_why(start: Any) -> N
     assert "all runs went with it" in running.until("innkeeper dev: ")
 
 
-def test_the_roles_of_a_cluster_run_apart_and_end_in_good_order(start: Any, tmp_path: Path) -> None:
-    store = start("dev", "--port", str(free_port()), "--data", str(tmp_path), "--no-discovery")
-    store.until("Durability")
-    redis = f"unix://{tmp_path}/valkey.sock"
+def test_the_roles_of_a_cluster_run_apart_and_end_in_good_order(
+    start: Any, private_valkey: Callable[..., ValkeyProcess], tmp_path: Path
+) -> None:
+    redis = f"unix://{private_valkey().path}"
     file = tmp_path / "signing-key"
     file.write_text(KEY + "\n")
     env = {

@@ -15,6 +15,18 @@ from tests.engine.model_driver import TestClock
 REDIS = shutil.which("redis-server")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """On the second server, what takes long runs in `make slow`; its short forms stay."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if (
+            item.get_closest_marker("long")
+            and callspec is not None
+            and callspec.params.get("server") == "redis"
+        ):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session", params=["valkey", *(["redis"] if REDIS else [])])
 def server(request: pytest.FixtureRequest) -> Iterator[Address]:
     """The address of a server that lives as long as the test session."""

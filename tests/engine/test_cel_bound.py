@@ -205,9 +205,7 @@ def correlations(draw: st.DrawFn) -> str:
     return " && ".join(terms)
 
 
-@settings(max_examples=300, deadline=None)
-@given(expressions() | correlations(), EVENTS, st.lists(EVENTS, min_size=1, max_size=3))
-def test_binding_changes_no_verdict(text: str, event: dict[str, Any], later: list[dict[str, Any]]) -> None:
+def check_binding(text: str, event: dict[str, Any], later: list[dict[str, Any]]) -> None:
     """Bound, stored, loaded and shown, an expression matches as before; its index and `never` are true."""
     expression = compile_expression(text)
     first = bind(expression, event)
@@ -225,6 +223,26 @@ def test_binding_changes_no_verdict(text: str, event: dict[str, Any], later: lis
             if first.index is not None:
                 assert index_value(candidate, first.index[0]) == first.index[1]
     assert (loaded.index, loaded.never) == (first.index, first.never)
+
+
+BINDINGS = given(expressions() | correlations(), EVENTS, st.lists(EVENTS, min_size=1, max_size=3))
+
+
+@settings(max_examples=100, deadline=None)
+@BINDINGS
+def test_binding_changes_no_verdict(text: str, event: dict[str, Any], later: list[dict[str, Any]]) -> None:
+    """Whatever the expression and the events."""
+    check_binding(text, event, later)
+
+
+@pytest.mark.slow
+@settings(max_examples=2_000, deadline=None)
+@BINDINGS
+def test_binding_changes_no_verdict_of_many(
+    text: str, event: dict[str, Any], later: list[dict[str, Any]]
+) -> None:
+    """The same with more of them."""
+    check_binding(text, event, later)
 
 
 @given(JSON, JSON)

@@ -45,11 +45,7 @@ def ours(text: str, env: dict[str, Any]) -> Any:
         return ERROR
 
 
-@settings(max_examples=400, deadline=None)
-@given(expressions(arithmetic=False), EVENTS, EVENTS)
-def test_conditions_mean_what_google_s_runtime_says(
-    text: str, event: dict[str, Any], later: dict[str, Any]
-) -> None:
+def check_condition(text: str, event: dict[str, Any], later: dict[str, Any]) -> None:
     """Values and errors agree; without arithmetic the dialects do not differ."""
     env = {"event": event, "async": later}
     expected, actual = oracle(text, env), ours(text, env)
@@ -57,6 +53,28 @@ def test_conditions_mean_what_google_s_runtime_says(
         assert expected == actual
     else:
         assert same(expected[0], actual[0]), (expected, actual)
+
+
+CONDITIONS = given(expressions(arithmetic=False), EVENTS, EVENTS)
+
+
+@settings(max_examples=150, deadline=None)
+@CONDITIONS
+def test_conditions_mean_what_google_s_runtime_says(
+    text: str, event: dict[str, Any], later: dict[str, Any]
+) -> None:
+    """Values and errors of conditions without arithmetic."""
+    check_condition(text, event, later)
+
+
+@pytest.mark.slow
+@settings(max_examples=2_000, deadline=None)
+@CONDITIONS
+def test_many_conditions_mean_what_google_s_runtime_says(
+    text: str, event: dict[str, Any], later: dict[str, Any]
+) -> None:
+    """The same with more of them."""
+    check_condition(text, event, later)
 
 
 @settings(max_examples=200, deadline=None)

@@ -145,14 +145,16 @@ def test_lines_that_count_real_time_fire_exactly_where_the_wall_clock_matches(zo
     cron = CronLine.parse(f"TZ={zone} {fields}")
     for day in changes:
         first, last = day - timedelta(hours=12), day + timedelta(hours=36)
+        # The line matches a wall-clock time if, read as UTC, that time is a slot of it.
+        margin_ms = DAY_MS
+        matching, at = set(), round(first.timestamp() * 1000) - margin_ms
+        while (at := plain.next_after_ms(at)) <= round(last.timestamp() * 1000) + margin_ms:
+            matching.add(at)
         expected = []
-        minute = first
-        while minute <= last:
-            # The line matches a wall-clock time if, read as UTC, that time is a slot of it.
-            wall = round(minute.astimezone(info).replace(tzinfo=UTC).timestamp() * 1000)
-            if plain.next_after_ms(wall - 1) == wall:
-                expected.append(round(minute.timestamp() * 1000))
-            minute += timedelta(minutes=1)
+        for minute_ms in range(round(first.timestamp() * 1000), round(last.timestamp() * 1000) + 1, 60_000):
+            minute = datetime.fromtimestamp(minute_ms / 1000, info)
+            if minute_ms + round((minute.utcoffset() or timedelta()).total_seconds() * 1000) in matching:
+                expected.append(minute_ms)
         found, at = [], round(first.timestamp() * 1000) - 1
         while (at := cron.next_after_ms(at)) <= round(last.timestamp() * 1000):
             found.append(at)

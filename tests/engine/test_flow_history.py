@@ -372,6 +372,7 @@ def told(violation: Violation, history: list[Record]) -> str:
     return "\n".join([f"{violation.rule}: {violation.text}", *lines])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_workload_keeps_every_promise(valkey: Address, kind: str) -> None:
     """With executors that die, runs that are cancelled, settings that change while runs are queued."""

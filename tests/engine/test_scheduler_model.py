@@ -235,6 +235,7 @@ async def walk(
     return unfinished
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SETUPS)
 async def test_a_walk_through_a_small_setup_keeps_every_promise(valkey: Address, name: str) -> None:
     """Slots are the leases, no limit is exceeded, draining ends, nobody is forgotten, all ends in the end."""
@@ -247,6 +248,7 @@ async def test_a_walk_through_a_random_setup_keeps_every_promise(valkey: Address
     await walk(valkey, random_setup(seed), seed, steps=60)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("setup", "nodes", "seed"),
     [(CROWD, 1, 5), (CROWD, 2, 6), (CROWD_WITH_KEYS, 1, 6), (CROWD_WITH_KEYS, 2, 7)],
@@ -290,6 +292,7 @@ async def test_a_long_walk_through_a_small_setup_keeps_every_promise(
     await walk(valkey, SETUPS[name], seed, steps=300)
 
 
+@pytest.mark.long
 def test_a_state_machine_finds_no_order_of_events_that_breaks_a_promise(valkey: Address) -> None:
     """Hypothesis chooses what happens, and would shrink what breaks."""
     loop = asyncio.Runner()

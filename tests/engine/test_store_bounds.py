@@ -80,6 +80,7 @@ CROWDS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("where", "caps"), [("at one limit", []), ("at a limit each", ["A", 1])])
 async def test_five_thousand_that_wait_are_let_out_in_portions(
     store: Store, where: str, caps: list[str | int]

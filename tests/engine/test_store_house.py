@@ -98,6 +98,7 @@ async def random_life(address: Address, seed: int, steps: int) -> None:
     await close_house(house)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(4))
 async def test_a_restless_life_ends_well(valkey: Address, seed: int) -> None:
     """A hundred and fifty things happen, then everything is worked off."""
