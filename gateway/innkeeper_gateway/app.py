@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from structlog.contextvars import clear_contextvars
 
 from innkeeper_apps.sync import Syncer
 from innkeeper_engine.model.clock import Clock, Ids
@@ -91,6 +92,8 @@ class GatewayApp:
             # WebSockets are refused by FastAPI, which has no route for them; lifespan needs nothing.
             await self.api(scope, receive, send)
             return
+        # Requests of one connection may share a context: nothing of the one before is told of this one.
+        clear_contextvars()
         path: str = scope["path"]
         started = time.perf_counter()
         status = 0
@@ -153,6 +156,7 @@ class GatewayApp:
         await self.core.webhooks.close()
         await self.core.sandbox.close()
         await self.core.access.close()
+        self.core.filters.close()
 
     def _tell(self, method: str, path: str, status: int, seconds: float, *, quiet: bool) -> None:
         # Why Redis cannot be reached is told by itself; a busy sandbox may be somebody's flood.
@@ -190,7 +194,8 @@ def create_app(
 
 def make_api(core: Core) -> FastAPI:
     """All routes but those in front."""
-    api = FastAPI(title="Innkeeper", docs_url=None, redoc_url=None, openapi_url=None)
+    # A redirect would say where to go by the Host that the client named.
+    api = FastAPI(title="Innkeeper", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     api.state.core = core
     for router in ROUTERS:
         api.include_router(router)

@@ -28,6 +28,7 @@ from innkeeper_gateway.access.reviews import Reviews
 from innkeeper_gateway.bodies import Header, Turns
 from innkeeper_gateway.errors import ApiError
 from innkeeper_gateway.ingest import Seed
+from innkeeper_gateway.lists.filtering import Filters
 from innkeeper_gateway.patience import Patience
 from innkeeper_gateway.places import (
     BranchError,
@@ -114,6 +115,7 @@ class Core:
         self.rates = Rates()
         self.patience = Patience(self.rates, settings.refusals_rate)
         self.turns = Turns()
+        self.filters = Filters()
         self._proxies = networks(settings.trusted_proxies)
         self.draining = False
 

@@ -46,8 +46,12 @@ def json_response(content: Any, status: int = 200, headers: dict[str, str] | Non
 def error_response(
     status: int, message: str, headers: dict[str, str] | None = None, data: Any = None
 ) -> Response:
-    """An error in the API's form."""
-    return json_response({"error": message, "data": data, "status": status}, status, headers)
+    """An error in the API's form.
+
+    A message quotes what somebody sent: `?` stands for half a character (a lone surrogate) in it.
+    """
+    said = message.encode(errors="replace").decode()
+    return json_response({"error": said, "data": data, "status": status}, status, headers)
 
 
 def store_trouble(error: Exception) -> str | None:

@@ -55,7 +55,9 @@ async def caller_of(request: Request, core: CoreOf) -> Caller:
     except ApiError as error:
         raise await _in_time(error, core, request) from None
     _bind(caller.place, request)
-    who, rate = (caller.kind, caller.name, caller.place.env), core.settings.requests_rate
+    # Whatever branch it names, it is one caller.
+    who = (caller.kind, caller.name, parent_name(caller.place.env))
+    rate = core.settings.requests_rate
     wait_s = core.rates.wait_s(who, rate)
     if wait_s:
         core.metrics.rate_limited.add(shown(parent_name(caller.place.env)))

@@ -144,3 +144,14 @@ def test_only_so_many_are_remembered() -> None:
     for n in range(1, MOST_BUCKETS + 1):
         rates.take(n, 1, 1)
     assert rates.wait_s(0, 1) == 0, "forgotten, and full again"
+
+
+async def test_a_caller_who_names_branches_is_one_caller(world: World) -> None:
+    prod = Tenant(world, "prod")
+    try:
+        for n in range(20):
+            assert await prod.status("GET", "/v1/functions", headers={"x-inngest-env": f"branch-{n}"}) == 200
+        assert await prod.status("GET", "/v1/functions", headers={"x-inngest-env": "another"}) == 429
+        assert await prod.status("GET", "/v1/functions") == 429
+    finally:
+        await prod.close()

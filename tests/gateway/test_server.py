@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from innkeeper_engine.store.connection import StoreError
 from innkeeper_engine.store.store import Store
@@ -152,3 +153,30 @@ async def test_a_port_that_is_taken_is_said_so(
         GatewayStartError, match=f"cannot listen on 127.0.0.1:{server.port}: Address already in use"
     ):
         await GatewayServer(world.app, host="127.0.0.1", port=server.port).start()
+
+
+async def test_half_a_character_in_what_is_refused_is_told_of(world: World) -> None:
+    for path in ("/v1/replays", "/v1/cancellations"):
+        reply = await world.http.post(path, content=b'{"\\ud800": 1}')
+        assert reply.status_code == 400
+        assert "?: there is no such field" in reply.json()["error"]
+
+
+async def test_a_slash_too_many_leads_nowhere_else(world: World) -> None:
+    reply = await world.http.get("/v1/runs/", headers={"host": "elsewhere.example"})
+    assert reply.status_code == 404
+    assert "location" not in reply.headers
+
+
+async def test_a_request_is_not_told_of_with_what_another_was_about(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A server handles the requests of one connection in one context.
+    run_id = "01HZZZZZZZZZZZZZZZZZZZZZZ1"
+    assert (await world.http.get(f"/v1/runs/{run_id}")).status_code == 404
+    bind_contextvars(run=run_id)
+    assert (await world.http.get("/live")).status_code == 200
+    assert (await world.http.get("/nowhere")).status_code == 404
+    told = [line for line in capsys.readouterr().out.splitlines() if "/nowhere" in line or "/live" in line]
+    assert told
+    assert not any(run_id in line for line in told)

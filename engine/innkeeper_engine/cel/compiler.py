@@ -24,7 +24,7 @@ from innkeeper_engine.cel.nodes import (
     field_path,
     walk,
 )
-from innkeeper_engine.cel.values import INT_MAX, INT_MIN, Meter
+from innkeeper_engine.cel.values import INT_MAX, INT_MIN, TEXT_PER_STEP, Meter
 
 Frame = dict[str, Any]
 Run = Callable[[Frame], Any]
@@ -41,20 +41,26 @@ MISSING: Final = _Missing()
 # No variable can have such a name.
 _METER: Final = "\0meter"
 _SLOTS: Final = "\0slots"
-_TEXT_PER_STEP = 256
 
 
 class Program:
     """A compiled tree. Immutable: threads and tasks may share it."""
 
-    __slots__ = ("_metered", "_run")
+    __slots__ = ("_metered", "_run", "size")
 
-    def __init__(self, node: Node) -> None:
-        self._metered = any(isinstance(part, Macro) for part in walk(node))
+    def __init__(self, node: Node, *, metered: bool = False) -> None:
+        """`metered`: all its work is charged; else only that of trees that repeat some."""
+        self.size = sum(1 for _ in walk(node))
+        """Nodes of the tree: the steps of an evaluation that repeats nothing."""
+        self._metered = metered or any(isinstance(part, Macro) for part in walk(node))
         self._run = _compile(node, metered=self._metered)
 
-    def evaluate(self, env: Mapping[str, Any], slots: Sequence[Any] | None = None) -> Any:
+    def evaluate(
+        self, env: Mapping[str, Any], slots: Sequence[Any] | None = None, meter: Meter | None = None
+    ) -> Any:
         """The value for these variables, and these values of the tree's slots where it has any.
+
+        `meter`: what it may spend, where that is not one evaluation's.
 
         Raises:
             EvaluationError: there is none.
@@ -65,7 +71,7 @@ class Program:
         if slots is not None:
             frame[_SLOTS] = slots
         if self._metered:
-            frame[_METER] = Meter()
+            frame[_METER] = meter or Meter()
         return self._run(frame)
 
 
@@ -193,7 +199,7 @@ def _binary(node: Binary, left: Run, right: Run, *, metered: bool) -> Run:
     if op == "in":
         return lambda frame: values.contains(right(frame), left(frame), frame.get(_METER) or Meter())
     if op in ("<", "<=", ">", ">="):
-        return lambda frame: values.order(op, left(frame), right(frame))
+        return _order(op, left, right, metered=metered)
     if not metered:
         return lambda frame: values.arithmetic(op, left(frame), right(frame))
 
@@ -202,8 +208,21 @@ def _binary(node: Binary, left: Run, right: Run, *, metered: bool) -> Run:
         if type(value) is list:
             frame[_METER].charge(len(value))
         elif type(value) is str:
-            frame[_METER].charge(len(value) // _TEXT_PER_STEP)
+            frame[_METER].charge(len(value) // TEXT_PER_STEP)
         return value
+
+    return run
+
+
+def _order(op: str, left: Run, right: Run, *, metered: bool) -> Run:
+    if not metered:
+        return lambda frame: values.order(op, left(frame), right(frame))
+
+    def run(frame: Frame) -> bool:
+        a, b = left(frame), right(frame)
+        if type(a) is str and type(b) is str:
+            frame[_METER].charge(min(len(a), len(b)) // TEXT_PER_STEP)
+        return values.order(op, a, b)
 
     return run
 
@@ -219,7 +238,7 @@ def _equality(node: Binary, left: Run, right: Run, *, metered: bool) -> Run:
             return bool(a == b)
         meter = frame.get(_METER) or Meter()
         if type(a) is str:
-            meter.charge(len(a) // _TEXT_PER_STEP)
+            meter.charge(len(a) // TEXT_PER_STEP)
         return values.equal(a, b, meter)
 
     return run_both
@@ -289,7 +308,7 @@ def _call(name: str, args: list[Run], *, metered: bool) -> Run:
     def run(frame: Frame) -> Any:
         given = [arg(frame) for arg in args]
         if metered:
-            frame[_METER].charge(sum(len(value) // _TEXT_PER_STEP for value in given if type(value) is str))
+            frame[_METER].charge(sum(len(value) // TEXT_PER_STEP for value in given if type(value) is str))
         return function(*given)
 
     return run

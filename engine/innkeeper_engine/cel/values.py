@@ -20,6 +20,9 @@ MAX_TEXT: Final = 65_536
 MAX_LIST: Final = 10_000
 """Elements of a list that an expression puts together."""
 
+TEXT_PER_STEP: Final = 256
+"""Characters of a text that are compared or searched for one step."""
+
 _INDEX_TEXT = 200
 _KINDS = {
     str: "text",
@@ -35,10 +38,12 @@ _KINDS = {
 class Meter:
     """How much work an evaluation may still do."""
 
-    __slots__ = ("_left",)
+    __slots__ = ("left", "most")
 
-    def __init__(self) -> None:
-        self._left = MAX_STEPS
+    def __init__(self, most: int = MAX_STEPS) -> None:
+        self.most = most
+        self.left = most
+        """Steps; below 0 once it has run out."""
 
     def charge(self, steps: int) -> None:
         """Take `steps` off.
@@ -46,9 +51,9 @@ class Meter:
         Raises:
             EvaluationError: nothing is left.
         """
-        self._left -= steps
-        if self._left < 0:
-            raise EvaluationError(f"the evaluation takes more than {MAX_STEPS} steps")
+        self.left -= steps
+        if self.left < 0:
+            raise EvaluationError(f"the evaluation takes more than {self.most} steps")
 
 
 def kind(value: Any) -> str:
@@ -96,6 +101,12 @@ def equal(left: Any, right: Any, meter: Meter) -> bool:
                 return False
             meter.charge(len(a))
             pending.extend((value, b[key]) for key, value in a.items())
+        elif type_a is str:
+            if len(a) != len(b):
+                return False
+            meter.charge(len(a) // TEXT_PER_STEP)
+            if a != b:
+                return False
         elif a != b:
             return False
     return True

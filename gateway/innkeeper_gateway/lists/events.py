@@ -14,6 +14,7 @@ from innkeeper_engine.store.lists import NEWEST, EventPosition, EventRow, Lists
 from innkeeper_gateway.access.permissions import SEE_EVENTS, SEE_PAYLOADS
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import json_response
+from innkeeper_gateway.lists.filtering import Budget
 from innkeeper_gateway.lists.filters import EVENT, Filter, read_filter
 from innkeeper_gateway.lists.paging import (
     DEFAULT,
@@ -92,12 +93,12 @@ async def list_events(
         await core.access.require(caller, SEE_PAYLOADS)
     payloads = await core.access.may(caller, SEE_PAYLOADS)
     env = caller.place.env
-    if unknown_branch:
-        return await _unknown(core, env, wanted, payloads, limit, cursor)
-    digest = f"e{wanted.digest}"
-    at = _position(read_cursor(cursor, digest))
-    async with core.in_time():
-        found = await page_of(_events(core, env, wanted, at, limit), limit)
+    digest = f"{'u' if unknown_branch else 'e'}{wanted.digest}"
+    last = read_cursor(cursor, digest)
+    async with core.filters.turn(env, filtered=wanted.filter is not None) as budget:
+        if unknown_branch:
+            return await _unknown(core, env, wanted, payloads, limit, last, digest, budget)
+        found = await page_of(_events(core, env, wanted, _position(last), limit, budget), limit)
     views = [_view(row, env, payloads) for row in found.items]
     return json_response(paged(views, found.position, limit, digest, core.clock.now_ms()))
 
@@ -147,34 +148,49 @@ _MOST_SAMPLE_BYTES: Final = 4_096
 
 
 async def _events(
-    core: Core, env: str, wanted: Wanted, at: EventPosition, limit: int, before: str = ""
+    core: Core,
+    env: str,
+    wanted: Wanted,
+    at: EventPosition,
+    limit: int,
+    budget: Budget | None,
+    before: str = "",
 ) -> AsyncIterator[Seen[EventRow]]:
     """The events that are wanted, and where to go on after each."""
     lists = Lists(core.store)
     for _ in range(MOST_ROUNDS):
-        page = await lists.events(
-            env,
-            name=wanted.name,
-            at=at,
-            after_ms=wanted.after_ms,
-            before=before or wanted.before,
-            limit=limit + 1,
-            bodies=True,
-        )
-        picked = await asyncio.to_thread(_picked, wanted.filter, page.rows)
-        for row, is_picked in zip(page.rows, picked, strict=True):
+        async with core.in_time():
+            page = await lists.events(
+                env,
+                name=wanted.name,
+                at=at,
+                after_ms=wanted.after_ms,
+                before=before or wanted.before,
+                limit=limit + 1,
+                bodies=True,
+            )
+        picked = await _picked(core, wanted.filter, page.rows, budget)
+        for row, is_picked in zip(page.rows, picked, strict=False):
             yield Seen(row if is_picked else None, _written(row.after))
-        if page.after is None:
-            yield Seen(None, "")
+        if len(picked) < len(page.rows):
+            return
+        yield Seen(None, _written(page.after))
+        if page.after is None or (budget is not None and budget.is_spent):
             return
         at = page.after
-        yield Seen(None, _written(at))
 
 
-def _picked(chosen: Filter | None, rows: list[EventRow]) -> list[bool]:
-    return [
-        row.stored is not None and (chosen is None or chosen.picks_event(row.stored.body)) for row in rows
-    ]
+async def _picked(
+    core: Core, chosen: Filter | None, rows: list[EventRow], budget: Budget | None
+) -> list[bool]:
+    """Which are wanted; of the first of them only, where a filter has no more to spend."""
+    if chosen is None or budget is None:
+        return [row.stored is not None for row in rows]
+
+    def cost(row: EventRow) -> tuple[bool, int]:
+        return (False, 1) if row.stored is None else chosen.event(row.stored.body)
+
+    return await core.filters.picked(cost, rows, budget)
 
 
 def _view(row: EventRow, env: str, payloads: bool) -> dict[str, Any]:
@@ -201,20 +217,27 @@ def _position(text: str) -> EventPosition:
 # ---- undeclared branches
 
 
-async def _unknown(core: Core, env: str, wanted: Wanted, payloads: bool, limit: int, cursor: str) -> Response:
+async def _unknown(
+    core: Core,
+    env: str,
+    wanted: Wanted,
+    payloads: bool,
+    limit: int,
+    last: str,
+    digest: str,
+    budget: Budget | None,
+) -> Response:
     """The events of all of them by time: each list begins before the entry with which the page before ended."""
     parent = parent_name(env)
-    digest = f"u{wanted.digest}"
-    last = read_cursor(cursor, digest)
     last_entry, last_branch = _in_branch(last) if last else ("", "")
     declared = core.environments.by_name(parent)
     known = frozenset(declared.branches if declared is not None else ())
     async with core.in_time():
         branches = await Lists(core.store).branches(parent, 1_000)
-        stray = [each for each in branches if shown_name(each) not in known][:MOST_BRANCHES]
-        pages = await asyncio.gather(
-            *(_of_branch(core, each, wanted, limit, last_entry, last_branch) for each in stray)
-        )
+    stray = [each for each in branches if shown_name(each) not in known][:MOST_BRANCHES]
+    pages = await asyncio.gather(
+        *(_of_branch(core, each, wanted, limit, last_entry, last_branch, budget) for each in stray)
+    )
     found = [
         (_order(row.entry), each, row) for each, page in zip(stray, pages, strict=True) for row in page.items
     ]
@@ -238,10 +261,12 @@ def _cut(
     ]
     if short:
         (ms, n), branch, position = max(short)
-        rows = [one for one in found if (one[0], one[1]) > ((ms, n), branch)]
+        # That entry itself was the last that was looked at, or is the next one.
+        is_next = position[0] == "c"
+        end = ((ms, n), branch)
+        rows = [one for one in found if one[:2] > end or (one[:2] == end and not is_next)]
         if len(rows) <= limit:
-            # That entry itself is still to be looked at, or was the last that was.
-            return rows, f"{ms}-{n + 1 if position[0] == 'c' else n} {branch}"
+            return rows, f"{ms}-{n + 1 if is_next else n} {branch}"
         found = rows
     rows = found[:limit]
     more = len(found) > limit or any(page.position for page in pages)
@@ -249,13 +274,19 @@ def _cut(
 
 
 async def _of_branch(
-    core: Core, branch: str, wanted: Wanted, limit: int, last_entry: str, last_branch: str
+    core: Core,
+    branch: str,
+    wanted: Wanted,
+    limit: int,
+    last_entry: str,
+    last_branch: str,
+    budget: Budget | None,
 ) -> Page[EventRow]:
     before = last_entry
     if last_entry and branch < last_branch:
         ms, n = _order(last_entry)
         before = f"{ms}-{n + 1}"
-    return await page_of(_events(core, branch, wanted, NEWEST, limit, before), limit)
+    return await page_of(_events(core, branch, wanted, NEWEST, limit, budget, before), limit)
 
 
 def _in_branch(text: str) -> tuple[str, str]:

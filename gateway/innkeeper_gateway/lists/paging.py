@@ -94,8 +94,6 @@ async def page_of(seen: AsyncIterator[Seen[T]], limit: int) -> Page[T]:
             items.append(item)
         if len(items) == limit and not full_at:
             full_at = after
-            if not after:
-                break
         position = after
     return Page(items, full_at if position and full_at else position)
 

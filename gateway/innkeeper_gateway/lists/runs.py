@@ -14,6 +14,7 @@ from innkeeper_engine.store.lists import Lists, RunRow
 from innkeeper_gateway.access.permissions import SEE_PAYLOADS, SEE_RUN, SEE_RUNS
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import json_response
+from innkeeper_gateway.lists.filtering import Budget
 from innkeeper_gateway.lists.filters import EVENT_AND_OUTPUT, Filter, read_filter
 from innkeeper_gateway.lists.paging import (
     DEFAULT,
@@ -83,7 +84,8 @@ async def list_runs(
     registry = await core.registry(env)
     async with core.in_time():
         slugs = await slugs_of(core, registry, app_id, function_id, wanted=bool(status))
-        seen = _runs(core, env, slugs, status or (), before, after_ms, limit, chosen)
+    async with core.filters.turn(env, filtered=chosen is not None) as budget:
+        seen = _runs(core, env, slugs, status or (), before, after_ms, limit, chosen, budget)
         found = await page_of(seen, limit)
     views = [run_view(row.run, registry, None) for row in found.items]
     return json_response(paged(views, found.position, limit, digest, core.clock.now_ms()))
@@ -153,27 +155,40 @@ async def _runs(
     after_ms: int,
     limit: int,
     chosen: Filter | None,
+    budget: Budget | None,
 ) -> AsyncIterator[Seen[RunRow]]:
     """The runs that are wanted, and where to go on after each."""
     lists = Lists(core.store)
     for _ in range(MOST_ROUNDS):
-        page = await lists.runs(
-            env,
-            slugs=slugs,
-            statuses=statuses,
-            before=before,
-            after_ms=after_ms,
-            limit=limit + 1,
-            bodies=chosen is not None,
-        )
-        picked = await asyncio.to_thread(_picked, chosen, page.rows) if chosen else [True] * len(page.rows)
-        for row, is_picked in zip(page.rows, picked, strict=True):
+        async with core.in_time():
+            page = await lists.runs(
+                env,
+                slugs=slugs,
+                statuses=statuses,
+                before=before,
+                after_ms=after_ms,
+                limit=limit + 1,
+                bodies=chosen is not None,
+            )
+        picked = await _picked(core, chosen, page.rows, budget)
+        for row, is_picked in zip(page.rows, picked, strict=False):
             yield Seen(row if is_picked else None, row.score)
+        if len(picked) < len(page.rows):
+            return
         yield Seen(None, page.after)
-        if not page.after:
+        if not page.after or (budget is not None and budget.is_spent):
             return
         before = page.after
 
 
-def _picked(chosen: Filter, rows: Sequence[RunRow]) -> list[bool]:
-    return [chosen.picks_run(row.event, output_of(row.run.status, row.output, row.error)) for row in rows]
+async def _picked(
+    core: Core, chosen: Filter | None, rows: Sequence[RunRow], budget: Budget | None
+) -> list[bool]:
+    """Which are wanted; of the first of them only, where a filter has no more to spend."""
+    if chosen is None or budget is None:
+        return [True] * len(rows)
+
+    def cost(row: RunRow) -> tuple[bool, int]:
+        return chosen.run(row.event, output_of(row.run.status, row.output, row.error))
+
+    return await core.filters.picked(cost, rows, budget)
