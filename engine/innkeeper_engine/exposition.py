@@ -106,9 +106,14 @@ OWN_GAUGES: Final = (
             "gauge",
             "Age of the oldest run that has not begun" + _SAME,
         ),
-        lambda f, now_ms: 0 if f.oldest_ms is None else max(0.0, (now_ms - f.oldest_ms) / 1000),
+        lambda f, now_ms: _age_s(f.oldest_ms, now_ms),
     ),
 )
+
+
+def _age_s(at_ms: float | None, now_ms: int) -> float:
+    """How long ago that was; never less than nothing, for clocks differ."""
+    return 0 if at_ms is None else max(0.0, (now_ms - at_ms) / 1000)
 
 
 class _OfShard(NamedTuple):
@@ -149,6 +154,17 @@ OF_SHARD: Final = (
     ),
     _by_env("innkeeper_runs_stuck", "Runs that have nothing to go on by", lambda env: env.stuck),
     _by_env("innkeeper_events_waiting", "Events that are not routed yet", lambda env: env.events_waiting),
+    _OfShard(
+        _Family(
+            "innkeeper_events_oldest_age_seconds",
+            "gauge",
+            "Age of the oldest event that is not routed yet" + _SAME,
+        ),
+        lambda shard: [
+            ((("env", shown(env.name)),), _age_s(env.oldest_event_ms, shard.now_ms))
+            for env in shard.environments
+        ],
+    ),
     _plain(
         "innkeeper_history_lag_notes",
         "gauge",
@@ -160,6 +176,12 @@ OF_SHARD: Final = (
         "counter",
         "Lines of history that went before the recorder saw them",
         lambda shard: shard.notes_lost,
+    ),
+    _plain(
+        "innkeeper_runs_shed_total",
+        "counter",
+        "Ended runs whose payloads and history went before their time, for memory was short",
+        lambda shard: shard.runs_shed,
     ),
     _by_env("innkeeper_dead_letters", "Dead letters of webhooks on the list", lambda env: env.dead_letters),
     _plain(
@@ -212,6 +234,8 @@ def bounded_shard(shard: ShardNumbers) -> ShardNumbers:
             together.events_waiting += env.events_waiting
             together.stuck += env.stuck
             together.dead_letters += env.dead_letters
+            ages = (together.oldest_event_ms, env.oldest_event_ms)
+            together.oldest_event_ms = min((at for at in ages if at is not None), default=None)
             for function in env.functions.values():
                 together.functions[OTHER].add(function)
         environments.append(together)
@@ -234,6 +258,7 @@ def _bounded(env: EnvironmentNumbers, most: int) -> EnvironmentNumbers:
         name=env.name,
         functions=functions,
         events_waiting=env.events_waiting,
+        oldest_event_ms=env.oldest_event_ms,
         stuck=env.stuck,
         dead_letters=env.dead_letters,
     )

@@ -6,11 +6,16 @@ shows them. What the shard counts, the same in each process, is in `innkeeper_en
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -46,19 +51,40 @@ SLOW_S: Final = (
 )
 """Buckets for what may take hours, in seconds."""
 
+WEBHOOK_OUTCOMES: Final = (
+    "busy",
+    "challenged",
+    "failed",
+    "limited",
+    "refused",
+    "sealed",
+    "store",
+    "taken",
+)
+"""What may become of a request to a webhook: `failed` is kept as a dead letter."""
+
 
 class Counted(Collector):
     """A counter with labels."""
 
     def __init__(
-        self, registry: CollectorRegistry, name: str, text: str, labels: tuple[str, ...] = ()
+        self,
+        registry: CollectorRegistry,
+        name: str,
+        text: str,
+        labels: tuple[str, ...] = (),
+        known: Iterable[str] = (),
     ) -> None:
-        """`name` without `_total`."""
+        """`name` without `_total`; `known`: values of its only label, each shown from the beginning.
+
+        What is shown first as 1 has not increased for Prometheus: what alerts ask for must have been 0 before.
+        """
         self.name, self.labels = name, labels
         self._text = text
         self._values: dict[tuple[str, ...], int] = {}
         if not labels:
             self._values[()] = 0
+        self._values |= {(label,): 0 for label in known}
         registry.register(self)
 
     def add(self, *labels: str, amount: int = 1) -> None:
@@ -79,6 +105,24 @@ class Counted(Collector):
         family = CounterMetricFamily(self.name, self._text, labels=self.labels)
         for labels, value in self._values.items():
             family.add_metric(labels, value)
+        yield family
+
+
+class Told(Collector):
+    """A gauge of what a part of the process knows; without a value where there is no such part."""
+
+    def __init__(self, registry: CollectorRegistry, name: str, text: str) -> None:
+        self.name = name
+        self._text = text
+        self.tell: Callable[[], float] | None = None
+        """Says how much it is now."""
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """As prometheus_client wants it."""
+        family = GaugeMetricFamily(self.name, self._text)
+        if self.tell is not None:
+            family.add_metric((), self.tell())
         yield family
 
 
@@ -191,7 +235,11 @@ class Metrics:
             registry, "innkeeper_rate_limited", "Requests answered 429 by a rate limit", ("env",)
         )
         self.webhook_requests = Counted(
-            registry, "innkeeper_webhook_requests", "Requests of webhook providers", ("outcome",)
+            registry,
+            "innkeeper_webhook_requests",
+            "Requests of webhook providers",
+            ("outcome",),
+            WEBHOOK_OUTCOMES,
         )
         self.webhook_transform_seconds = Timed(
             registry,
@@ -214,6 +262,14 @@ class Metrics:
             ("outcome",),
             buckets=SLOW_S,
             total=("innkeeper_app_requests", "Requests to apps"),
+        )
+        self.executor_capacity = Told(
+            registry,
+            "innkeeper_executor_capacity",
+            "Requests to apps that this executor makes at the same time",
+        )
+        self.executor_working = Told(
+            registry, "innkeeper_executor_working", "Items that this executor works on: leases of its own"
         )
         self.queue_wait_seconds = Timed(
             registry,

@@ -80,6 +80,8 @@ class Executor:
         self._worker = Worker(
             self.store, surroundings, driver, self._fetcher, target or Target(), self.id, on_run, self._traces
         )
+        self.metrics.executor_capacity.tell = lambda: settings.capacity
+        self.metrics.executor_working.tell = lambda: len(self._worker.tokens)
         self._router = Router(self.store, surroundings, self._worker.apply)
         self._gatherings = Gatherings(self.store, surroundings, self._worker.apply)
         self._sweeps = Sweeps(self.store, surroundings, self._worker.apply)

@@ -108,6 +108,16 @@ def test_the_age_of_the_oldest_run_is_in_seconds_and_never_below_zero() -> None:
     assert ages == {"late": 6.0, "early": 0.0, "idle": 0.0}
 
 
+def test_the_age_of_the_oldest_event_is_in_seconds() -> None:
+    text = shard_text(
+        shard(EnvironmentNumbers(name="late", oldest_event_ms=4_000.0), EnvironmentNumbers(name="idle"))
+    ).decode()
+
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    ages = {s.labels["env"]: s.value for s in families["innkeeper_events_oldest_age_seconds"].samples}
+    assert ages == {"late": 6.0, "idle": 0.0}
+
+
 def test_functions_beyond_the_bound_are_shown_together() -> None:
     functions = {f"fn-{n:05}": sample() for n in range(MOST_FUNCTIONS + 3)}
     env = EnvironmentNumbers(name="e", functions=functions)

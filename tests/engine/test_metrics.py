@@ -21,6 +21,8 @@ NAMES = {
     "innkeeper_webhook_transform_seconds": "histogram",
     "innkeeper_rate_limited": "counter",
     "innkeeper_spans_dropped": "counter",
+    "innkeeper_executor_capacity": "gauge",
+    "innkeeper_executor_working": "gauge",
 }
 
 
@@ -41,6 +43,22 @@ def test_a_counter_counts_by_its_labels() -> None:
     assert 'innkeeper_http_requests_total{method="POST",route="/e/{key}",status="200"} 3.0' in text
     assert "innkeeper_spans_dropped_total 1.0" in text
     assert metrics.http_requests.value("/e/{key}", "POST", "200") == 3
+
+
+def test_what_alerts_ask_of_webhooks_is_there_before_it_happens() -> None:
+    """A series that begins at 1 has not increased, as Prometheus sees it."""
+    text = Metrics().text().decode()
+
+    assert 'innkeeper_webhook_requests_total{outcome="failed"} 0.0' in text
+
+
+def test_a_gauge_has_a_value_where_somebody_tells_it() -> None:
+    """`absent()` must see that no executor is there: other roles show none."""
+    metrics = Metrics()
+    assert "\ninnkeeper_executor_capacity " not in metrics.text().decode()
+    metrics.executor_capacity.tell = lambda: 256
+
+    assert "\ninnkeeper_executor_capacity 256.0" in metrics.text().decode()
 
 
 def test_a_histogram_counts_what_is_no_longer_than_a_bound_and_how_many_there_were() -> None:

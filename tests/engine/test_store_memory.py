@@ -7,6 +7,7 @@ import pytest
 
 from innkeeper_engine.model.effects import Fold
 from innkeeper_engine.store.connection import StoreError
+from innkeeper_engine.store.numbers import read_shard_numbers
 from innkeeper_engine.store.store import Store
 from tests.conftest import OpenStore, ValkeyProcess
 from tests.engine.model_driver import TestClock
@@ -79,6 +80,7 @@ async def test_the_environment_with_most_loses_its_oldest_first(small: Store, cl
     assert not await is_short(small, clock)
     counted = await small.command("HMGET", small.key("lost"), "runs", "notes")
     assert [int(each) for each in counted] == [gone, 2 * gone]
+    assert (await read_shard_numbers(small, clock.now_ms)).runs_shed == gone
 
 
 async def test_the_events_of_a_run_go_with_its_payloads(small: Store, clock: TestClock) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from innkeeper_engine.model.effects import (
+    CursorGuard,
     Fold,
     HistoryGuard,
     KeepGuard,
@@ -217,6 +218,17 @@ async def test_events_timers_and_memory_are_told(timed: Store, clock: TestClock)
     assert {env.name: env.events_waiting for env in numbers.environments} == {ENV: 0, "other": 2}
     assert numbers.timers == 1
     assert numbers.memory_bytes > 0
+
+
+async def test_the_oldest_event_that_is_not_routed_is_known(timed: Store, clock: TestClock) -> None:
+    at = clock.now_ms
+    await timed.append(ENV, [(event_id(1), "x", b"{}")])
+    clock.now_ms += 2_000
+    await timed.append(ENV, [(event_id(2), "x", b"{}")])
+    assert (await read_environment_numbers(timed, ENV, clock.now_ms)).oldest_event_ms == at
+    await timed.apply(CursorGuard(ENV, 0, "", 2), [])
+
+    assert (await read_environment_numbers(timed, ENV, clock.now_ms)).oldest_event_ms is None
 
 
 async def test_history_that_waits_and_history_that_is_lost_are_told(timed: Store, clock: TestClock) -> None:

@@ -113,3 +113,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- printf "%s%s" .image.repository $at -}}
 {{- end -}}
 {{- end }}
+
+{{/* Label matchers of the series of this release alone, as its ServiceMonitors have Prometheus label them. */}}
+{{- define "innkeeper.metricsSelector" -}}
+namespace="{{ .Release.Namespace }}",job=~"{{ include "innkeeper.fullname" . }}-(metrics|executor|operator)"
+{{- end }}

@@ -43,6 +43,8 @@ class EnvironmentNumbers(msgspec.Struct, kw_only=True):
     """By slug."""
     events_waiting: int = 0
     """Events that are not routed yet."""
+    oldest_event_ms: float | None = None
+    """When the oldest of these came; None where there is none."""
     stuck: int = 0
     dead_letters: int = 0
 
@@ -60,6 +62,8 @@ class ShardNumbers(msgspec.Struct, kw_only=True):
     leases_expired: int = 0
     notes_waiting: int = 0
     notes_lost: int = 0
+    runs_shed: int = 0
+    """Ended runs whose payloads and history went before their time, for memory was short."""
     memory_bytes: int = 0
     memory_max_bytes: int = 0
     """0: no limit is set."""

@@ -23,7 +23,7 @@ async def read_shard_numbers(store: Store, now_ms: int) -> ShardNumbers:
     )
     known = sorted({name.decode() for found in names for name in found})
     environments = await asyncio.gather(*(read_environment_numbers(store, env, now_ms) for env in known))
-    ready, parked, timers, leases, expired, waiting, lost = of_shard
+    ready, parked, timers, leases, expired, waiting, lost, shed = of_shard
     used = _memory(memory)
     return ShardNumbers(
         now_ms=now_ms,
@@ -36,6 +36,7 @@ async def read_shard_numbers(store: Store, now_ms: int) -> ShardNumbers:
         leases_expired=expired,
         notes_waiting=waiting,
         notes_lost=lost,
+        runs_shed=shed,
         memory_bytes=used.get("used_memory", 0),
         memory_max_bytes=used.get("maxmemory", 0),
     )
@@ -64,12 +65,17 @@ async def read_environment_numbers(store: Store, env: str, now_ms: int) -> Envir
             for chunk in chunks
         ),
     )
-    waiting, stuck, letters = replies[0][1]
+    waiting, stuck, letters, oldest = replies[0][1]
     for chunk, (_, _, gauges) in zip(chunks, replies[1:], strict=True):
         for slug, gauge in zip(chunk, gauges, strict=True):
             _set_gauges(functions[slug], gauge)
     return EnvironmentNumbers(
-        name=env, functions=functions, events_waiting=waiting, stuck=stuck, dead_letters=letters
+        name=env,
+        functions=functions,
+        events_waiting=waiting,
+        oldest_event_ms=float(oldest) if oldest else None,
+        stuck=stuck,
+        dead_letters=letters,
     )
 
 

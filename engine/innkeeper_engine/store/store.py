@@ -340,7 +340,7 @@ class Store(Reader):
 
     async def gauges(
         self, functions: Sequence[tuple[str, bool]] = (), *, env: str = "", shard: bool = False
-    ) -> tuple[list[int], list[int], list[list[Any]]]:
+    ) -> tuple[list[int], list[Any], list[list[Any]]]:
         """What there is now of the shard, of an environment and of functions: see `store.numbers`."""
         request: dict[str, Any] = {"functions": functions, "shard": shard}
         if env:

@@ -3,24 +3,32 @@
 import hashlib
 import hmac
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import orjson
 import pytest
 
 from innkeeper_apps.sandbox.pool import Sandbox
+from innkeeper_engine.metrics import WEBHOOK_OUTCOMES
 from innkeeper_engine.model.environments import Environment, key_digest
 from innkeeper_engine.model.webhooks import DeadLetter, Proof, Webhook
 from innkeeper_engine.store.connection import StoreUnavailableError
 from innkeeper_engine.store.store import Store
 from innkeeper_gateway.settings import GatewaySettings
+from innkeeper_gateway.webhooks.handling import Outcome
 from innkeeper_gateway.webhooks.route import WebhooksRoute
 from innkeeper_gateway.webhooks.source import OpenedWebhook
 from tests.gateway.world import World
 
 SECRET = b"the-secret"
 GITHUB = Proof(kind="github", secrets=(b"sealed",))
+
+
+def test_every_outcome_is_one_that_alerts_can_ask_for() -> None:
+    """Shown as 0 from the beginning; the other four are counted where no request was handled."""
+    handled = {kind.__name__.lower() for kind in get_args(Outcome)}
+    assert handled | {"limited", "sealed", "store", "refused"} == set(WEBHOOK_OUTCOMES)
 
 
 class Hooks:

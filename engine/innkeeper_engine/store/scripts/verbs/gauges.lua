@@ -2,7 +2,8 @@
 -- one, and of request.functions {fn, whether anything was counted of it lately}: one of which nothing was, and which has
 -- nothing to do, is forgotten.
 -- Reply: {shard, environment, functions}. shard: {ready lanes, parked lanes, timers, leases, expired leases, notes that
--- wait for the recorder, notes that went before it saw them}; environment: {events not routed, stuck runs, dead letters};
+-- wait for the recorder, notes that went before it saw them, runs that were shed}; environment: {events not routed, stuck
+-- runs, dead letters, when (ms) the oldest event that is not routed came or ''};
 -- a function: {runs that have not begun, runs that have, items, leased items, held lanes, when (ms) the oldest run that
 -- has not begun was made or ''}.
 local function history()
@@ -26,7 +27,14 @@ local function of_shard()
   local waiting, lost = history()
   local timers = call('ZCARD', P .. 'timers') + call('ZCARD', P .. 'timers2')
   return {call('ZCARD', P .. 'ready'), tonumber(found[1] or '0'), timers, tonumber(found[2] or '0'),
-    tonumber(found[3] or '0'), waiting, lost}
+    tonumber(found[3] or '0'), waiting, lost, tonumber(call('HGET', P .. 'lost', 'runs') or '0')}
+end
+
+local function oldest_event(env)
+  local entry = call('LINDEX', P .. 'es:' .. env, 0)
+  if not entry then return '' end
+  local head = call('GETRANGE', P .. 'ev:' .. env .. ':' .. string.sub(entry, 1, ID_LENGTH), 0, HEAD_BYTES - 1)
+  return string.match(head, '^%d+ (%d+)') or ''
 end
 
 local function of_environment(env)
@@ -34,7 +42,7 @@ local function of_environment(env)
   for _, run in ipairs(call('HKEYS', P .. 'stuck:' .. env)) do
     if is_live(run) then stuck = stuck + 1 else call('HDEL', P .. 'stuck:' .. env, run) end
   end
-  return {call('LLEN', P .. 'es:' .. env), stuck, call('ZCARD', P .. 'dle:' .. env)}
+  return {call('LLEN', P .. 'es:' .. env), stuck, call('ZCARD', P .. 'dle:' .. env), oldest_event(env)}
 end
 
 local function oldest(fn) return call('ZRANGE', status_list('Scheduled', fn), 0, 0, 'WITHSCORES')[2] or '' end
