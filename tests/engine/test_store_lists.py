@@ -247,6 +247,24 @@ async def test_runs_that_are_not_kept_leave_their_lists(timed: Store, clock: Tes
     assert await timed.command("ZRANGE", key, 0, -1) == [b"new0", b"new1"]
 
 
+async def test_short_runs_leave_their_lists_in_time_among_long_ones(timed: Store, clock: TestClock) -> None:
+    """They are listed by when they were made, and go by when they ended; those of every status."""
+    hour_ms = 3_600_000
+    long = [f"long{n}" for n in range(6)]
+    await do(timed, *(start(run, event=n) for n, run in enumerate(long)))
+    clock.now_ms += hour_ms
+    for n in range(20):
+        end = (finish, fail, cancel)[n % 3]
+        await do(timed, start(f"short{n}", event=n), end(f"short{n}"))
+    await do(timed, Skip("skipped", ENV, FN, "app", (event_id(1),), "", "", b"{}", "", b""))
+    clock.now_ms += KEEP_S * 1000 - hour_ms
+    await do(timed, *(finish(run) for run in long))
+    clock.now_ms += hour_ms
+    await timed.due()
+    lists = {kind: await timed.command("ZRANGE", timed.key(f"rs:{kind}:{FN}"), 0, -1) for kind in "cfxk"}
+    assert lists == {"c": [run.encode() for run in long], "f": [], "x": [], "k": []}
+
+
 async def test_a_long_run_keeps_its_place_while_it_is_kept(timed: Store, clock: TestClock) -> None:
     """Though it was made before the retention began."""
     await do(timed, start("long"))

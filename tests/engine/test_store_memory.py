@@ -1,17 +1,18 @@
 """When memory is short, what is over goes before its time and no events come in; what goes on goes on."""
 
+import base64
 import itertools
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from innkeeper_engine.model.effects import Fold
+from innkeeper_engine.model.effects import Again, Fold, KeptGuard
 from innkeeper_engine.store.connection import StoreError
 from innkeeper_engine.store.numbers import read_shard_numbers
 from innkeeper_engine.store.store import Store
 from tests.conftest import OpenStore, ValkeyProcess
 from tests.engine.model_driver import TestClock
-from tests.engine.model_runs import EVENT_BODY, commit, do, event_id, finish, lease, start
+from tests.engine.model_runs import EVENT_BODY, commit, do, event_id, fail, finish, lease, saved, start
 
 SECOND_MS = 1_000
 OUTPUT = b'"' + b"x" * 15_000 + b'"'
@@ -104,6 +105,24 @@ async def test_the_events_of_a_run_go_with_its_payloads(small: Store, clock: Tes
     assert (await small.shed()).runs == len(lasting)
     there = [bool(await small.command("EXISTS", key)) for key in keys]
     assert dict(zip(lasting, there, strict=True)) == dict.fromkeys(lasting, True) | {"old": False}
+
+
+async def test_an_environment_counts_with_what_it_takes_compressed_or_not(store: Store) -> None:
+    """Events, results, outputs and errors, as they lie in Redis: within what a hash takes beside them."""
+    packed, random = b'"' + b"x" * 300_000 + b'"', b'"' + base64.b64encode(bytes(range(256)) * 60) + b'"'
+    taken = {}
+    for env, body in ("packed", packed), ("plain", random[:15_000] + b'"'):
+        begun = start(env, body=b'{"data":%b,"id":"E","name":"x","ts":1,"user":{}}' % body)
+        await do(store, begun._replace(env=env, fn=f"{env}/app-fn"), saved("s", body, run=env, go=False))
+        again = Again(f"{env}2", env, "", 1, "", b"", ())
+        rerun = start(f"{env}2", body=body)._replace(env=env, fn=f"{env}/app-fn")
+        await store.apply(KeptGuard(env, 1), [rerun, again])
+        await do(store, finish(env, body), fail(f"{env}2", body))
+        pieces = [await store.command("HVALS", store.key(f"pl:{env}{n}")) for n in ("", "2")]
+        taken[env] = sum(len(piece) for each in pieces for piece in each)
+        kept = float(await store.command("ZSCORE", store.key("kept"), env))
+        assert 0 <= kept - taken[env] <= 2_000, env
+    assert taken["packed"] < taken["plain"]
 
 
 async def test_what_went_early_is_forgotten_with_the_others(small: Store, clock: TestClock) -> None:

@@ -22,6 +22,8 @@ from tests.engine.model_runs import (
 from tests.engine.model_server import read_shard
 
 HOUR_S, DAY_S = 3_600, 86_400
+LATE_S = DAY_S
+"""How much longer a run's summary lasts where nobody forgets the run."""
 
 
 async def grant(store: Store, env: str = ENV, *, events_keep_s: int = 0, runs_keep_s: int = 0) -> None:
@@ -84,7 +86,7 @@ async def test_runs_are_kept_for_their_environments_retention(store: Store) -> N
     keys = [f"{kind}:run" for kind in ("run", "pl")] + [f"er:{ENV}:{event_id(1)}"]
     assert [await ttl_s(store, key) for key in keys] == [-1, -1, -1]
     await commit(store, held, finish())
-    assert [await ttl_s(store, key) for key in keys] == [DAY_S] * 3
+    assert [await ttl_s(store, key) for key in keys] == [DAY_S + LATE_S, DAY_S, DAY_S]
 
 
 async def test_a_branch_keeps_what_its_environment_does(store: Store) -> None:
@@ -147,13 +149,58 @@ async def test_a_shorter_retention_counts_for_what_has_ended(timed: Store, clock
 
 
 async def test_a_longer_retention_counts_for_what_ends_from_then_on(timed: Store, clock: TestClock) -> None:
-    """What has expired is not listed, although it would be kept today."""
+    """What has ended before goes when that was said, although it would be kept today."""
     await do(timed, start("old"), finish("old"))
-    await timed.command("DEL", timed.key("run:old"))
     clock.now_ms += 1
     await grant(timed, runs_keep_s=30 * DAY_S)
     await do(timed, start("new", event=2), finish("new"))
     clock.now_ms += timed.settings.runs_keep_s * 1000
     await timed.due()
     assert await timed.recent_runs(ENV, 9) == ["new"]
-    assert await ttl_s(timed, "run:new") == 30 * DAY_S
+    assert await timed.run("old") is None
+    assert await ttl_s(timed, "run:new") == 30 * DAY_S + LATE_S
+    assert await ttl_s(timed, "pl:new") == 30 * DAY_S
+
+
+async def test_what_has_expired_is_not_listed(timed: Store, clock: TestClock) -> None:
+    """However long nobody was there to forget it; a version that wrote no retention down left all to the expiry."""
+    await grant(timed, runs_keep_s=30 * DAY_S)
+    await do(timed, start("gone"), finish("gone"), start("other", event=2), finish("other"))
+    await timed.command("DEL", timed.key("run:gone"))
+    await timed.command("HDEL", timed.key("run:other"), "k")
+    await timed.command("EXPIRE", timed.key("run:other"), HOUR_S)
+    await timed.command("ZADD", timed.key("forget"), 0, ENV)
+    await timed.due()
+    assert await timed.recent_runs(ENV, 9) == ["other"]
+    clock.now_ms += HOUR_S * 1000
+    await timed.command("DEL", timed.key("run:other"))
+    await timed.due()
+    assert await timed.recent_runs(ENV, 9) == []
+
+
+@pytest.mark.parametrize("is_removed", [False, True], ids=["lowered", "removed"])
+async def test_a_shorter_retention_counts_where_nothing_ends_any_more(
+    timed: Store, clock: TestClock, is_removed: bool
+) -> None:
+    """Branches included, and nobody else; what is not finished stays."""
+    branch = branch_name(ENV, "feature/x")
+    await grant(timed, runs_keep_s=30 * DAY_S)
+    await grant(timed, f"{ENV}2", runs_keep_s=30 * DAY_S)
+    for n, env in enumerate((ENV, branch, f"{ENV}2")):
+        await do(timed, start(f"r{n}", event=n)._replace(env=env, fn=f"{env}/app-fn"), finish(f"r{n}"))
+        await do(timed, start(f"live{n}", event=n)._replace(env=env, fn=f"{env}/app-fn"))
+    clock.now_ms += 4 * DAY_S * 1000
+    await timed.due()
+    assert await timed.run("r0") is not None
+    await (EnvironmentStore(timed).remove(ENV) if is_removed else grant(timed, runs_keep_s=DAY_S))
+    await timed.due()
+    assert [await timed.recent_runs(env, 9) for env in (ENV, branch, f"{ENV}2")] == [
+        ["live0"],
+        ["live1"],
+        ["live2", "r2"],
+    ]
+
+
+async def test_a_policy_makes_nobody_look_where_nothing_has_ended(timed: Store) -> None:
+    await grant(timed, runs_keep_s=DAY_S)
+    assert "forget" not in await read_shard(timed)

@@ -46,6 +46,7 @@ local function granted(record)
   local policy = type(environment.policy) == 'table' and environment.policy or {}
   return (environment.account or '') .. '\\n' .. table.concat(policy.egress_allow or {}, ',')
 end
+local kept = redis.call('HGET', KEYS[4], ARGV[1])
 if ARGV[2] == '' then
   if not old then return 0 end
   redis.call('HDEL', KEYS[1], ARGV[1])
@@ -54,6 +55,16 @@ else
   if old == ARGV[2] then return 0 end
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
   if ARGV[5] ~= '' then redis.call('HSET', KEYS[4], ARGV[1], ARGV[5]) else redis.call('HDEL', KEYS[4], ARGV[1]) end
+end
+-- Ended runs of the environment and its branches may have to go sooner: `due` looks at them now.
+if redis.call('HGET', KEYS[4], ARGV[1]) ~= kept then
+  redis.call('ZADD', KEYS[5], 'XX', 'LT', 0, ARGV[1])
+  local cursor = '0'
+  repeat
+    local page = redis.call('ZSCAN', KEYS[5], cursor, 'MATCH', ARGV[1] .. '~*', 'COUNT', 1000)
+    for n = 1, #page[2], 2 do redis.call('ZADD', KEYS[5], 'XX', 'LT', 0, page[2][n]) end
+    cursor = page[1]
+  until cursor == '0'
 end
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
@@ -168,7 +179,7 @@ class EnvironmentStore:
         return Granted(account, own.egress_allow)
 
     async def _set(self, name: str, value: bytes, granted: "Granted | None" = None, keeps: str = "") -> bool:
-        keys = (*self._keys(), self._store.key("regver"), self._store.key("keeps"))
+        keys = (*self._keys(), *map(self._store.key, ("regver", "keeps", "forget")))
         account, egress_allow = granted or Granted()
         about = (name, value, self._store.key(CHANGED), f"{account}\n{','.join(egress_allow)}", keeps)
         return bool(await self._store.command("EVAL", _WRITE, len(keys), *keys, *about))

@@ -12,7 +12,7 @@ effects.again = function(e)
   end
   if e[7] ~= '' then
     call('HSET', P .. 'pl:' .. run, ':i', e[7])
-    call('HINCRBY', P .. 'st:' .. run, 'sz', raw_length(e[7]))
+    has_more(run, raw_length(e[7]), #e[7])
   end
   if e[6] ~= '' then call('HSET', P .. 'i:' .. run .. '.0', 's', e[6]) end
 end

@@ -1,8 +1,7 @@
 -- A run that would have begun is only recorded.
 local function record_skipped(run, env, fn, app, ids, cron, why, parent, reply)
-  call('HSET', P .. 'run:' .. run, 'e', env, 'f', string.sub(fn, #env + 2), 'a', app, 's', 'Skipped', 'q', digits(now),
-    'z', digits(now), 'ev', table.concat(ids, ' '), 'cr', cron)
-  call('EXPIRE', P .. 'run:' .. run, runs_keep_s(env))
+  end_summary(env, run, 'Skipped', 'e', env, 'f', string.sub(fn, #env + 2), 'a', app, 'q', digits(now),
+    'ev', table.concat(ids, ' '), 'cr', cron)
   for _, id in ipairs(ids) do
     local list = P .. 'er:' .. env .. ':' .. id
     call('RPUSH', list, run)
@@ -67,9 +66,9 @@ effects.start = function(e)
   local fields = {}
   if e[14] ~= '' then call('SET', P .. 'idem:' .. e[14], run, 'EX', 86400) end
   for _, r in ipairs(e[18]) do effect('rights')[r[1]].take(r, run, fields) end
-  local size, payload = 0, {}
+  local size, stored, payload = 0, 0, {}
   for n, body in ipairs(bodies) do
-    size = size + raw_length(body)
+    size, stored = size + raw_length(body), stored + #body
     payload[#payload + 1] = 'e:' .. (n - 1)
     payload[#payload + 1] = body
     local list = P .. 'er:' .. env .. ':' .. ids[n]
@@ -80,6 +79,10 @@ effects.start = function(e)
   call('HSET', P .. 'run:' .. run, 'e', env, 'f', string.sub(e[4], #env + 2), 'a', e[6], 's', 'Scheduled', 'q', digits(now),
     'ev', table.concat(ids, ' '), 'cr', e[16])
   start_options(e, run, fields)
+  if size ~= stored then
+    fields[#fields + 1] = 'sv'
+    fields[#fields + 1] = size - stored
+  end
   if trace then
     fields[#fields + 1] = 'tp'
     fields[#fields + 1] = trace

@@ -87,7 +87,8 @@ local function relist_run(fn, run, at, from, to)
   call('ZADD', status_list(to, fn), at, run)
 end
 
--- Where runs that are over and gone leave a list. A long one that is still kept may stand before others: they wait for it.
+-- Runs leave their list as they are forgotten. Those that went unseen, by their expiry, or were forgotten by a version
+-- without these lists, leave it here, if they stand among the first.
 local function unlist_runs(env, fn, status)
   local key, before = status_list(status, fn), now - runs_keep_s(env) * 1000
   local oldest = call('ZRANGE', key, 0, UNLISTED_AT_ONCE - 1, 'WITHSCORES')

@@ -1,6 +1,7 @@
--- Runs. run:<run> summary (kept for the retention), pl:<run> payloads (events e:<n>, results by step id, output o,
--- error x, the order of results :k, edited input :i; kept for the retention), st:<run> engine state, sk:<run> step ids as they completed, pd:<run> the steps
--- that a parallel group waits for. The last three go when the run ends. sg:<key> is the run that holds a singleton.
+-- Runs. run:<run> summary (kept for the retention; k how long that is, in s), pl:<run> payloads (events e:<n>, results by
+-- step id, output o, error x, the order of results :k, edited input :i; kept for the retention), st:<run> engine state,
+-- sk:<run> step ids as they completed, pd:<run> the steps that a parallel group waits for. The last three go when the run
+-- ends. sg:<key> is the run that holds a singleton.
 -- Pauses, w:<pause>: r run, s step, k kind (sleep, event, invoke, signal, cancel), e env, n what is waited for,
 -- i index key, to the result when its time is over.
 
@@ -11,10 +12,16 @@ end
 -- A decision is made on a picture: what an earlier effect of the same script ended has ended.
 local function is_live(run) return call('EXISTS', P .. 'st:' .. run) == 1 end
 
+-- sz: bytes of its events and results as they were sent, for limits; sv: how many of them compression saves.
+local function has_more(run, raw, stored)
+  call('HINCRBY', P .. 'st:' .. run, 'sz', raw)
+  if raw ~= stored then call('HINCRBY', P .. 'st:' .. run, 'sv', raw - stored) end
+end
+
 local function record(run, step, data)
   if call('HSETNX', P .. 'pl:' .. run, step, data) == 0 then return false end
   call('RPUSH', P .. 'sk:' .. run, step)
-  call('HINCRBY', P .. 'st:' .. run, 'sz', raw_length(data))
+  has_more(run, raw_length(data), #data)
   return true
 end
 
@@ -52,17 +59,17 @@ end
 
 -- The run begins with these results.
 local function inherit(run, flat)
-  local steps, size = {}, 0
+  local steps, raw, stored = {}, 0, 0
   for at = 1, #flat, 2 do
     steps[#steps + 1] = flat[at]
-    size = size + raw_length(flat[at + 1])
+    raw, stored = raw + raw_length(flat[at + 1]), stored + #flat[at + 1]
   end
   for first = 1, #steps, FIELDS_AT_ONCE do
     local last = math.min(first + FIELDS_AT_ONCE - 1, #steps)
     call('HSET', P .. 'pl:' .. run, unpack(flat, 2 * first - 1, 2 * last))
     call('RPUSH', P .. 'sk:' .. run, unpack(steps, first, last))
   end
-  call('HINCRBY', P .. 'st:' .. run, 'sz', size)
+  has_more(run, raw, stored)
 end
 
 -- One more request that runs the function from the top; one that waits already will do.
@@ -162,12 +169,20 @@ local FORGOTTEN_AT_ONCE = 64
 local FORGET_EVERY_MS = 5000
 -- What the history of a run takes, roughly.
 local BESIDE_PAYLOADS = 1000
+-- Whoever forgets a run must still know where it is listed, and may come late: if nobody comes, it goes by itself.
+local FORGOTTEN_LATE_S = 86400
+local function end_summary(env, run, status, ...)
+  local key, keep_s = P .. 'run:' .. run, runs_keep_s(env)
+  call('HSET', key, 's', status, 'z', digits(now), 'k', keep_s, ...)
+  call('EXPIRE', key, keep_s + FORGOTTEN_LATE_S)
+end
+
 local function keep_ended(env, run)
   call('ZADD', P .. 'ended:' .. env, now, run)
   call('ZADD', P .. 'forget', 'LT', now + runs_keep_s(env) * 1000, env)
 end
 
--- kept: environments by about how many bytes of payloads their ended runs have; shed: of how many, the oldest, the
+-- kept: environments by about how many bytes the payloads of their ended runs take; shed: of how many, the oldest, the
 -- payloads have gone before their time. The next `count` after the first `at` go now, with their share.
 local function keep_less(env, at, count)
   local there = call('ZCARD', P .. 'ended:' .. env) - at
@@ -186,26 +201,37 @@ local function forget_kept(env, count)
   end
 end
 
--- Whoever has ended before the retention, as it is today, or has expired by the one that was when it ended.
+-- How long (ms) a run that ended at `at` is kept: as it was said then or as it is today, whichever is shorter. A version
+-- that did not write that down has left it to the expiry.
+local function kept_ms(env, run, at, keep_s)
+  local left_ms = keep_s and keep_s * 1000 or now - at + call('PTTL', P .. 'run:' .. run)
+  return math.min(runs_keep_s(env) * 1000, left_ms)
+end
+
+-- Whoever is not kept any more goes, in the order of their ends, and leaves all lists.
 local function forget_runs(env)
-  local keep_ms = runs_keep_s(env) * 1000
   local oldest = call('ZRANGE', P .. 'ended:' .. env, 0, FORGOTTEN_AT_ONCE - 1, 'WITHSCORES')
-  local gone, next_at = {}, nil
+  local gone, lists, next_at = {}, {}, nil
   for i = 1, #oldest, 2 do
     local run, at = oldest[i], tonumber(oldest[i + 1])
-    local left_ms = call('PTTL', P .. 'run:' .. run)
-    if at > now - keep_ms and left_ms ~= -2 then
-      next_at = math.max(now + FORGET_EVERY_MS, at + keep_ms)
-      if left_ms > 0 then next_at = math.min(next_at, now + math.max(FORGET_EVERY_MS, left_ms)) end
+    local about = call('HMGET', P .. 'run:' .. run, 'f', 's', 'k')
+    local until_ms = about[1] and at + kept_ms(env, run, at, about[3]) or now
+    if until_ms > now then
+      next_at = math.max(now + FORGET_EVERY_MS, until_ms)
       break
     end
     call('UNLINK', P .. 'run:' .. run, P .. 'pl:' .. run, P .. 'h:' .. run)
     gone[#gone + 1] = run
+    if LISTED_AS[about[2]] then
+      local list = status_list(about[2], env .. '/' .. about[1])
+      lists[list] = lists[list] or {}
+      table.insert(lists[list], run)
+    end
   end
   if gone[1] then
     forget_kept(env, #gone)
-    call('ZREM', P .. 'ended:' .. env, unpack(gone))
-    call('ZREM', P .. 'runs:' .. env, unpack(gone))
+    lists[P .. 'ended:' .. env], lists[P .. 'runs:' .. env] = gone, gone
+    for list, runs in pairs(lists) do call('ZREM', list, unpack(runs)) end
   end
   if not next_at and #gone == FORGOTTEN_AT_ONCE then
     next_at = now
@@ -295,16 +321,17 @@ local function end_run(run, status, a, current)
     a.error = CANCELLED_ERROR
     a.reply = CANCELLED_REPLY
   end
-  call('HSET', P .. 'run:' .. run, 's', status, 'z', digits(now))
+  end_summary(state.e, run, status)
   if a.output then call('HSET', P .. 'pl:' .. run, 'o', a.output) end
   if a.error then call('HSET', P .. 'pl:' .. run, 'x', a.result or a.error) end
   announce(run, state, status, a)
   keep_order(run)
-  for _, key in ipairs({'run:', 'pl:', 'h:'}) do call('EXPIRE', P .. key .. run, runs_keep_s(state.e)) end
+  for _, key in ipairs({'pl:', 'h:'}) do call('EXPIRE', P .. key .. run, runs_keep_s(state.e)) end
   call('DEL', P .. 'st:' .. run, P .. 'sk:' .. run, P .. 'pd:' .. run, P .. 'ri:' .. run)
   run_over(state.e, state.fn, run, state.t1, status, state.la)
   keep_ended(state.e, run)
-  call('ZINCRBY', P .. 'kept', state.sz + (a.output and #a.output or 0) + BESIDE_PAYLOADS, state.e)
+  local bytes = state.sz - (state.sv or 0) + #(a.output or '') + (a.error and #(a.result or a.error) or 0)
+  call('ZINCRBY', P .. 'kept', bytes + BESIDE_PAYLOADS, state.e)
   release_events(state.e, call('HGET', P .. 'run:' .. run, 'ev'))
   if state.parent and a.reply then resolve(state.parent, a.reply) end
   return true
