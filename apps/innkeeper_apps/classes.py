@@ -1,7 +1,7 @@
 """Both classes of requests, for all environments: which rules a request goes by, and where its redirects may lead.
 
-An app's answer is data of whoever wrote the app. So a redirect to another host is a person's URL, whichever class the
-app is of: a Service of one's own would otherwise lead to everybody's.
+An app's answer is data of whoever wrote the app. So a redirect to another host or port is a person's URL, whichever
+class the app is of: a Service of one's own would otherwise lead to everybody's.
 """
 
 import time
@@ -24,7 +24,7 @@ class Routes(Protocol):
     """Says which resolver a request goes by."""
 
     def resolver(self, reach: Reach, *, elsewhere: bool = False) -> Resolver:
-        """The one for a URL of this reach; with `elsewhere` for another host that it redirects to."""
+        """The one for a URL of this reach; with `elsewhere` for another host or port that it redirects to."""
         ...
 
 
@@ -70,7 +70,7 @@ class Classes:
         self._known: dict[str, tuple[tuple[str, ...], Resolver]] = {}
 
     def resolver(self, reach: Reach, *, elsewhere: bool = False) -> Resolver:
-        """The one for a URL of this reach; with `elsewhere` for another host that it redirects to."""
+        """The one for a URL of this reach; with `elsewhere` for another host or port that it redirects to."""
         if not reach.public_only and not elsewhere:
             return self._platform
         known = self._known.get(reach.env)

@@ -2,7 +2,7 @@
 
 There are two classes of requests. URLs of *the platform* (Services, and what its operator has named) may be at private
 addresses. URLs of *persons* (`endpoint.url`, apps that registered themselves, `step.fetch`, `step.ai`, redirects to
-another host) are data, so only public addresses are fine, unless a list says more (`classes` says which URL is of
+another host or port) are data, so only public addresses are fine, unless a list says more (`classes` says which URL is of
 which class). In both, a name is resolved once and what was checked is what is dialled, so that an answer which changes
 between check and connection (DNS rebinding) gains nothing.
 """
@@ -53,6 +53,9 @@ _NEVER = {
     "multicast": _networks("224.0.0.0/4", "ff00::/8"),
     "broadcast": _networks("255.255.255.255/32"),
     "tunnelled (Teredo)": _networks("2001::/32"),
+    "tunnelled (6to4 relay)": _networks("192.88.99.0/24"),
+    "segment routing": _networks("5f00::/16"),
+    "documentation": _networks("3fff::/20"),
     "translated (local NAT64)": _networks("64:ff9b:1::/48"),
 }
 
@@ -136,7 +139,8 @@ def _split(entries: Iterable[str]) -> tuple[tuple[Network, ...], tuple[str, ...]
 def check_address(ip: Address | str, policy: EgressPolicy, host: str = "") -> str | None:
     """Why `ip` (to which `host` resolved) must not be dialled; None if it may be.
 
-    Addresses that carry an IPv4 address inside (mapped, NAT64, 6to4, compatible) are judged by both.
+    Addresses that carry an IPv4 address inside (mapped, translated, NAT64, 6to4, compatible) are judged by both; those
+    of ISATAP (RFC 5214) lead through a tunnel, whatever is inside.
     """
     address = ipaddress.ip_address(ip.partition("%")[0]) if isinstance(ip, str) else ip
     inner = _embedded(address)
@@ -151,6 +155,8 @@ def check_address(ip: Address | str, policy: EgressPolicy, host: str = "") -> st
     for kind, networks in _NEVER.items():
         if _in(judged, networks) or (judged is not address and _in(address, networks)):
             return f"{address} is a {kind} address"
+    if _is_isatap(address):
+        return f"{address} is a tunnelled (ISATAP) address"
     return None if _host_allowed(host, policy.allow_hosts) else _class_rule(address, judged, policy)
 
 
@@ -173,7 +179,14 @@ def _embedded(address: Address) -> ipaddress.IPv4Address | None:
     value = int(address)
     nat64 = value >> 32 == 0x0064_FF9B << 64
     compatible = value >> 32 == 0 and value > 1
-    return ipaddress.IPv4Address(value & 0xFFFF_FFFF) if nat64 or compatible else None
+    translated = value >> 32 == 0xFFFF_0000  # ::ffff:0:0:0/96, RFC 2765
+    inside = nat64 or compatible or translated or _is_isatap(address)
+    return ipaddress.IPv4Address(value & 0xFFFF_FFFF) if inside else None
+
+
+def _is_isatap(address: Address) -> bool:
+    """Whether the interface identifier is 0000:5efe or 0200:5efe and an IPv4 address."""
+    return address.version == 6 and int(address) >> 32 & 0xFDFF_FFFF == 0x5EFE
 
 
 def _in(address: Address, networks: Sequence[Network]) -> bool:

@@ -156,7 +156,8 @@ class Transport:
 
         `at`, a `host:port`, is dialled in place of what the URL names; it is checked against the policy like any other
         address, while the Host header and the name in TLS stay the URL's. `reach` says which rules the request goes by.
-        Every redirect is resolved and checked anew: to the same host by the same rules, to another one as a person's URL.
+        Every redirect is resolved and checked anew: to the same host and port by the same rules, elsewhere as a person's
+        URL.
         No request is sent twice but for a redirect: when a connection breaks after the first byte went out, that is
         an error. Cancelling closes the connection.
 
@@ -194,7 +195,7 @@ class Transport:
         at: str,
         reach: Reach,
     ) -> Reply:
-        first, resolver = _target(url).host, self._routes.resolver(reach)
+        first, resolver = _target(url).at, self._routes.resolver(reach)
         for _ in range(MAX_REDIRECTS + 1):
             target = _target(url)
             reply = await self._once(
@@ -204,7 +205,7 @@ class Transport:
             if redirects == "none" or reply.status not in _REDIRECTING or not location:
                 return reply
             url = _join(url, location, target)
-            if _target(url).host != first:
+            if _target(url).at != first:
                 resolver = self._routes.resolver(reach, elsewhere=True)
             if _target(url).netloc != target.netloc:
                 headers = {k: v for k, v in headers.items() if k.lower() not in _CREDENTIALS}

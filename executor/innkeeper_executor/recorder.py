@@ -1,7 +1,7 @@
 """Folds the shard's stream of notes into the history of each run. The engine never reads it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from innkeeper_engine.decide.notes import is_cancelled, why_skipped
 from innkeeper_engine.model.effects import Fold, HistoryGuard
@@ -18,11 +18,14 @@ class Recorder:
     """Reads notes behind its own cursor, which moves with what it writes: each note is folded once."""
 
     def __init__(
-        self, store: Store, address: Address, on_ended: Callable[[str, str], Awaitable[None]] | None = None
+        self,
+        store: Store,
+        address: Address,
+        on_ended: Callable[[Mapping[str, str]], Awaitable[None]] | None = None,
     ) -> None:
-        """`on_ended` is told each run that was cancelled or skipped, after its history says so.
+        """`on_ended` is told the runs that were cancelled or skipped, after their histories say so.
 
-        With the reason where it was skipped, else with an empty one.
+        With the reason for each that was skipped, else with an empty one.
         """
         self._store = store
         self._on_ended = on_ended
@@ -65,8 +68,11 @@ class Recorder:
         effects = [Fold(run, tuple(notes)) for run, notes in by_run.items()]
         applied = await self._store.apply(HistoryGuard(at, then), effects)
         if self._on_ended is not None and applied.status == "ok":
+            ended = {}
             for run, notes in by_run.items():
                 skipped = next((why for why in map(why_skipped, notes) if why is not None), None)
                 if skipped is not None or any(is_cancelled(note) for note in notes):
-                    await self._on_ended(run, skipped or "")
+                    ended[run] = skipped or ""
+            if ended:
+                await self._on_ended(ended)
         return then

@@ -28,6 +28,7 @@ from innkeeper_engine.model.replays import (
     ReplayProgress,
     SetReplay,
 )
+from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.applying import Apply, apply_decided
 from innkeeper_executor.surroundings import Surroundings
@@ -51,6 +52,7 @@ class Replays:
 
     def __init__(self, store: Store, surroundings: Surroundings, apply: Apply) -> None:
         self._store = store
+        self._environments = EnvironmentStore(store)
         self._surroundings = surroundings
         self._apply = apply
 
@@ -66,12 +68,8 @@ class Replays:
             return  # Stopped a moment ago, or of a later version, whose executors see to it.
         progress = await self._store.replay_progress(env, replay_id)
         context = await self._surroundings.context(env)
-        shown_until_ms = replay.config.created_ms + self._store.settings.runs_keep_s * 1000
-        if context.now_ms >= shown_until_ms:
-            # Runs are kept no longer either, and nobody has let it go on meanwhile.
-            await self._write(env, replay_id, progress, [SetReplay(env, replay_id, b"", 0)])
-        elif progress.phase == "done":
-            await self._put_off(env, replay.config, progress, "done", "", shown_until_ms)
+        if progress.phase == "done":
+            await self._end(env, replay.config, progress, context)
         elif held := await self._held(env, replay.config, context):
             wait_ms = QUEUE_MS if held == "queue" else HELD_MS
             await self._put_off(env, replay.config, progress, "waiting", held, context.now_ms + wait_ms)
@@ -88,12 +86,14 @@ class Replays:
 
     async def _page(self, env: str, replay: CompiledReplay, progress: ReplayProgress) -> None:
         page = await self._store.replay_page(env, replay.config, progress, most=PAGE)
+        # From its end on, however long it took.
+        shown_ms = await self._environments.runs_keep_s(env) * 1000 if page.is_last else 0
         # One portion more than there are runs: it says how far the page went.
         for first in range(0, len(page.found) + 1, AT_ONCE):
             some = page.found[first : first + AT_ONCE]
             is_end = first + AT_ONCE > len(page.found)
             looked = page.found[first - 1].looked if first else 0
-            upto = _after(page, some, is_end)
+            upto = _after(page, some, is_end, shown_ms)
             guard = ReplayGuard(env, replay.config.id, progress.revision + first // AT_ONCE)
             if not await self._portion(env, replay, guard, some, upto._replace(looked=upto.looked - looked)):
                 return
@@ -117,6 +117,14 @@ class Replays:
             log.info("a replay was stopped, or is another executor's", env=env, replay=replay.config.id)
         return applied is not None and applied.status == "ok"
 
+    async def _end(self, env: str, replay: Replay, progress: ReplayProgress, context: Context) -> None:
+        """It is shown for as long as runs are kept."""
+        shown_until_ms = replay.created_ms + await self._environments.runs_keep_s(env) * 1000
+        if context.now_ms < shown_until_ms:
+            await self._put_off(env, replay, progress, "done", "", shown_until_ms)
+        else:
+            await self._write(env, replay.id, progress, [SetReplay(env, replay.id, b"", 0)])
+
     async def _put_off(
         self, env: str, replay: Replay, progress: ReplayProgress, phase: str, why: str, due_ms: int
     ) -> None:
@@ -130,11 +138,14 @@ class Replays:
         await self._apply(ReplayGuard(env, replay_id, progress.revision), effects)
 
 
-def _after(page: ReplayPage, some: Sequence[FoundRun], is_end: bool) -> Replayed:
-    """How far a replay is after these runs of a page; `looked` counts from the page's beginning."""
+def _after(page: ReplayPage, some: Sequence[FoundRun], is_end: bool, shown_ms: int) -> Replayed:
+    """How far a replay is after these runs of a page; `looked` counts from the page's beginning, `due_ms` from now.
+
+    `shown_ms`: for how long it is shown once it is done.
+    """
     if is_end:
         phase = "done" if page.is_last else "running"
-        return Replayed("", "", phase, "", page.at_ms, page.last, page.looked, 0, 0, 0)
+        return Replayed("", "", phase, "", page.at_ms, page.last, page.looked, 0, 0, shown_ms)
     last = some[-1]
     return Replayed("", "", "running", "", last.at_ms, last.run, last.looked, 0, 0, UNFINISHED_MS)
 

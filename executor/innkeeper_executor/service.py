@@ -1,7 +1,7 @@
 """One executor: its loops, its start and its end."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 import structlog
@@ -16,9 +16,10 @@ from innkeeper_engine.metrics import Metrics
 from innkeeper_engine.model.calls import Target
 from innkeeper_engine.model.clock import Clock, Ids, RandomIds, SystemClock
 from innkeeper_engine.model.effects import CronGuard, Effect
+from innkeeper_engine.model.state import RunSummary
 from innkeeper_engine.store.connection import Address, StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import Greeter, Store, StoreSettings
-from innkeeper_engine.tracing import Tracer
+from innkeeper_engine.tracing import Tracer, is_sampled
 from innkeeper_executor.applying import apply_decided
 from innkeeper_executor.chores import Chores
 from innkeeper_executor.fetching import Fetcher
@@ -277,17 +278,24 @@ class Executor:
             return
         await self._recorder.record_once(int(Leadership.RENEW_S * 1000))
 
-    async def _tell_ended(self, run_id: str, why: str) -> None:
+    async def _tell_ended(self, ended: Mapping[str, str]) -> None:
         """Runs are cancelled and skipped by events and by people, not by their own requests: history knows."""
-        run = await self.store.run(run_id)
-        if run is None:
-            return
+        wanted = list(ended)
+        if self._on_run is None:
+            cancelled = [run_id for run_id, why in ended.items() if not why]
+            traces = await self.store.run_traces(cancelled)
+            wanted = [run_id for run_id, trace in zip(cancelled, traces, strict=True) if is_sampled(trace)]
+        for run in await asyncio.gather(*map(self.store.run, wanted)):
+            if run is not None:
+                self._tell_end(run, ended[run.id])
+
+    def _tell_end(self, run: RunSummary, why: str) -> None:
         if not why:
             self._traces.ended_otherwise(run)
         if self._on_run is not None:
             self._on_run(
                 RunLine(
-                    run=run_id,
+                    run=run.id,
                     slug=run.slug,
                     status=run.status,
                     queued_ms=run.queued_ms,

@@ -14,6 +14,7 @@ from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.sweeping import LiveRun, in_force, needs_events, sweep_effects
 from innkeeper_engine.model.cancellations import Cancellation, Sweep
 from innkeeper_engine.model.effects import Effect, NoGuard, SweepGuard, Swept
+from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.applying import Apply, apply_decided
 from innkeeper_executor.surroundings import Surroundings
@@ -31,6 +32,7 @@ class Sweeps:
 
     def __init__(self, store: Store, surroundings: Surroundings, apply: Apply) -> None:
         self._store = store
+        self._environments = EnvironmentStore(store)
         self._surroundings = surroundings
         self._apply = apply
 
@@ -107,7 +109,8 @@ class Sweeps:
             )
             log.info("what a function that is gone had begun is cancelled", env=env, function=config.slug)
             return
-        shown_until_ms = max(config.before_ms, config.created_ms) + self._store.settings.runs_keep_s * 1000
+        keep_ms = await self._environments.runs_keep_s(env) * 1000
+        shown_until_ms = max(config.before_ms, config.created_ms) + keep_ms
         if context.now_ms < shown_until_ms:
             later = Swept(env, config.id, "done", "0", 0, 0, shown_until_ms)
             await self._write(env, config.id, sweep, later)

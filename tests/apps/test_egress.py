@@ -62,6 +62,17 @@ DEV = EgressPolicy.dev()
         ("2002:7f00:1::", "loopback", "loopback", None),
         ("::127.0.0.1", "loopback", "loopback", None),
         ("2001:0:4136:e378:8000:63bf:3fff:fdd2", "Teredo", "Teredo", "Teredo"),
+        ("::ffff:0:127.0.0.1", "loopback", "loopback", None),
+        ("::ffff:0:169.254.169.254", "metadata", "metadata", "metadata"),
+        ("::ffff:0:8.8.8.8", None, None, None),
+        ("2600::5efe:127.0.0.1", "ISATAP", "ISATAP", "ISATAP"),
+        ("2600::200:5efe:8.8.8.8", "ISATAP", "ISATAP", "ISATAP"),
+        ("fe80::5efe:169.254.169.254", "metadata", "metadata", "metadata"),
+        # Of no host:
+        ("5f00::1", "segment routing", "segment routing", "segment routing"),
+        ("3fff::1", "documentation", "documentation", "documentation"),
+        ("192.88.99.1", "6to4 relay", "6to4 relay", "6to4 relay"),
+        ("::ffff:192.88.99.1", "6to4 relay", "6to4 relay", "6to4 relay"),
     ],
 )
 def test_each_class_of_address(ip: str, users: str | None, apps: str | None, dev: str | None) -> None:
@@ -79,19 +90,21 @@ def test_each_class_of_address(ip: str, users: str | None, apps: str | None, dev
 def test_users_reach_public_addresses_only(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     """Whatever passes the strict policy is public in Python's own table too, unless IPv4 is inside."""
     if check_address(ip, USERS) is None:
+        inside = (0, 0xFFFF_0000, 0x64FF9B << 64)
         assert ip.is_global or (
-            ip.version == 6 and (ip.sixtofour or ip.ipv4_mapped or int(ip) >> 32 in (0, 0x64FF9B << 64))
+            ip.version == 6 and (ip.sixtofour or ip.ipv4_mapped or int(ip) >> 32 in inside)
         )
 
 
 @given(st.ip_addresses(v=4))
 def test_an_embedded_address_is_never_allowed_more(ip: ipaddress.IPv4Address) -> None:
-    """Mapped, NAT64, 6to4 and compatible forms are denied wherever the address itself is."""
+    """Mapped, translated, NAT64, 6to4, ISATAP and compatible forms are denied wherever the address itself is."""
     for policy in (USERS, APPS, DEV):
         if check_address(ip, policy) is None:
             continue
         number = int(ip)
         forms = [0xFFFF << 32 | number, 0x64FF9B << 96 | number, 0x2002 << 112 | number << 80]
+        forms += [0xFFFF << 48 | number, 0x2600 << 112 | 0x5EFE << 32 | number]
         # ::1 is the loopback itself, no form of 0.0.0.1.
         for form in [*forms, number] if number != 1 else forms:
             assert check_address(ipaddress.IPv6Address(form), policy) is not None

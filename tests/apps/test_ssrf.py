@@ -315,6 +315,31 @@ async def test_a_way_back_from_elsewhere_is_a_persons_too() -> None:
         assert app.connections == 0
 
 
+async def test_another_port_of_the_same_host_is_elsewhere(secret: RawServer) -> None:
+    """What listens beside a Service, a database or an admin page, is no part of the app."""
+    away = http(307, location=f"http://app.svc:{secret.port}/")
+    async with serving(replies(away)) as app:
+
+        async def lookup(_host: str, _port: int) -> Sequence[str]:
+            return ["127.0.0.1"]
+
+        transport = Transport(Classes(EgressPolicy.dev(), EgressPolicy.users(), lookup=lookup))
+        with pytest.raises(TransportError, match=r"app\.svc are not allowed"):
+            await transport.send(
+                "POST",
+                f"http://app.svc:{app.port}/",
+                {},
+                b"",
+                timeout_s=5,
+                limit=99,
+                redirects="repeat",
+                reach=Reach(env="shop"),
+            )
+        await transport.close()
+        assert len(app.seen) == 1
+    assert secret.connections == 0
+
+
 # ---- classes and lists
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import msgspec
 import pytest
@@ -158,3 +158,24 @@ async def test_a_skipped_run_is_told_to_those_who_watch_and_why(house: House) ->
     assert line.ended_ms >= line.queued_ms
     (began,) = await house.started(first)
     assert (await house.run_ended(began)).why == ""
+
+
+async def test_what_has_ended_is_told_together_and_traces_are_read_in_one_go(
+    house: House, valkey: Address
+) -> None:
+    """A thousand runs that are cancelled at once cost no thousand round trips one after another."""
+    runs = await runs_of(house, 3)
+    await house.store.command("HSET", house.store.key(f"run:{runs[1]}"), "tp", "00-a-b-01")
+    for run in runs[:2]:
+        await house.store.apply(NoGuard(), [Note(run, cancel_note("api", 1))])
+    told: list[dict[str, str]] = []
+
+    async def tell(ended: Mapping[str, str]) -> None:
+        told.append(dict(ended))
+
+    recorder = Recorder(house.store, valkey, tell)
+    await recorder.open()
+    await fold_all(recorder)
+    await recorder.close()
+    assert told == [{runs[0]: "", runs[1]: ""}]
+    assert await house.store.run_traces(runs) == ["", "00-a-b-01", ""]

@@ -9,9 +9,11 @@ import pytest
 from innkeeper_engine.decide.flow import CONSEQUENCES
 from innkeeper_engine.model.clock import RandomIds
 from innkeeper_engine.model.effects import MAX_EFFECTS, Effect, Guard, NoGuard
+from innkeeper_engine.model.environments import Environment, Policy
 from innkeeper_engine.model.functions import FunctionConfig
 from innkeeper_engine.model.replays import Replay, ReplayProgress, SetReplay
 from innkeeper_engine.model.state import Applied, RunSummary
+from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_executor import replaying
 from innkeeper_executor.replaying import Replays
 from tests.executor.house import ENV, Hand, House, VirtualClock, function, output, soon
@@ -193,6 +195,39 @@ async def test_a_replay_waits_while_the_function_starts_nothing(
     assert (await progress(house, replay_id)).why == ""
 
 
+async def test_a_replay_that_waits_longer_than_runs_are_kept_is_still_there(
+    still_house: House, clock: VirtualClock
+) -> None:
+    """It has not been finished: a function may be paused for weeks."""
+    house = still_house
+    await house.register(paused("f"))
+    hand = house.hand()
+    replay_id = await replay(house)
+    clock.ms += 2 * house.store.settings.runs_keep_s * 1000
+    assert await go_on(hand) == 1
+    assert (await progress(house, replay_id)).phase == "waiting"
+    await house.register(function("f"))
+    clock.ms += replaying.HELD_MS
+    await go_on(hand)
+    assert (await progress(house, replay_id)).phase == "done"
+
+
+async def test_a_run_whose_event_cannot_be_read_keeps_no_other_from_being_replayed(
+    still_house: House, clock: VirtualClock
+) -> None:
+    """It is counted with those of which nothing is kept."""
+    house = still_house
+    await house.register(function("f"))
+    hand = house.hand()
+    runs = await cancelled(house, hand, 1, 2)
+    await house.store.command("HSET", house.store.key(f"pl:{runs[0]}"), "e:0", b"z99\nnothing")
+    clock.ms += 1
+    replay_id = await replay(house)
+    await go_on(hand)
+    found = await progress(house, replay_id)
+    assert (found.phase, found.replayed, found.unavailable) == ("done", 1, 1)
+
+
 async def test_a_function_that_is_paused_in_the_middle_of_a_page_starts_no_more(
     still_house: House, clock: VirtualClock
 ) -> None:
@@ -303,7 +338,7 @@ async def test_large_events_come_a_few_at_a_time(still_house: House, clock: Virt
             await house.cancel(run)
     clock.ms += 1
     replay_id = await replay(house)
-    assert await go_on(hand) == 4
+    assert await go_on(hand) == 3
     found = await progress(house, replay_id)
     assert (found.looked, found.replayed) == (8, 8)
 
@@ -311,14 +346,18 @@ async def test_large_events_come_a_few_at_a_time(still_house: House, clock: Virt
 async def test_a_replay_that_is_done_is_shown_as_long_as_runs_are_kept(
     still_house: House, clock: VirtualClock
 ) -> None:
-    """And forgotten then."""
+    """In its environment, from its end on. And forgotten then."""
     house = still_house
+    keep_s = house.store.settings.runs_keep_s + 3_600
+    await EnvironmentStore(house.store).write(Environment(name=ENV, policy=Policy(runs_keep_s=keep_s)))
     await house.register(function("f"))
     hand = house.hand()
-    replay_id = await replay(house, until_ms=clock.now_ms() + 1)
-    assert await go_on(hand) == 2
+    replay_id = await replay(house, until_ms=clock.now_ms() + 1, created_ms=clock.now_ms() - keep_s * 1000)
+    assert await go_on(hand) == 1
+    clock.ms += keep_s * 1000 - 1
+    assert await go_on(hand) == 0
     assert list(await house.store.replays(ENV)) == [replay_id]
-    clock.ms += house.store.settings.runs_keep_s * 1000
+    clock.ms += 1
     assert await go_on(hand) == 1
     assert await house.store.replays(ENV) == {}
     assert await house.store.command("KEYS", house.store.key("rp*")) == []

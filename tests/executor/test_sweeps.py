@@ -473,3 +473,20 @@ async def test_the_end_of_a_function_that_an_older_version_brought_back_is_void(
     assert await sweep_all(hand) == 1
     assert await statuses(house, runs) == ["Scheduled"]
     assert await house.store.cancellations(ENV) == {}
+
+
+async def test_a_run_whose_event_cannot_be_read_keeps_no_other_from_being_cancelled(
+    still_house: House,
+) -> None:
+    """No condition holds for it, so it is spared; without a condition nobody asks for its event."""
+    house = still_house
+    await house.register(function("f"))
+    hand = house.hand()
+    runs = await make(house, hand, 1, 2)
+    await house.store.command("HSET", house.store.key(f"pl:{runs[0]}"), "e:0", b"z99\nnothing")
+    await cancel(house, expression="event.data.n > 0 || true")
+    await sweep_all(hand)
+    assert await statuses(house, runs) == ["Scheduled", "Cancelled"]
+    await cancel(house)
+    await sweep_all(hand)
+    assert await statuses(house, runs) == ["Cancelled", "Cancelled"]

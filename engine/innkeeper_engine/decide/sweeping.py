@@ -17,8 +17,8 @@ class LiveRun(NamedTuple):
     run: str
     made_ms: int
     """When it was made: its event was received, or it was written."""
-    body: bytes = b""
-    """Its first event; asked for only where `needs_events`."""
+    body: bytes | None = b""
+    """Its first event; asked for only where `needs_events`. None: it cannot be read, and no condition holds for it."""
 
 
 def in_force(registry: Registry, cancellation_id: str) -> CompiledCancellation | None:
@@ -70,5 +70,5 @@ def sweep_effects(
     return [
         Cancel(run, (context.new_id(), context.new_id()), note)
         for run, made_ms, body in runs
-        if covers(cancellation, made_ms, event_object(body) if wants_event else {})
+        if body is not None and covers(cancellation, made_ms, event_object(body) if wants_event else {})
     ]

@@ -8,7 +8,7 @@ class Reach(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     There are two classes of URLs. The platform's (a Service of the app's own namespace, or what whoever runs the
     platform has named) may be at private addresses. A person's (`endpoint.url`, an app that registered itself, what
-    `step.fetch` and `step.ai` name, and any redirect to another host) may be at public ones, and at `allow`.
+    `step.fetch` and `step.ai` name, and any redirect to another host or port) may be at public ones, and at `allow`.
     """
 
     env: str = ""

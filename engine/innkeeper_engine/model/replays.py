@@ -44,11 +44,11 @@ class ReplayProgress(msgspec.Struct, frozen=True, kw_only=True):
     looked: int = 0
     replayed: int = 0
     unavailable: int = 0
-    """Runs that were meant, and of which an event is not kept any more."""
+    """Runs that were meant, and of which an event is not kept any more, or cannot be read."""
 
 
 class FoundRun(NamedTuple):
-    """A run that a replay may mean, with its events (id, canonical body); none where one is not kept any more."""
+    """A run that a replay may mean, with its events (id, canonical body); none where one is not kept or readable."""
 
     run: str
     cron: str

@@ -196,8 +196,8 @@ class RunHead(NamedTuple):
     run: str
     made_ms: int
     """When it was made: its event was received, or it was written."""
-    event: bytes
-    """Its first event; empty where it was not asked for."""
+    event: bytes | None
+    """Its first event; empty where it was not asked for, None where it cannot be read."""
 
 
 class FunctionCounts(NamedTuple):

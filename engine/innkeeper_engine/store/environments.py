@@ -178,6 +178,11 @@ class EnvironmentStore:
         own = next((each.policy for each in found if each.name == parent_name(env)), Policy())
         return Granted(account, own.egress_allow)
 
+    async def runs_keep_s(self, env: str) -> int:
+        """How long ended runs of an environment are kept; a branch has its parent's retention."""
+        own = await self._store.command("HGET", self._store.key("keeps"), parent_name(env))
+        return (int(own.split(b" ")[1]) if own else 0) or self._store.settings.runs_keep_s
+
     async def _set(self, name: str, value: bytes, granted: "Granted | None" = None, keeps: str = "") -> bool:
         keys = (*self._keys(), *map(self._store.key, ("regver", "keeps", "forget")))
         account, egress_allow = granted or Granted()

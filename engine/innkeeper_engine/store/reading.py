@@ -114,6 +114,11 @@ class Reader(ABC):
         flat = await self.command("HGETALL", self.key(f"run:{run_id}"))
         return read_summary(run_id, flat) if flat else None
 
+    async def run_traces(self, run_ids: Sequence[str]) -> list[str]:
+        """What each of these runs is a part of (see `tracing`); empty where nobody says so. One round trip."""
+        found = await asyncio.gather(*(self.command("HGET", self.key(f"run:{run}"), "tp") for run in run_ids))
+        return ["" if trace is None else trace.decode() for trace in found]
+
     async def run_payload(self, run_id: str, *fields: str) -> list[bytes | None]:
         """Payloads of a run: `o` output, `x` error, `e:<n>` events, results by step id."""
         return decode_bodies(await self.command("HMGET", self.key(f"pl:{run_id}"), *fields))

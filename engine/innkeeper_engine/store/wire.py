@@ -217,14 +217,33 @@ def read_sweep(flat: list[bytes]) -> Sweep:
 
 
 def read_head(run: str, raw: list[bytes]) -> RunHead | None:
-    """When a run was made and its first event; None where it has ended."""
-    return RunHead(run, int(raw[0]), decode_body(raw[1])) if raw else None
+    """When a run was made and its first event; None where it has ended.
+
+    An event that is not what was written any more is None: it must not keep the other runs.
+    """
+    if not raw:
+        return None
+    try:
+        event = decode_body(raw[1])
+    except UnreadableBodyError as error:
+        _log.error("the event of a run cannot be read", run=run, reason=str(error))
+        return RunHead(run, int(raw[0]), None)
+    return RunHead(run, int(raw[0]), event)
 
 
 def read_replay_progress(flat: list[bytes]) -> ReplayProgress:
     """How far a replay is, from its hash; empty before its first page."""
     fields = {flat[i].decode(): flat[i + 1].decode() for i in range(0, len(flat), 2)}
     return msgspec.convert(fields, ReplayProgress, strict=False)
+
+
+def _events_of(run: str, flat: list[bytes]) -> tuple[tuple[str, bytes], ...]:
+    """The events of a run, (id, body); none of them where one cannot be read: like one that is gone."""
+    try:
+        return tuple((flat[i].decode(), decode_body(flat[i + 1])) for i in range(0, len(flat), 2))
+    except UnreadableBodyError as error:
+        _log.error("an event of a run cannot be read; it is not replayed", run=run, reason=str(error))
+        return ()
 
 
 def read_replay_page(raw: list[Any]) -> ReplayPage:
@@ -234,7 +253,7 @@ def read_replay_page(raw: list[Any]) -> ReplayPage:
         FoundRun(
             run.decode(),
             cron.decode(),
-            tuple((flat[i].decode(), decode_body(flat[i + 1])) for i in range(0, len(flat), 2)),
+            _events_of(run.decode(), flat),
             int(float(made)),
             looked_by_then,
         )

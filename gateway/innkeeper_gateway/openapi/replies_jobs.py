@@ -52,7 +52,7 @@ class Replay(msgspec.Struct, kw_only=True):
     total: Annotated[Count, Meta(description="Runs of the environment in the window, when it was made.")]
     looked: Count
     replayed: Annotated[Count, Meta(description="How many it has run once more.")]
-    unavailable: Annotated[Count, Meta(description="How many were meant whose event is not kept any more.")]
+    unavailable: Annotated[Count, Meta(description="How many were meant whose event is gone or unreadable.")]
     done: bool
     if_: Annotated[str, Meta(description="An expression over `event`.")] | UnsetType = msgspec.field(
         name="if", default=UNSET
