@@ -122,6 +122,7 @@ class Seeded:
                 Note(lease.run, orjson.dumps(step | {"t": at_ms, "type": "step", "id": f"{n:040x}"}))
                 for step in _STEPS[: n + 1]
             ]
+            notes += [Note(lease.run, orjson.dumps(note | {"t": at_ms})) for note in _NOTES]
             if n < 4:
                 await self._world.finish(lease, b'{"n":%d}' % n, *notes)
             elif n == 4:
@@ -180,6 +181,11 @@ def _checkpoint(lease: Lease) -> dict[str, Any]:
         "steps": [{"id": f"{7:040x}", "op": "StepRun", "displayName": "s", "data": 1}],
     }
 
+
+_NOTES: list[dict[str, Any]] = [
+    {"type": "attempt", "attempt": 0, "reason": "502", "error": {"name": "E", "message": "m"}, "retry": 1},
+    {"type": "key", "option": "concurrency.key", "consequence": "no limit"},
+]
 
 _STEPS: list[dict[str, Any]] = [
     {"name": "charge", "op": "StepRun", "status": "Completed", "attempt": 0},
