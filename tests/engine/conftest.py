@@ -22,13 +22,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if (
             item.get_closest_marker("long")
             and callspec is not None
-            and callspec.params.get("server") == "redis"
+            and callspec.params.get("either_server") == "redis"
         ):
             item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", params=["valkey", *(["redis"] if REDIS else [])])
-def server(request: pytest.FixtureRequest) -> Iterator[Address]:
+def either_server(request: pytest.FixtureRequest) -> Iterator[Address]:
     """The address of a server that lives as long as the test session."""
     # Not pytest's own folder: the path of a Unix socket has 107 characters at most.
     directory = Path(tempfile.mkdtemp(prefix="ik-"))
@@ -43,10 +43,10 @@ def server(request: pytest.FixtureRequest) -> Iterator[Address]:
 
 
 @pytest.fixture
-def valkey(server: Address) -> Iterator[Address]:
+def valkey(either_server: Address) -> Iterator[Address]:
     """The address of the server, which is empty again after each test."""
-    yield server
-    empty(server)
+    yield either_server
+    empty(either_server)
 
 
 @pytest.fixture
