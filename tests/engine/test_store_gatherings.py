@@ -287,15 +287,39 @@ async def test_an_event_that_has_expired_is_not_gathered(timed: Store, make: Cal
     assert set(await read_shard(timed)) <= {"clock"}
 
 
-async def test_events_are_kept_until_their_run_is_made(timed: Store) -> None:
-    """However long they wait; what is kept longer is not kept shorter."""
-    event = await send(timed, 1)
-    key = timed.key(f"ev:{ENV}:{event}")
-    week_s, kept_s = 7 * 86_400, timed.settings.events_keep_s
-    await do(timed, debounce(1)._replace(period_ms=week_s * 1000))
-    assert week_s + kept_s - 60 < await timed.command("TTL", key) <= week_s + kept_s
-    await do(timed, batch(1))
-    assert week_s + kept_s - 60 < await timed.command("TTL", key)
+async def test_events_are_kept_until_their_run_is_made(timed: Store, clock: TestClock) -> None:
+    """However late somebody comes to make it; with the last of their gatherings the retention begins."""
+    year_s, kept_s = 365 * 86_400, timed.settings.events_keep_s
+    await timed.append(ENV, [(event_id(1), "x", b"{}")])
+    await timed.apply(CursorGuard(ENV, 0, "", 1), [debounce(1), batch(1)])
+    key = timed.key(f"ev:{ENV}:{event_id(1)}")
+    assert await timed.command("TTL", key) > year_s
+    clock.now_ms += PERIOD_MS
+    one, other = (await timed.due()).gathered
+    assert await let_go(timed, one, "one") == "ok"
+    assert await timed.command("TTL", key) > year_s
+    assert await let_go(timed, other, "other") == "ok"
+    assert kept_s - 60 < await timed.command("TTL", key) <= kept_s
+    assert f"eg:{ENV}" not in await read_shard(timed)
+
+
+async def test_an_event_whose_place_another_takes_is_kept_no_longer_for_it(timed: Store) -> None:
+    await gather(timed, debounce(1))
+    await gather(timed, debounce(2))
+    first, second = [await timed.command("TTL", timed.key(f"ev:{ENV}:{event_id(n)}")) for n in (1, 2)]
+    assert first <= timed.settings.events_keep_s < second
+
+
+async def test_what_another_version_has_gathered_is_let_go_all_the_same(
+    timed: Store, clock: TestClock
+) -> None:
+    """It does not count who holds an event."""
+    await gather(timed, batch(1))
+    await timed.command("DEL", timed.key(f"eg:{ENV}"))
+    clock.now_ms += PERIOD_MS
+    (found,) = (await timed.due()).gathered
+    assert await let_go(timed, found) == "ok"
+    assert f"eg:{ENV}" not in await read_shard(timed)
 
 
 @pytest.mark.parametrize("make", [debounce, batch])

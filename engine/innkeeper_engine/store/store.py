@@ -225,10 +225,11 @@ class Store(Reader):
         )
 
     async def shed(self, n: int = 200) -> Shed:
-        """Take payloads and history from up to `n` ended runs, whatever their retention: for when memory is short.
+        """Take payloads and history from up to `n` ended runs, whatever their retention, where memory is short.
 
         Of the environment that keeps most the oldest go first, then of the one that keeps most now. What goes on
-        loses nothing.
+        loses nothing. One script takes no more than is to go, and from no more runs than it has time for, so there may
+        be more to take when it says that memory is still short.
         """
         runs, notes, full = await self._script(self._connection, "shed", {"n": n})
         return Shed(runs, notes, bool(full))

@@ -35,6 +35,7 @@ effects.gather = function(e)
   end
   local due
   if kind == 'debounce' then
+    for _, before in ipairs(call('LRANGE', P .. 'ge:' .. id, 0, -1)) do let_event_go(env, before) end
     call('DEL', P .. 'ge:' .. id)
     call('RPUSH', P .. 'ge:' .. id, event)
     due = now + e[7]
@@ -50,7 +51,5 @@ effects.gather = function(e)
     if e[11] ~= '' then call('SET', P .. 'once:' .. e[11], id, 'EX', 86400) end
   end
   set_timer('G' .. id, due)
-  -- However long that is: the run must find its events.
-  local kept_s = math.ceil(math.max(0, due - now) / 1000) + events_keep_s(env)
-  if call('EXPIRE', stored, kept_s, 'NX') == 0 then call('EXPIRE', stored, kept_s, 'GT') end
+  hold_event(env, event, due)
 end

@@ -18,7 +18,7 @@ local function emit(env, id, name, body, trace)
   wake_router()
 end
 
--- The first events in the stream have been routed. What a gathering holds is kept longer already.
+-- The first events in the stream have been routed. Those that gatherings hold have another expiry already.
 local function events_are_over(env, count)
   for _, entry in ipairs(call('LRANGE', P .. 'es:' .. env, 0, count - 1)) do
     call('EXPIRE', P .. 'ev:' .. env .. ':' .. string.sub(entry, 1, ID_LENGTH), events_keep_s(env), 'NX')
