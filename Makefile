@@ -15,6 +15,8 @@ JOBS ?= 2
 ARGS ?=
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where it is set (in many images), every process compiles all modules anew: two thirds of what collecting tests takes.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help venv node demo lint check cluster sdk test slow nightly openapi bench lock clean
 
