@@ -11,6 +11,9 @@ from innkeeper_engine.store.store import Store
 FUNCTIONS_AT_ONCE = 200
 """How many functions one script looks at."""
 
+TOGETHER = {"x": "sq", "y": "br0C", "z": "qr0"}
+"""What the scripts count as one number (see `11_counters.lua`)."""
+
 
 async def read_shard_numbers(store: Store, now_ms: int) -> ShardNumbers:
     """All there is: a round trip for the shard, two for all environments together."""
@@ -55,7 +58,8 @@ async def read_environment_numbers(store: Store, env: str, now_ms: int) -> Envir
             of_day = functions.setdefault(slug, FunctionNumbers()).counts.setdefault(
                 date_of(day * DAY_MS), {}
             )
-            of_day[code] = n
+            for each in TOGETHER.get(code, code):
+                of_day[each] = of_day.get(each, 0) + n
     known = list(functions)
     chunks = [known[first : first + FUNCTIONS_AT_ONCE] for first in range(0, len(known), FUNCTIONS_AT_ONCE)]
     replies = await asyncio.gather(

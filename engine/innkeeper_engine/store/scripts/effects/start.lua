@@ -1,3 +1,4 @@
+local UNLISTED_WITH_SKIPPED = 4
 -- A run that would have begun is only recorded.
 local function record_skipped(run, env, fn, app, ids, cron, why, parent, reply)
   end_summary(env, run, 'Skipped', 'e', env, 'f', string.sub(fn, #env + 2), 'a', app, 'q', digits(now),
@@ -11,7 +12,7 @@ local function record_skipped(run, env, fn, app, ids, cron, why, parent, reply)
   list_run(env, fn, run, 'Skipped')
   list_function(env, fn)
   keep_list(env, fn, 'Skipped')
-  unlist_runs(env, fn, 'Skipped')
+  unlist_runs(env, fn, 'Skipped', UNLISTED_WITH_SKIPPED)
   keep_ended(env, run)
   note(run, why)
   if parent ~= '' then resolve(parent, reply) end

@@ -18,7 +18,7 @@ else
   now = t[1] * 1000 + math.floor(t[2] / 1000)
 end
 local clock_now = now
-local clock = call('HMGET', P .. 'clock', 'now', 'turn', 'listed')
+local clock = call('HMGET', P .. 'clock', 'now', 'turn')
 local last_now, last_turn = tonumber(clock[1] or '0'), tonumber(clock[2] or '0')
 if now < last_now then now = last_now end
 
@@ -50,16 +50,16 @@ end
 -- Places of runs in lists, in the same way. They say when a run was made to people, not to the scheduler.
 local listed
 local function next_place()
-  local at = listed or tonumber(clock[3] or '0')
+  local at = listed or tonumber(call('HGET', P .. 'clock', 'listed') or '0')
   listed = now > at and now or at + 0.0009765625
   return string.format('%.17g', listed)
 end
 
 -- What is due when. Whatever a version without flow control finds due and does not know, it drops: such timers are in a
 -- set that it does not look at.
-local LATER_KINDS = {G = true, O = true, F = true, J = true, R = true, K = true}
+local LATER_KINDS = 'GOFJRK'
 local function timers_with(member)
-  return P .. (LATER_KINDS[string.sub(member, 1, 1)] and 'timers2' or 'timers')
+  return P .. (string.find(LATER_KINDS, string.sub(member, 1, 1), 1, true) and 'timers2' or 'timers')
 end
 
 local function clear_timer(member) call('ZREM', timers_with(member), member) end

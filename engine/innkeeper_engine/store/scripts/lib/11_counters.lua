@@ -3,6 +3,7 @@
 -- r started, 0 succeeded, 1 errored (the item comes back), 2 failed (it does not); o bytes of the steps' outputs.
 -- mi:<env> says how many items a function has, leased or not; me and mf:<env> which environments and functions there
 -- are; mg what concerns no environment: leases, lanes that are parked, expired leases, notes that the recorder has kept.
+-- What mostly comes together is one number: x is s and q, y is b, r, 0 and C, z is q, r and 0.
 -- A script collects what it counts and writes it when it ends: what goes and what comes in its place is not written.
 local tallied = {}
 local function tally(fn, code, n)
@@ -33,6 +34,27 @@ local function first_of_the_day(key, env, slug, code, n)
   call('SADD', P .. 'mf:' .. env, slug)
 end
 
+local function together(counts)
+  local r, succeeded = counts.r or 0, counts['0'] or 0
+  local y = math.min(counts.b or 0, r, succeeded, counts.C or 0)
+  if y > 0 then
+    counts.y, counts.b, counts.C = y, counts.b - y, counts.C - y
+    r, succeeded = r - y, succeeded - y
+  end
+  local q = counts.q or 0
+  local z = math.min(q, r, succeeded)
+  if z > 0 then
+    counts.z = z
+    q, r, succeeded = q - z, r - z, succeeded - z
+  end
+  local x = math.min(counts.s or 0, q)
+  if x > 0 then
+    counts.x, counts.s = x, counts.s - x
+    q = q - x
+  end
+  counts.q, counts.r, counts['0'] = q, r, succeeded
+end
+
 local function write_counters()
   for fn, counts in pairs(tallied) do
     local slash = string.find(fn, '/', 1, true)
@@ -43,6 +65,7 @@ local function write_counters()
     else
       local env, slug = string.sub(fn, 1, slash - 1), string.sub(fn, slash + 1)
       local key = P .. 'm:' .. env .. ':' .. math.floor(now / DAY_MS)
+      together(counts)
       for code, n in pairs(counts) do
         if n == 0 then
           -- As many have come as have gone.
@@ -59,10 +82,12 @@ end
 -- Every verb that writes ends here.
 local function close_shard()
   write_counters()
-  if turn or now > last_now then
+  if listed then
+    call('HSET', P .. 'clock', 'now', digits(now), 'turn', string.format('%.17g', turn or last_turn),
+      'listed', string.format('%.17g', listed))
+  elseif turn or now > last_now then
     call('HSET', P .. 'clock', 'now', digits(now), 'turn', string.format('%.17g', turn or last_turn))
   end
-  if listed then call('HSET', P .. 'clock', 'listed', string.format('%.17g', listed)) end
   if wake_wanted or call('EXISTS', P .. 'ready') == 1 then
     if call('LLEN', P .. 'wake') == 0 then call('RPUSH', P .. 'wake', '1') end
   end

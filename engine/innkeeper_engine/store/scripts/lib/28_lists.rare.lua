@@ -9,9 +9,10 @@ local MOST_NAMES = 1000
 local LOOKED_AT_FOR_ROOM = 8
 local MOST_BRANCHES = 1000
 
--- Names come from outside. The one that was not heard of for the longest, among some, makes room.
-local function make_room(names, at)
-  if call('HLEN', names) < MOST_NAMES then return end
+-- Names come from outside. The one that was not heard of for the longest, among some, makes room. `others`: how many
+-- are on their way.
+local function make_room(names, at, others)
+  if call('HLEN', names) + others < MOST_NAMES then return end
   local oldest, oldest_ms
   local some = call('HRANDFIELD', names, LOOKED_AT_FOR_ROOM, 'WITHVALUES')
   for i = 1, #some, 2 do
@@ -22,9 +23,10 @@ local function make_room(names, at)
   call('HSET', names, '', at)
 end
 
-local function list_branch(env, keep_s)
+local function list_branch(env)
   local parent = string.match(env, '^([^~]*)~')
   if not parent then return end
+  local keep_s = events_keep_s(env)
   local key = P .. 'eb:' .. parent
   call('ZADD', key, now, env)
   call('ZREMRANGEBYSCORE', key, '-inf', now - keep_s * 1000)
@@ -32,40 +34,65 @@ local function list_branch(env, keep_s)
   call('EXPIRE', key, keep_s)
 end
 
--- Trimmed as it grows, and gone when nothing came for as long as events are kept. The first event of a name on a day puts
--- that off by a day more.
-local function list_event(env, id, name, seq)
-  local keep_s = events_keep_s(env)
+-- Trimmed at every 64th event, and gone when nothing came for as long as events are kept. The first event of a name on a
+-- day puts that off by a day more. `before`: the number of the event before these.
+local TRIM_EVERY = 64
+local function list_events(env, events, before)
   local list, names = P .. 'ei:' .. env, P .. 'en:' .. env
-  local day, count, before = math.floor(now / DAY_MS), 0, ''
-  local at = digits(now) .. '-' .. digits(seq)
-  local known = call('HGET', names, name)
-  if known then
-    local newest, its_day, n = string.match(known, '^(%S+) (%d+) (%d+)')
-    before = newest
-    if tonumber(its_day) == day then count = tonumber(n) end
-  else
-    if call('HEXISTS', names, '') == 1 then before = '?' end
-    make_room(names, at)
+  local day, known, said, told = math.floor(now / DAY_MS), {}, {}, {}
+  for _, event in ipairs(events) do
+    local name = event[2]
+    if not known[name] then
+      known[name] = {p = '', n = 0}
+      said[#said + 1] = name
+    end
   end
-  local since = digits(now - keep_s * 1000)
-  local added = redis.pcall('XADD', list, 'MINID', '~', since, at, 'e', id, 'n', name, 'p', before)
-  -- A shard that has lost its clock, and nothing else: no event is refused for a list.
-  if type(added) == 'table' then at = call('XADD', list, '*', 'e', id, 'n', name, 'p', before) end
-  call('HSET', names, name, at .. ' ' .. day .. ' ' .. count + 1 .. ' ' .. id)
-  if count == 0 then
-    local ttl = keep_s + 2 * DAY_MS / 1000
+  local is_first, left_out = false, nil
+  for n, value in ipairs(call('HMGET', names, unpack(said))) do
+    local at = known[said[n]]
+    if value then
+      local newest, its_day, count = string.match(value, '^(%S+) (%d+) (%d+)')
+      at.p = newest
+      if tonumber(its_day) == day then at.n = tonumber(count) end
+    else
+      if left_out == nil then left_out = call('HEXISTS', names, '') == 1 end
+      if left_out then at.p = '?' end
+      at.is_new = true
+    end
+    is_first = is_first or at.n == 0
+  end
+  for n, event in ipairs(events) do
+    local at, entry = known[event[2]], digits(now) .. '-' .. digits(before + n)
+    local added = redis.pcall('XADD', list, entry, 'e', event[1], 'n', event[2], 'p', at.p)
+    -- A shard that has lost its clock, and nothing else: no event is refused for a list.
+    if type(added) == 'table' then entry = call('XADD', list, '*', 'e', event[1], 'n', event[2], 'p', at.p) end
+    at.p, at.n, at.id = entry, at.n + 1, event[1]
+  end
+  local others = 0
+  for n, name in ipairs(said) do
+    local at = known[name]
+    if at.is_new then
+      make_room(names, at.p, others)
+      others = others + 1
+    end
+    told[2 * n - 1], told[2 * n] = name, at.p .. ' ' .. day .. ' ' .. at.n .. ' ' .. at.id
+  end
+  call('HSET', names, unpack(told))
+  if is_first then
+    local ttl = events_keep_s(env) + 2 * DAY_MS / 1000
     call('EXPIRE', list, ttl)
     call('EXPIRE', names, ttl)
   end
-  list_branch(env, keep_s)
+  if math.floor(before / TRIM_EVERY) < math.floor((before + #events) / TRIM_EVERY) then
+    call('XTRIM', list, 'MINID', '~', digits(now - events_keep_s(env) * 1000))
+  end
+  list_branch(env)
 end
 
 -- runs:<env> are the runs of an environment by when they were made, rs:<s>:<fn> those of a function with one status.
 -- Scores are whole ms and, where several are made in one, a fraction, so that each is another one. fns:<env> are
 -- the functions that have had runs.
 local LISTED_AS = {Scheduled = 's', Running = 'r', Completed = 'c', Failed = 'f', Cancelled = 'x', Skipped = 'k'}
-local UNLISTED_AT_ONCE = 4
 
 local function status_list(status, fn) return P .. 'rs:' .. LISTED_AS[status] .. ':' .. fn end
 
@@ -89,9 +116,9 @@ end
 
 -- Runs leave their list as they are forgotten. Those that went unseen, by their expiry, or were forgotten by a version
 -- without these lists, leave it here, if they stand among the first.
-local function unlist_runs(env, fn, status)
+local function unlist_runs(env, fn, status, count)
   local key, before = status_list(status, fn), now - runs_keep_s(env) * 1000
-  local oldest = call('ZRANGE', key, 0, UNLISTED_AT_ONCE - 1, 'WITHSCORES')
+  local oldest = call('ZRANGE', key, 0, count - 1, 'WITHSCORES')
   for i = 1, #oldest, 2 do
     if tonumber(oldest[i + 1]) > before then return end
     if call('EXISTS', P .. 'run:' .. oldest[i]) == 0 then call('ZREM', key, oldest[i]) end

@@ -9,14 +9,23 @@ local function event_value(seq, body, trace)
   return head .. '\n' .. body
 end
 
-local function emit(env, id, name, body, trace)
-  local seq = call('INCR', P .. 'esq:' .. env)
-  call('SET', P .. 'ev:' .. env .. ':' .. id, event_value(seq, body, trace))
-  call('RPUSH', P .. 'es:' .. env, id .. name)
-  list_event(env, id, name, seq)
+-- {id, name, body}, at most 256 of an environment.
+local function emit_all(env, events, trace)
+  local before = call('INCRBY', P .. 'esq:' .. env, #events) - #events
+  local values, entries = {}, {}
+  for n, event in ipairs(events) do
+    values[2 * n - 1] = P .. 'ev:' .. env .. ':' .. event[1]
+    values[2 * n] = event_value(before + n, event[3], trace)
+    entries[n] = event[1] .. event[2]
+  end
+  call('MSET', unpack(values))
+  call('RPUSH', P .. 'es:' .. env, unpack(entries))
+  list_events(env, events, before)
   call('ZADD', P .. 'routes', 'NX', next_turn(), env)
   wake_router()
 end
+
+local function emit(env, id, name, body, trace) emit_all(env, {{id, name, body}}, trace) end
 
 -- The first events in the stream have been routed. Those that gatherings hold have another expiry already.
 local function events_are_over(env, count)
