@@ -63,12 +63,12 @@ class Sizes:
     kept_runs: int = 2000
     kept_in_flight: int = 64
     """Sleeping runs, of which the memory is measured."""
-    scripts_runs: int = 4000
+    scripts_runs: int = 1000
     """In each round."""
-    scripts_chains: int = 100
-    scripts_steps: int = 20
+    scripts_chains: int = 50
+    scripts_steps: int = 10
     scripts_in_flight: int = 16
-    scripts_rounds: int = 7
+    scripts_rounds: int = 15
     bodies_kib: tuple[int, ...] = (32, 256, 2048)
     """Of the event, the result and the output of each run."""
     bodies_kib_each: int = 8192
