@@ -77,6 +77,7 @@ def gateway_settings(role: GatewayRole) -> GatewaySettings:
             requests_per_s=role.requests_per_s,
             refusals_per_s=role.refusals_per_s,
             webhooks_url=role.webhooks_url,
+            webhook_intents=role.webhook_intents,
             webhook_redirects=role.webhook_redirects,
             auto_register=role.auto_register or "Existing",
             version=VERSION,

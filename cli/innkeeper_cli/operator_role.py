@@ -39,6 +39,7 @@ def operator_settings(role: OperatorRole) -> OperatorSettings:
         lease_name=role.lease_name,
         default_account=role.default_account,
         environments=dict(role.environments),
+        policies=dict(role.policies),
         status_counters=role.status_counters,
         cluster_domain=role.cluster_domain,
     )

@@ -36,6 +36,7 @@ from innkeeper_cli.spelling import (
     OtlpEndpoint,
     OwnSigningKey,
     Pairs,
+    Policies,
     RedisUrl,
     Retention,
     Seconds,
@@ -263,6 +264,8 @@ class GatewayRole(_Listens, _Leases, _Shows, _Transforms, Traces):
     """Refusals a second that one key, or address, gets at once; more are held back up to 5 s each. 0: all at once."""
     webhooks_url: WebhooksUrl = ""
     """Where providers reach the gateway; empty: where whoever approves a webhook does."""
+    webhook_intents: bool = False
+    """Whether `/intent/create-webhook` is served: people approve webhooks there that sites ask for."""
     webhook_redirects: Hosts = ()
     """Sites that may ask for a webhook of any environment, and are given its URL once somebody has approved it."""
 
@@ -321,6 +324,8 @@ class OperatorRole(ReleaseRole, _Probed):
     default_account: str = ""
     environments: Pairs = {}
     """Environment by namespace, where the Namespaces themselves cannot be read."""
+    policies: Policies = {}
+    """What namespaces are granted, as JSON, where their annotations cannot be read: see `read_policies`."""
     status_counters: bool = True
     cluster_domain: str = "cluster.local"
     grace_s: Seconds = 5.0

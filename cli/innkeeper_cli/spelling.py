@@ -7,7 +7,7 @@ import base64
 import binascii
 import ipaddress
 import re
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretBytes, SecretStr, ValidationInfo
@@ -17,6 +17,7 @@ from pydantic_settings import NoDecode
 from innkeeper_apps.egress import EgressPolicy
 from innkeeper_engine.retention import LEAST_EVENTS_S, LEAST_S, parse_retention_s
 from innkeeper_engine.store.connection import Address
+from innkeeper_operator.policies import read_policies
 
 ENCRYPTION_KEY_BYTES = 32
 MIN_ADMIN_TOKEN = 24
@@ -143,7 +144,14 @@ def _read_retention(least_s: int) -> BeforeValidator:
 
 def _check_otlp_endpoint(value: str) -> str:
     parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in parts.netloc:
+    is_base = not parts.path.rstrip("/").endswith("/v1/traces")
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.query
+        or "@" in parts.netloc
+        or not is_base
+    ):
         raise ValueError(
             "must be the base of an OTLP endpoint over HTTP, such as http://collector:4318, without /v1/traces; "
             "credentials go into OTEL_EXPORTER_OTLP_HEADERS"
@@ -184,6 +192,11 @@ def _split_pairs(value: object) -> object:
     return pairs
 
 
+def _read_policies(value: object, info: ValidationInfo) -> object:
+    """JSON as what each namespace is granted; what is a mapping already stays."""
+    return read_policies(value, info.data.get("environments", {})) if isinstance(value, str) else value
+
+
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Retention = Annotated[int, _read_retention(LEAST_S)]
 EventsRetention = Annotated[int, _read_retention(LEAST_EVENTS_S)]
@@ -205,3 +218,4 @@ OtlpEndpoint = Annotated[str, AfterValidator(_check_otlp_endpoint)]
 EgressAllow = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_egress)]
 Namespaces = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_namespaces)]
 Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_split_pairs)]
+Policies = Annotated[dict[str, dict[str, Any]], NoDecode, BeforeValidator(_read_policies)]

@@ -72,6 +72,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """32 bytes that open the secrets of webhooks and nothing else; without it those that want a proof take nothing."""
     webhooks_url: str = ""
     """Where providers of webhooks reach the gateway; empty: where whoever asks does."""
+    webhook_intents: bool = False
+    """Whether there is a page on which people approve webhooks that sites ask for."""
     webhook_redirects: tuple[str, ...] = ()
     """Hosts (`*.suffix` too) that a browser may be sent to with the URL of a webhook that was approved, besides those of
     the environment."""

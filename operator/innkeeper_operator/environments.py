@@ -179,6 +179,7 @@ def plan_environment(
     urls: Mapping[Key, str],
     elsewhere: Mapping[str, str],
     known: Mapping[Key, AppKeys],
+    held: Policy | None,
     settings: OperatorSettings,
     sealer: Seals,
     random_hex: Callable[[], str],
@@ -190,6 +191,7 @@ def plan_environment(
         urls: how each app is called (`Live.url`), by its namespace and name; empty or absent while not known.
         elsewhere: what `keys_elsewhere` says for it.
         known: `app_keys` of the plan before.
+        held: the policy of its record in the store; None where it has none.
         settings: of the operator. Where Secrets are granted by name, the admin makes all of them.
         sealer: encrypts signing keys for the store.
         random_hex: 64 random hex digits; a key is made of each.
@@ -209,7 +211,8 @@ def plan_environment(
                 signing, problem, elsewhere=elsewhere, known=known.get(app.meta.key), sealer=sealer
             )
     event_keys, wrong_keys = _event_keys(view, elsewhere)
-    policy, wrong_policies = read_policy(view.name, view.namespaces.values())
+    settled = [settings.policies[each] for each in sorted(view.namespaces) if each in settings.policies]
+    policy, wrong_policies = read_policy(view.name, view.namespaces.values(), held=held, settled=settled)
     workload, wrong_names = _workload_secrets(view, app_keys, event_keys, urls, settings)
     return EnvironmentPlan(
         environment=_record(view, event_keys, app_keys, elsewhere, policy, settings),

@@ -190,12 +190,14 @@ class Environs:
     ) -> EnvironmentPlan | None:
         """The plan of one environment; where that breaks, the one before it, and the others go on."""
         before = self._plans.get(view.name)
+        stored = (self._stored or {}).get(view.name)
         try:
             return plan_environment(
                 view,
                 urls=urls,
                 elsewhere=elsewhere,
                 known=before.app_keys if before is not None else {},
+                held=stored.policy if stored is not None else None,
                 settings=self._settings,
                 sealer=self._sealer,
                 random_hex=self._random_hex,

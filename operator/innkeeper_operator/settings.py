@@ -1,6 +1,6 @@
 """What one operator is told."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -29,6 +29,8 @@ class OperatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The account of environments whose Namespace names none."""
     environments: dict[str, str] = {}
     """Environment by namespace, for an operator that may not read Namespaces."""
+    policies: dict[str, dict[str, Any]] = {}
+    """What namespaces are granted, fields of `Policy` by namespace, for such an operator."""
     status_counters: bool = True
     """Write how many runs there are into the status of Functions."""
     cluster_domain: str = "cluster.local"

@@ -124,6 +124,25 @@ def test_where_pods_go_can_be_limited(releases: dict[str, Release]) -> None:
     assert matches(found["test"][1]["to"][0]["podSelector"], everything.pod("gateway").labels)
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "given", "ports"),
+    [
+        ("http://collector:4318", [], [4318]),
+        ("https://otlp.example.com", [], [443]),
+        ("http://[fd00::1]:9000/base", [], [9000]),
+        ("http://collector", [], [80]),
+        ("http://collector:4318", [4317, 5317], [4317, 5317]),
+    ],
+)
+def test_the_collector_is_reached_where_its_endpoint_says(
+    render_chart: Render, endpoint: str, given: list[int], ports: list[int]
+) -> None:
+    egress = {"enabled": True, "collector": {"ports": given}}
+    release = render_chart({"traces": {"endpoint": endpoint}, "networkPolicy": {"egress": egress}})
+    for role in ("gateway", "executor"):
+        assert policies(release)[role]["egress"][-1] == {"ports": [{"port": port} for port in ports]}
+
+
 def test_an_external_redis_and_the_api_server_can_be_named(releases: dict[str, Release]) -> None:
     found = policies(releases["external-redis"])
     assert "valkey" not in found
@@ -177,6 +196,12 @@ def test_the_public_ingress_is_for_events_and_webhooks_only(releases: dict[str, 
     assert public["ingressClassName"] == "nginx"
     assert public["tls"][0]["secretName"] == "events-tls"
     assert events_route.PREFIX in PUBLIC
+
+
+def test_without_intents_nobody_outside_reaches_their_page(render_chart: Render) -> None:
+    events = {"enabled": True, "hosts": ["a.example.com"]}
+    public = render_chart({"ingress": {"events": events}}).one("Ingress", "events")["spec"]
+    assert [path["path"] for path in public["rules"][0]["http"]["paths"]] == PUBLIC[:2]
 
 
 def test_the_api_has_hosts_of_its_own(releases: dict[str, Release]) -> None:

@@ -236,6 +236,14 @@ def test_the_operator_is_told_what_the_values_say(releases: dict[str, Release]) 
     namespaced = releases["namespaced"].pod("operator").env
     assert namespaced["INNKEEPER_WATCH_NAMESPACES"] == "shop,shop-eu"
     assert namespaced["INNKEEPER_ENVIRONMENTS"] == "shop-eu=shop"
+    assert json.loads(namespaced["INNKEEPER_POLICIES"]) == {
+        "shop": {
+            "retentionRuns": "7d",
+            "egressAllow": ["10.1.0.0/16", "fd00:1::/32", "*.billing.internal"],
+            "eventsPerSecond": 1_000_000,
+            "webhookRedirects": ["app.example.com"],
+        }
+    }
     assert namespaced["INNKEEPER_SECRET_MODE"] == "Named"
     assert namespaced["INNKEEPER_KEYS_GENERATE"] == "false", "it could not write them"
     assert namespaced["INNKEEPER_LEASE_NAMESPACE"] == "innkeeper-system"
@@ -300,8 +308,10 @@ def test_gateways_are_told_how_much_a_key_may_send(render_chart: Render) -> None
 
 
 def test_gateways_are_told_which_sites_may_ask_for_webhooks(render_chart: Render) -> None:
-    release = render_chart({"webhookRedirects": ["api.example.com", "*.example.net"]})
-    env = release.pod("gateway").env
+    intents = {"webhookIntents": {"enabled": True}, "webhookRedirects": ["api.example.com", "*.example.net"]}
+    env = render_chart(intents).pod("gateway").env
+    assert env["INNKEEPER_WEBHOOK_INTENTS"] == "true"
+    assert "INNKEEPER_WEBHOOK_INTENTS" not in render_chart({}).pod("gateway").env
     assert env["INNKEEPER_WEBHOOK_REDIRECTS"] == "api.example.com,*.example.net"
 
 

@@ -25,7 +25,8 @@ OPERATOR = [
     rule("discovery.k8s.io", ["endpointslices"], READ),
     rule("events.k8s.io", ["events"], ["create"]),
 ]
-LABELLED = [rule(GROUP, ["webhooks"], ["create"]), rule("", ["secrets"], [*READ, "create", "patch"])]
+LABELLED = [rule("", ["secrets"], [*READ, "create", "patch"])]
+INTENTS = rule(GROUP, ["webhooks"], ["create"])
 NAMESPACES = rule("", ["namespaces"], READ)
 REVIEWS = [
     rule("authentication.k8s.io", ["tokenreviews"], ["create"]),
@@ -125,7 +126,7 @@ def test_named_secrets_go_with_an_operator_of_the_whole_cluster(render_chart: Re
 def test_apps_are_created_only_where_they_may_register_themselves(releases: dict[str, Release]) -> None:
     found = roles(releases["everything"])["ClusterRole", "", f"innkeeper-operator.{NAMESPACE}"]
     assert found[0] == rule(GROUP, ["inngestapps"], [*READ, "patch", "create"])
-    assert found[1:] == [*OPERATOR[1:], *LABELLED, NAMESPACES]
+    assert found[1:] == [*OPERATOR[1:], INTENTS, *LABELLED, NAMESPACES]
 
 
 def test_nobody_may_do_everything(release: Release) -> None:
@@ -200,3 +201,9 @@ def test_a_gateway_asks_the_api_server_where_it_may(render_chart: Render, wanted
     assert {each["name"]: each.get("value") for each in container["env"]}["INNKEEPER_TOKEN_REVIEW"] == (
         "true" if wanted else "false"
     )
+
+
+def test_an_operator_makes_webhooks_only_where_people_may_ask_for_them(render_chart: Render) -> None:
+    name = ("ClusterRole", "", f"innkeeper-operator.{NAMESPACE}")
+    assert INTENTS not in roles(render_chart({}))[name]
+    assert INTENTS in roles(render_chart({"webhookIntents": {"enabled": True}}))[name]

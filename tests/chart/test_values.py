@@ -11,6 +11,8 @@ from helm_python import Chart, HelmRenderError, HelmValuesError
 from tests.chart.conftest import Render
 from tests.chart.rendering import CHART, ROOT, Json, read_yaml, values_of
 
+ON = {"enabled": True}
+
 
 @pytest.mark.parametrize(
     ("values", "said"),
@@ -36,6 +38,13 @@ from tests.chart.rendering import CHART, ROOT, Json, read_yaml, values_of
         ({"networkPolicy": {"gatewayFrom": [{"podSelectors": {}}]}}, "'podSelectors' not allowed"),
         ({"ingress": {"events": {"hosts": ["https://example.com"]}}}, "at '/ingress/events/hosts/0'"),
         ({"secrets": {"named": {"prod": []}}}, "at '/secrets/named/prod'"),
+        ({"egress": {"allow": ["10.0.0.0/33"]}}, "at '/egress/allow/0'"),
+        ({"egress": {"allow": ["10.0.0.256"]}}, "at '/egress/allow/0'"),
+        ({"egress": {"apps": ["fd00::/129"]}}, "at '/egress/apps/0'"),
+        ({"egress": {"allow": ["http://billing.internal"]}}, "at '/egress/allow/0'"),
+        ({"watch": {"policies": {"shop": {"retention": "7d"}}}}, "'retention' not allowed"),
+        ({"watch": {"policies": {"shop": {"egressAllow": ["10.0.0.0/33"]}}}}, "egressAllow/0'"),
+        ({"watch": {"policies": {"shop": {"eventsPerSecond": 0}}}}, "eventsPerSecond'"),
     ],
 )
 def test_the_schema_refuses(chart: Chart, values: Json, said: str) -> None:
@@ -43,9 +52,6 @@ def test_the_schema_refuses(chart: Chart, values: Json, said: str) -> None:
         chart.validate_schema(values)
     with pytest.raises(HelmValuesError, match=re.escape(said)):
         chart.render(values, name="x", namespace="y")
-
-
-ON = {"enabled": True}
 
 
 @pytest.mark.parametrize(
@@ -63,6 +69,45 @@ ON = {"enabled": True}
         (
             {"watch": {"namespaces": ["a"], "environments": {"b": "c"}}},
             "names b, which watch.namespaces does not list",
+        ),
+        (
+            {"watch": {"policies": {"a": {}}}},
+            "kubectl annotate namespace <name> innkeeper.dev/retention-runs=",
+        ),
+        (
+            {"watch": {"namespaces": ["a"], "policies": {"b": {}}}},
+            "watch.policies names b, which watch.namespaces does not list",
+        ),
+        (
+            {"watch": {"namespaces": ["a"], "policies": {"a": {"retentionEvents": "59m"}}}},
+            'watch.policies.a.retentionEvents is "59m": it must be 1h or more',
+        ),
+        ({"retention": {"events": "0.5 h"}}, 'retention.events is "0.5 h": it must be 1h or more'),
+        ({"retention": {"runs": "59s"}}, 'retention.runs is "59s": it must be 1m or more'),
+        ({"webhookRedirects": ["a.b"]}, "set webhookIntents.enabled=true"),
+        (
+            {"webhookIntents": ON, "secrets": {"mode": "Named", "named": {"a": ["b"]}}},
+            "webhookIntents.enabled is for secrets.mode=Labelled",
+        ),
+        (
+            {"limits": {"eventBytes": 3145728, "requestBytes": 1048576}},
+            "limits.eventBytes (3145728) is more than limits.requestBytes (1048576)",
+        ),
+        (
+            {"traces": {"endpoint": "http://collector:4318/v1/traces"}},
+            "/v1/traces is put behind it: write http://collector:4318\n",
+        ),
+        (
+            {"valkey": {"maxMemory": "1536mb"}},
+            "valkey.maxMemory (1536mb) must be less than valkey.resources.limits.memory (1536Mi)",
+        ),
+        (
+            {"valkey": {"maxMemory": "2g", "resources": {"limits": {"memory": "1.5Gi"}}}},
+            "valkey.maxMemory (2g) must be less",
+        ),
+        (
+            {"gateway": {"webhookWorkers": 6}},
+            "raise gateway.resources.limits.memory (1Gi) to 1052Mi or more, or have fewer workers",
         ),
         ({"secrets": {"mode": "Named"}}, "List Secrets by namespace"),
         ({"secrets": {"named": {"a": ["b"]}}}, "secrets.named is for secrets.mode=Named"),
@@ -107,10 +152,22 @@ def test_what_does_not_fit_together_is_refused(render_chart: Render, values: Jso
         {"runAsUser": None},
         {"global": {"imageRegistry": "of another chart"}},
         {"executor": {"beatSeconds": 0.5}},
+        {
+            "egress": {
+                "allow": ["10.0.0.0/8", "192.0.2.1", "fd00::/8", "::1/128", "*.svc", "billing.internal"]
+            }
+        },
+        {"egress": {"apps": ["2001:db8::1", "x_y.internal."]}},
+        {"valkey": {"maxMemory": "1gb", "resources": {"limits": {"memory": "1500M"}}}},
+        {"valkey": {"maxMemory": "9gb", "resources": {"limits": {"memory": None}}}},
+        {"retention": {"events": "1h", "runs": "1m", "deadLetters": "1 week 2 days"}},
+        {"gateway": {"webhookWorkers": 5}},
+        {"traces": {"endpoint": "https://otlp.example.com/base"}},
     ],
 )
-def test_what_fits_is_taken(chart: Chart, values: Json) -> None:
+def test_what_fits_is_taken(chart: Chart, render_chart: Render, values: Json) -> None:
     chart.validate_schema(values)
+    render_chart(values)
 
 
 # ---- values.yaml and its schema say the same

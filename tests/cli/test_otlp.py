@@ -133,7 +133,15 @@ async def test_nothing_is_told_unless_somebody_wants_it(environ: dict[str, str])
 
 
 @pytest.mark.parametrize(
-    "url", ["collector:4318", "grpc://collector:4317", "http://user:secret@collector", "http://"]
+    "url",
+    [
+        "collector:4318",
+        "grpc://collector:4317",
+        "http://user:secret@collector",
+        "http://",
+        "http://collector:4318/v1/traces",
+        "http://collector:4318/v1/traces/",
+    ],
 )
 def test_an_endpoint_that_is_none_is_refused(url: str) -> None:
     """With what would be right."""

@@ -410,3 +410,14 @@ def test_lists_of_waits_and_of_networks_are_read(monkeypatch: pytest.MonkeyPatch
     dev = load(DevRole)
     assert (dev.retry_backoff_s, dev.retry_jitter_s) == ((0.2, 0.4), 0)
     assert dev.egress_allow == ("10.0.0.0/8", "fd00::/8", "api.internal", "*.svc.cluster.local")
+
+
+def test_policies_of_namespaces_are_json(complete: pytest.MonkeyPatch) -> None:
+    complete.setenv("INNKEEPER_POLICIES", '{"shop": {"retentionRuns": "7d"}}')
+    assert operator_settings(load(OperatorRole)).policies == {"shop": {"runs_keep_s": 7 * 86_400}}
+    complete.setenv("INNKEEPER_ENVIRONMENTS", "shop-eu=shop")
+    complete.setenv(
+        "INNKEEPER_POLICIES", '{"shop": {"retentionRuns": "7d"}, "shop-eu": {"retentionRuns": "8d"}}'
+    )
+    with pytest.raises(SettingsError, match=r"INNKEEPER_POLICIES: shop\.retentionRuns and shop-eu"):
+        load(OperatorRole)

@@ -43,6 +43,7 @@ SETTINGS = GatewaySettings(
     managed=True,
     admin_token=ADMIN,
     webhook_key=KEY,
+    webhook_intents=True,
     webhooks_url="https://hooks.example.net",
     webhook_redirects=("*.everywhere.example",),
 )
@@ -330,6 +331,19 @@ async def test_a_link_that_asks_wrongly_says_what_would_be_right(world: World, q
 async def test_a_form_that_cannot_be_read_is_refused(world: World, body: bytes, kind: str) -> None:
     reply = await browser(world).post(PATH, content=body, headers={"content-type": kind})
     assert reply.status_code == 400
+
+
+async def test_unless_it_is_wanted_there_is_no_page(make_world: MakeWorld) -> None:
+    """Neither the form nor what it sends; both are told how it would be."""
+    world = await make_world(GatewaySettings(managed=True, admin_token=ADMIN, webhook_key=KEY))
+    form = {"name": "Acme", "redirect_uri": "", "namespace": "prod", "token": ADMIN}
+    for reply in (
+        await browser(world).get(PATH, params={"name": "Acme"}),
+        await browser(world).post(PATH, data=form),
+    ):
+        assert reply.status_code == 404
+        assert "INNKEEPER_WEBHOOK_INTENTS=true" in reply.text
+    assert await IntentBox(world.store).intents_left() == {}
 
 
 async def test_where_no_operator_makes_webhooks_the_page_says_so(make_world: MakeWorld) -> None:

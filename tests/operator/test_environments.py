@@ -126,6 +126,7 @@ class World:
             urls=self.urls,
             elsewhere=keys_elsewhere(views.values(), self.stored)(name),
             known=self.known,
+            held=next((each.policy for each in self.stored if each.name == name), None),
             settings=self.settings,
             sealer=self._seal,
             random_hex=lambda: f"{next(self._random):064x}",
@@ -584,3 +585,14 @@ def test_sealed_keys_are_the_same_bytes_until_the_keys_change() -> None:
     second = world.plan().app_keys["prod", "shop"]
     assert second.sealed != first.sealed
     assert second.fingerprint != first.fingerprint
+
+
+def test_a_typo_in_an_annotation_changes_nothing_of_the_record() -> None:
+    """What the store has of the environment holds, and so it does for the next plan."""
+    world = World(app(), namespace(**{"retention-runs": "90 dyas"}))
+    world.stored = [Environment(name="prod", policy=Policy(runs_keep_s=90 * 86_400))]
+    for _ in range(2):
+        plan = world.plan()
+        assert plan.environment.policy == Policy(runs_keep_s=90 * 86_400)
+        assert [each.reason for each in plan.problems] == ["InvalidPolicy"]
+        world.stored = [plan.environment]

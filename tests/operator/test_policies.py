@@ -1,12 +1,13 @@
 """What annotations of Namespaces grant an environment."""
 
+import re
 from typing import Any
 
 import pytest
 
 from innkeeper_engine.model.environments import Policy
 from innkeeper_operator.objects import NamespaceObject, read_namespace
-from innkeeper_operator.policies import read_policy
+from innkeeper_operator.policies import read_policies, read_policy
 from innkeeper_operator.world import NAMESPACES, World
 
 DAY_S = 86_400
@@ -125,3 +126,68 @@ def test_a_change_of_any_annotation_concerns_the_environment() -> None:
     other = metadata("prod", said, 99)
     other["annotations"]["example.com/note"] = "x"
     assert not world.put(NAMESPACES, {"metadata": other}).namespaces
+
+
+def test_a_typo_changes_nothing_until_it_is_mended() -> None:
+    """What counted before holds: neither is more deleted, nor a way out opened or closed; that is told."""
+    held = Policy(runs_keep_s=90 * DAY_S, egress_allow=("10.1.0.0/16",))
+    wrong = namespace(
+        retention_runs="90 dyas", egress_allow="10.1.0.0/16, 10.2.0.0/33", events_per_second="5"
+    )
+    policy, problems = read_policy("prod", [wrong], held=held)
+    assert policy == Policy(runs_keep_s=90 * DAY_S, egress_allow=("10.1.0.0/16",), events_per_s=5)
+    assert len(problems) == 2
+    assert all(
+        each.message.endswith("Until that is mended, what counted before still does") for each in problems
+    )
+    mended = namespace(retention_runs="30d")
+    assert read_policy("prod", [mended], held=policy) == (Policy(runs_keep_s=30 * DAY_S), ())
+
+
+def test_where_nothing_counted_before_the_next_namespace_does() -> None:
+    both = [namespace("eu", retention_runs="1dd"), namespace("us", retention_runs="2d")]
+    assert read_policy("prod", both, held=Policy())[0] == Policy(runs_keep_s=2 * DAY_S)
+
+
+def test_settings_say_it_of_namespaces_that_cannot_be_read() -> None:
+    text = """{"shop": {"retentionEvents": "12h", "retentionRuns": "7d", "retentionDeadLetters": "1d",
+        "egressAllow": ["10.1.0.0/16", "billing.internal"], "eventsPerSecond": 500,
+        "webhookRedirects": ["app.example.com"]}, "shop-eu": {"retentionRuns": "168h"}}"""
+    settled = read_policies(text, {"shop-eu": "shop"})
+    policy, problems = read_policy("shop", [None, None], settled=settled.values())
+    assert problems == ()
+    assert policy == Policy(
+        events_keep_s=DAY_S // 2,
+        runs_keep_s=7 * DAY_S,
+        letters_keep_s=DAY_S,
+        egress_allow=("10.1.0.0/16", "billing.internal"),
+        events_per_s=500,
+        redirects=("app.example.com",),
+    )
+    seen = namespace("shop", retention_runs="1d")
+    policy, (problem,) = read_policy("shop", [seen], settled=settled.values())
+    assert policy.runs_keep_s == 7 * DAY_S
+    assert "by the operator's settings" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("{", "must be JSON such as"),
+        ('{"shop": "7d"}', "must be JSON such as"),
+        ('{"Shop": {}}', "'Shop' is no name of a namespace"),
+        ('{"shop": {"retention": "7d"}}', "shop.retention is nothing that can be granted: retentionEvents, "),
+        ('{"shop": {"retentionRuns": 7}}', "shop.retentionRuns must be a text such as 7d"),
+        ('{"shop": {"retentionRuns": "7 dyas"}}', "shop.retentionRuns: "),
+        ('{"shop": {"eventsPerSecond": "5"}}', "shop.eventsPerSecond must be a whole number"),
+        ('{"shop": {"egressAllow": "10.0.0.0/8"}}', "shop.egressAllow must be a list of texts"),
+        ('{"shop": {"egressAllow": ["10.0.0.0/33"]}}', "shop.egressAllow: "),
+        (
+            '{"shop": {"retentionRuns": "1d"}, "shop-eu": {"retentionRuns": "2d"}}',
+            "shop.retentionRuns and shop-eu.retentionRuns differ",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_meant_so_are_refused(text: str, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        read_policies(text, {"shop-eu": "shop"})

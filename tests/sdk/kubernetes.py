@@ -41,7 +41,11 @@ class Kubernetes:
             "gateway": common
             | managed
             | proofs
-            | {"INNKEEPER_PORT": str(self.gateway_port), "INNKEEPER_ADMIN_TOKEN": self.admin_token},
+            | {
+                "INNKEEPER_PORT": str(self.gateway_port),
+                "INNKEEPER_ADMIN_TOKEN": self.admin_token,
+                "INNKEEPER_WEBHOOK_INTENTS": "true",
+            },
             "executor": FAST | common | managed | sealing,
             "operator": common
             | sealing

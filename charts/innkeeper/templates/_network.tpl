@@ -36,3 +36,10 @@
     {{- toYaml . | nindent 4 }}
   {{- end }}
 {{- end }}
+
+{{/* Where the collector of traces.endpoint listens. */}}
+{{- define "innkeeper.collectorPort" -}}
+{{- $url := urlParse .Values.traces.endpoint -}}
+{{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" -}}
+{{- $port | default (ternary "443" "80" (eq $url.scheme "https")) -}}
+{{- end }}

@@ -206,6 +206,10 @@ topologySpreadConstraints:
 - name: INNKEEPER_WEBHOOKS_URL
   value: {{ . | quote }}
 {{- end }}
+{{- if .root.Values.webhookIntents.enabled }}
+- name: INNKEEPER_WEBHOOK_INTENTS
+  value: "true"
+{{- end }}
 {{- with .root.Values.webhookRedirects }}
 - name: INNKEEPER_WEBHOOK_REDIRECTS
   value: {{ join "," . | quote }}
@@ -272,6 +276,10 @@ topologySpreadConstraints:
 {{- end }}
 - name: INNKEEPER_ENVIRONMENTS
   value: {{ join "," $pairs | quote }}
+{{- end }}
+{{- with $values.watch.policies }}
+- name: INNKEEPER_POLICIES
+  value: {{ toJson . | quote }}
 {{- end }}
 - name: INNKEEPER_SECRET_MODE
   value: {{ $values.secrets.mode }}

@@ -31,10 +31,12 @@
   resources: [events]
   verbs: [create]
 {{- if eq .Values.secrets.mode "Labelled" }}
+{{- if .Values.webhookIntents.enabled }}
 # A webhook that somebody has approved on the gateway's page: its Secret, then it.
 - apiGroups: [innkeeper.dev]
   resources: [webhooks]
   verbs: [create]
+{{- end }}
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch]

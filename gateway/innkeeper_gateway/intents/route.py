@@ -52,6 +52,8 @@ class _Form(NamedTuple):
 async def show_intent(request: Request, core: CoreOf) -> Response:
     """The page: `?name=` is what the provider calls itself, `redirect_uri=` where to go with the URL."""
     nonce = secrets.token_urlsafe(16)
+    if _is_off(core):
+        return _off(nonce)
     try:
         asked = read_asked(request.query_params)
         _check_served(core)
@@ -66,6 +68,8 @@ async def show_intent(request: Request, core: CoreOf) -> Response:
 async def approve_intent(request: Request, core: CoreOf) -> Response:
     """The form has been sent: a 303 to the provider with `?url=`, or the page again, with what is wrong."""
     nonce = secrets.token_urlsafe(16)
+    if _is_off(core):
+        return _off(nonce)
     try:
         form = await _form(request)
     except AskedWronglyError as error:
@@ -85,6 +89,19 @@ async def approve_intent(request: Request, core: CoreOf) -> Response:
             headers={"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"},
         )
     return told_page(form.asked, nonce, "The webhook is there", "Paste this into the provider:", code=url)
+
+
+def _is_off(core: Core) -> bool:
+    """Whether whoever runs this gateway wants no such page; without an operator there is something else to say."""
+    return core.settings.managed and not core.settings.webhook_intents
+
+
+def _off(nonce: str) -> Response:
+    message = (
+        "Webhooks are not made from links here. Whoever runs this gateway can allow that with "
+        "INNKEEPER_WEBHOOK_INTENTS=true (webhookIntents.enabled of the chart); until then, apply a Webhook."
+    )
+    return told_page(None, nonce, "This page is switched off", message, status=404)
 
 
 def _check_served(core: Core) -> None:
