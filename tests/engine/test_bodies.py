@@ -49,9 +49,9 @@ texts = st.one_of(
 
 
 @pytest.fixture(scope="module")
-def lua_join(valkey: Address) -> Iterator[Join]:
+def lua_join(either_server: Address) -> Iterator[Join]:
     """`join_bodies` and `raw_length` of the scripts."""
-    with redis.Redis(unix_socket_path=valkey.path) as client:
+    with redis.Redis(unix_socket_path=either_server.path) as client:
         run = client.register_script(_LUA)
 
         def join(pieces: list[bytes]) -> tuple[bytes, list[int]]:
