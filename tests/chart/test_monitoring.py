@@ -141,8 +141,26 @@ def test_every_alert_has_its_page_and_every_page_its_alert(render_chart: Render)
         assert written["expr"].replace("{SCOPE}", "").replace("SCOPE,", "") in page
         assert "```sh" in page, "a command to begin with"
         assert "kubectl" in page
+        assert len(set(blocks := re.findall(r"```.*?```", page, re.DOTALL))) == len(blocks)
         assert f"[{rule['alert']}]" in index
         assert "{{" in rule["annotations"]["summary"] or "$" not in rule["annotations"]["summary"]
+
+
+def test_commands_of_runbooks_name_what_there_is(default: Release) -> None:
+    """Objects of a release called innkeeper, and routes of the API."""
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted(RUNBOOKS.glob("*.md")))
+    kinds = {"svc": "Service", "deploy": "Deployment", "statefulset": "StatefulSet"}
+    named = set(re.findall(r"\b(svc|deploy|statefulset)/([a-z-]+)", text))
+    assert {kind for kind, _ in named} == set(kinds)
+    there = {(each["kind"], each["metadata"]["name"]) for each in default.objects}
+    assert {(kinds[kind], name) for kind, name in named} <= there
+    assert set(re.findall(r"component=(\w+)", text)) <= {pod.component for pod in default.pods()}
+    document = json.loads((ROOT / "docs" / "reference" / "openapi.json").read_text(encoding="utf-8"))
+    routes = [re.sub(r"\{\w+\}", "[^/]+", path) for path in document["paths"]]
+    asked = re.findall(r"http://127\.0\.0\.1:8288(/[^?\"]*)", text)
+    assert len(asked) >= 5
+    for path in asked:
+        assert any(re.fullmatch(route, path) for route in routes), path
 
 
 def test_every_selector_is_of_one_release(render_chart: Render) -> None:
