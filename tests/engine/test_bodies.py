@@ -25,9 +25,10 @@ from innkeeper_engine.store.bodies import (
 from innkeeper_engine.store.connection import Address
 
 OVER = 64
+_PARTS = ("12_bodies.lua", "13_joining.rare.lua")
 _LUA = (
     "local function digits(n) return string.format('%.0f', n) end\n"
-    + resources.files(scripts).joinpath("lib", "12_bodies.lua").read_text("utf-8")
+    + "".join(resources.files(scripts).joinpath("lib", part).read_text("utf-8") for part in _PARTS)
     + """
 local pieces = cmsgpack.unpack(ARGV[1])
 local lengths = {}
