@@ -104,7 +104,7 @@ OWN_GAUGES: Final = (
         _Family(
             "innkeeper_queue_oldest_age_seconds",
             "gauge",
-            "Age of the oldest run that has not begun" + _SAME,
+            "For how long the oldest run that has not begun is due" + _SAME,
         ),
         lambda f, now_ms: _age_s(f.oldest_ms, now_ms),
     ),
@@ -143,6 +143,12 @@ OF_SHARD: Final = (
             ((("state", "parked"),), shard.lanes_parked),
             ((("state", "ready"),), shard.lanes_ready),
         ],
+    ),
+    _plain(
+        "innkeeper_environments_left_out",
+        "gauge",
+        "Environments that are in none of these numbers: there are too many",
+        lambda shard: shard.environments_left_out,
     ),
     _plain("innkeeper_timers", "gauge", "Timers that are set", lambda shard: shard.timers),
     _plain("innkeeper_leases", "gauge", "Items that executors work on", lambda shard: shard.leases),

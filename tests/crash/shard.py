@@ -50,6 +50,7 @@ KEPT = frozenset(
         "rwake",
         "me",
         "mg",
+        "xs",
         "forget",
         "kept",
         "lost",

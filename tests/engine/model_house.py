@@ -274,6 +274,7 @@ _FOR_EVER = frozenset(
         "me",
         "mf",
         "mg",
+        "xs",
         "regver",
         "reg",
         "envs",

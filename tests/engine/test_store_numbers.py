@@ -1,5 +1,7 @@
 """What the shard counts: consistent in itself, and back at nothing when nothing is left to do."""
 
+import re
+
 import pytest
 
 from innkeeper_engine.model.effects import (
@@ -15,6 +17,8 @@ from innkeeper_engine.model.effects import (
 )
 from innkeeper_engine.model.numbers import FunctionNumbers, ShardNumbers
 from innkeeper_engine.model.times import date_of
+from innkeeper_engine.store import numbers as store_numbers
+from innkeeper_engine.store.lists import Lists
 from innkeeper_engine.store.numbers import read_environment_numbers, read_shard_numbers
 from innkeeper_engine.store.store import Store
 from tests.engine.model_driver import START_MS, TestClock
@@ -121,6 +125,7 @@ async def test_a_sleep_is_no_request_and_no_step_that_is_scheduled(timed: Store,
 
 
 async def test_a_lease_that_runs_out_has_errored(timed: Store, clock: TestClock) -> None:
+    await timed.hello("X", [])
     await begin(timed)
     assert (await shard(timed, clock)).leases == 1
     clock.now_ms += timed.settings.lease_ms
@@ -270,3 +275,119 @@ async def test_more_functions_than_may_be_counted_are_counted_together(
     numbers = await read_environment_numbers(timed, ENV, clock.now_ms)
     assert numbers.functions["_other"].counts[date_of(clock.now_ms)]["C"] == 1
     assert SLUG not in numbers.functions
+
+
+async def test_many_environments_are_read_together_and_those_that_have_nothing_are_not(
+    timed: Store, clock: TestClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of branches come from outside: who asks for the numbers must not wait for all that there ever were."""
+    await timed.command("SADD", timed.key("envs"), *(f"env~idle{n}" for n in range(3_000)))
+    await begin(timed)
+    for n in range(300):
+        env = f"env~b{n:03}"
+        await do(timed, start(f"r{n}", event=n, fn=f"{env}/app-fn")._replace(env=env))
+    many = [start(f"m{n}", event=n, fn=f"env~many/f{n}")._replace(env="env~many") for n in range(60)]
+    await do(timed, *many)
+    before = await scripts_run(timed)
+    numbers = await shard(timed, clock)
+
+    assert await scripts_run(timed) - before < 10
+    assert [env.name for env in numbers.environments] == [
+        ENV,
+        *(f"env~b{n:03}" for n in range(300)),
+        "env~many",
+    ]
+    for env in (numbers.environments[0], numbers.environments[7], numbers.environments[-1]):
+        assert env == await read_environment_numbers(timed, env.name, clock.now_ms)
+    assert {f.queued for env in numbers.environments[1:] for f in env.functions.values()} == {1}
+    assert numbers.environments_left_out == 0
+    monkeypatch.setattr(store_numbers, "MOST_ENVIRONMENTS", 10)
+    numbers = await shard(timed, clock)
+    assert len(numbers.environments) == 10
+    assert numbers.environments_left_out == 292
+
+
+async def scripts_run(store: Store) -> int:
+    """How many scripts the server has run so far."""
+    stats = (await store.command("INFO", "commandstats")).decode()
+    return sum(int(n) for n in re.findall(r"cmdstat_evalsha:calls=(\d+)", stats))
+
+
+async def test_a_run_that_is_put_off_is_not_late(timed: Store, clock: TestClock) -> None:
+    """It is due when its event says so; what stands behind it is seen all the same."""
+    later = clock.now_ms + 3 * DAY_MS
+    for n in range(40):
+        await do(timed, start(f"later{n}", event=n, due_ms=later, order=later))
+    clock.now_ms += 3_600_000
+    assert (await function(timed, clock)).oldest_ms is None
+    made_ms = clock.now_ms
+    await do(timed, *(start(f"now{n}", event=n) for n in range(40)))
+    clock.now_ms += 60_000
+    oldest = (await function(timed, clock)).oldest_ms
+    assert oldest is not None
+    assert made_ms <= oldest < made_ms + 1_000
+    assert (await Lists(timed).backlog(ENV, [SLUG]))[SLUG].oldest_ms == oldest
+    await do(timed, *(cancel(f"now{n}") for n in range(40)))
+    clock.now_ms = later + 5_000
+    assert (await function(timed, clock)).oldest_ms == later
+
+
+async def ended_by_another_version(store: Store, run: str) -> None:
+    """One that knows no lists by status and does not count."""
+    await store.command("HSET", store.key(f"run:{run}"), "s", "Completed", "z", "1")
+    await store.command("DEL", *(store.key(name) for name in (f"st:{run}", f"ri:{run}", f"i:{run}.0")))
+    for index in ("rq", "rb"):
+        await store.command("SREM", store.key(f"{index}:{FN}"), run)
+
+
+async def test_what_another_version_has_ended_is_not_the_oldest(timed: Store, clock: TestClock) -> None:
+    """It goes to the list where it belongs, however many there are."""
+    gone = [f"gone{n}" for n in range(100)]
+    await do(timed, *(start(run, event=n) for n, run in enumerate(gone)))
+    clock.now_ms += 60_000
+    await do(timed, start("here", event=200))
+    for run in gone:
+        await ended_by_another_version(timed, run)
+
+    for _ in range(2):
+        oldest = (await Lists(timed).backlog(ENV, [SLUG]))[SLUG].oldest_ms
+    assert oldest == clock.now_ms
+    assert await timed.command("ZRANGE", timed.key(f"rs:s:{FN}"), 0, -1) == [b"here"]
+    assert await timed.command("ZRANGE", timed.key(f"rs:c:{FN}"), 0, -1) == [run.encode() for run in gone]
+    assert await timed.command("TTL", timed.key(f"rs:c:{FN}")) > 0
+
+
+async def test_leases_are_those_that_there_are(timed: Store, clock: TestClock) -> None:
+    """Whoever has leased them, and ended them: they are not counted, but looked at."""
+    await timed.hello("X", [])
+    held = await begin(timed)
+    assert (await shard(timed, clock)).leases == 1
+    clock.now_ms += 10_000
+    await timed.command("DEL", timed.key("xs"))
+    assert (await shard(timed, clock)).leases == 0
+    await timed.beat([(held.item, held.token)])
+    clock.now_ms += 3 * DAY_MS
+    assert (await shard(timed, clock)).leases == 1
+    await commit(timed, held, finish())
+    assert (await shard(timed, clock)).leases == 0
+    assert await timed.command("EXISTS", timed.key("xs")) == 0
+
+
+async def test_items_that_another_version_did_not_count_are_counted_again(
+    timed: Store, clock: TestClock
+) -> None:
+    """What has not begun has one at least; the look-out counts all."""
+    held = await begin(timed)
+    await do(timed, *(start(f"r{n}", event=n) for n in range(2, 6)), Plan("run", "p"))
+    await timed.command("HSET", timed.key(f"mi:{ENV}"), SLUG, -5)
+    assert (await function(timed, clock)).steps_scheduled == 4
+    await timed.watch()
+    assert await timed.command("HGET", timed.key(f"mi:{ENV}"), SLUG) == b"6"
+    found = await function(timed, clock)
+    assert (found.steps_running, found.steps_scheduled) == (1, 5)
+    await do(timed, cancel())
+    await timed.watch()
+    # The one that is worked on still is there until its executor has stopped.
+    assert await timed.command("HGET", timed.key(f"mi:{ENV}"), SLUG) == b"5"
+    await commit(timed, held)
+    assert (await function(timed, clock)).steps_scheduled == 4

@@ -1,6 +1,11 @@
 """Runs that have nothing to go on by: they are found, page by page, and nothing else is."""
 
+import re
+
+import pytest
+
 from innkeeper_engine.model.effects import Plan
+from innkeeper_engine.model.replays import SetReplay
 from innkeeper_engine.store.numbers import read_environment_numbers
 from innkeeper_engine.store.store import Greeter, Store
 from tests.engine.model_driver import TestClock
@@ -11,6 +16,7 @@ from tests.engine.model_runs import (
     cancel_on,
     commit,
     do,
+    finish,
     lease,
     notes,
     saved,
@@ -120,3 +126,60 @@ async def test_the_watch_is_armed_once_and_told_when_it_is_due(timed: Store, clo
     assert (await timed.due()).watch
     assert await timed.watch() == []
     assert not (await timed.due()).watch
+
+
+async def test_many_environments_are_looked_at_in_pages(timed: Store, clock: TestClock) -> None:
+    """A script looks at a few: an environment may have thousands of functions, and a shard thousands of both."""
+    envs = [f"env~b{n:03}" for n in range(150)]
+    for n, env in enumerate(envs):
+        await do(timed, start(f"r{n}", event=n, fn=f"{env}/app-fn")._replace(env=env))
+    await do(timed, *(start(f"f{n}", event=n, fn=f"{ENV}/f{n}") for n in range(200)))
+    await break_run(timed, "r77")
+    await break_run(timed, "f177")
+    pages, found = 0, []
+    while pages == 0 or await timed.command("EXISTS", timed.key("watching")):
+        before = await commands_of_scripts(timed)
+        found += [stuck.run for stuck in await timed.watch()]
+        assert await commands_of_scripts(timed) - before < 2_500
+        pages += 1
+    assert sorted(found) == ["f177", "r77"]
+    assert pages > 5
+
+
+async def commands_of_scripts(store: Store) -> int:
+    """How many commands the server has done so far, those of scripts included."""
+    stats = (await store.command("INFO", "commandstats")).decode()
+    return sum(int(n) for n in re.findall(r":calls=(\d+)", stats))
+
+
+async def test_environments_that_nothing_is_left_of_are_no_longer_listed(
+    timed: Store, clock: TestClock
+) -> None:
+    """Nor their functions; one that has an app, runs or events stays."""
+    await timed.configure(ENV, app="app", blob=b"{}")
+    await timed.configure("env~gone", app="app", blob=b"{}")
+    await timed.configure("env~gone", app="app", blob=b"")
+    await timed.configure("env~ran", app="app", blob=b"{}")
+    await do(timed, start("r", fn="env~ran/app-fn")._replace(env="env~ran"), finish("r"))
+    await timed.configure("env~ran", app="app", blob=b"")
+    await watch_a_round(timed, clock)
+    assert await timed.environments() == [ENV, "env~ran"]
+    assert await timed.command("SMEMBERS", timed.key("me")) == [b"env~ran"]
+    clock.now_ms += 2 * 86_400_000
+    await watch_a_round(timed, clock)
+    assert await timed.command("EXISTS", timed.key("me"), timed.key("mf:env~ran")) == 0
+
+
+@pytest.mark.parametrize("heals", ["hello", "watch"])
+async def test_replays_whose_timers_another_version_has_dropped_go_on(timed: Store, heals: str) -> None:
+    """It knows no such timers, and takes away what it does not know."""
+    await do(timed, SetReplay(ENV, "one", b"{}", 0), SetReplay(ENV, "two", b"{}", 0))
+    await do(timed, SetReplay(ENV, "two", b"", 0))
+    await timed.command("ZREM", timed.key("timers2"), f"R{ENV}/one")
+    if heals == "hello":
+        await timed.hello("X", [])
+    else:
+        await timed.watch()
+    assert (await timed.due()).replays == [(ENV, "one")]
+    await do(timed, SetReplay(ENV, "one", b"", 0))
+    assert await timed.command("EXISTS", timed.key("rpls")) == 0

@@ -18,7 +18,7 @@ class FunctionNumbers(msgspec.Struct, kw_only=True):
     """Items that are not."""
     held_lanes: int = 0
     oldest_ms: float | None = None
-    """When the oldest run that has not begun was made; None where there is none."""
+    """Since when the oldest run that has not begun is due; None where none is."""
 
     def add(self, other: "FunctionNumbers") -> None:
         """Take another function's in."""
@@ -55,6 +55,8 @@ class ShardNumbers(msgspec.Struct, kw_only=True):
     now_ms: int
     """The time of the process that has read them."""
     environments: list[EnvironmentNumbers]
+    environments_left_out: int = 0
+    """More than are read at once."""
     lanes_ready: int = 0
     lanes_parked: int = 0
     timers: int = 0

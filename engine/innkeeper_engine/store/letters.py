@@ -73,6 +73,8 @@ while redis.call('ZCARD', of_webhook) >= most and make_room(of_webhook) do end
 while tonumber(redis.call('HGET', meta, '*bytes') or '0') + bytes > most_bytes and make_room(order) do end
 redis.call('HSET', P .. 'dl:' .. owner .. ':' .. id, 's', short, 'w', whole)
 redis.call('EXPIRE', P .. 'dl:' .. owner .. ':' .. id, retention)
+-- Whoever tells how many there are asks those that are listed here.
+redis.call('SADD', P .. 'me', env)
 redis.call('HSET', meta, id, string.format('%d\\n%s\\n%s', bytes, env, webhook))
 redis.call('HINCRBY', meta, '*bytes', bytes)
 if dropped > 0 then redis.call('HINCRBY', meta, '*dropped', dropped) end

@@ -339,16 +339,6 @@ class Store(Reader):
             for env, fn, run in found
         ]
 
-    async def gauges(
-        self, functions: Sequence[tuple[str, bool]] = (), *, env: str = "", shard: bool = False
-    ) -> tuple[list[int], list[Any], list[list[Any]]]:
-        """What there is now of the shard, of an environment and of functions: see `store.numbers`."""
-        request: dict[str, Any] = {"functions": functions, "shard": shard}
-        if env:
-            request["env"] = env
-        of_shard, of_env, of_functions = await self._script(self._connection, "gauges", request)
-        return of_shard, of_env, of_functions
-
     async def run_heads(self, runs: Sequence[str], *, events: bool = True) -> list[RunHead | None]:
         """The first of these runs, as many as 4 MiB hold, one at least: None for one that has ended.
 

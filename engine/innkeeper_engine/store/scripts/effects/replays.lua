@@ -5,10 +5,12 @@ effects.replay = function(e)
   local timer = 'R' .. env .. '/' .. id
   if e[4] == '' then
     call('HDEL', P .. 'rpl:' .. env, id)
+    if call('EXISTS', P .. 'rpl:' .. env) == 0 then call('SREM', P .. 'rpls', env) end
     call('DEL', P .. 'rpp:' .. env .. '/' .. id)
     clear_timer(timer)
     return
   end
+  call('SADD', P .. 'rpls', env)
   if call('HSETNX', P .. 'rpl:' .. env, id, e[4]) == 1 then set_timer(timer, math.max(now, e[5])) end
 end
 
@@ -18,6 +20,7 @@ effects.replayed = function(e)
   local env, id = e[2], e[3]
   if call('HEXISTS', P .. 'rpl:' .. env, id) == 0 then return end
   local key = P .. 'rpp:' .. env .. '/' .. id
+  call('SADD', P .. 'rpls', env)
   call('HSET', key, 'phase', e[4], 'why', e[5], 'at_ms', digits(e[6]), 'last', e[7])
   call('HINCRBY', key, 'looked', e[8])
   call('HINCRBY', key, 'replayed', e[9])

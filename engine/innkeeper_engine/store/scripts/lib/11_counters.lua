@@ -2,7 +2,7 @@
 -- how many: runs s scheduled, b begun, C completed, F failed, X cancelled; requests (leases of items) q scheduled,
 -- r started, 0 succeeded, 1 errored (the item comes back), 2 failed (it does not); o bytes of the steps' outputs.
 -- mi:<env> says how many items a function has, leased or not; me and mf:<env> which environments and functions there
--- are; mg what concerns no environment: leases, lanes that are parked, expired leases, notes that the recorder has kept.
+-- are; mg what concerns no environment: lanes that are parked, expired leases, notes that the recorder has kept.
 -- What mostly comes together is one number: x is s and q, y is b, r, 0 and C, z is q, r and 0.
 -- A script collects what it counts and writes it when it ends: what goes and what comes in its place is not written.
 local tallied = {}

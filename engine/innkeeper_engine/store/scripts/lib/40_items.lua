@@ -54,7 +54,6 @@ local OUTCOMES = {success = SUCCESS, errored = ERRORED, failed = FAILED}
 
 -- Ends a lease: the slots come back, whoever waits for them is woken. The item itself is dropped or queued again.
 local function end_lease(id, item, outcome)
-  tally_shard('leases', -1)
   call('ZREM', P .. 'timers', 'L' .. id)
   call('SREM', P .. 'x:' .. item.ex, id)
   -- What was leased to be keyed again has none.

@@ -11,7 +11,6 @@ local function lease_item(id, executor, token, lease_ms, inline_bytes, stale)
   call('HSET', ikey, 'st', 'l', 'tk', token, 'ex', executor, 'g', generation, 'lm', lease_ms)
   call('SADD', P .. 'x:' .. executor, id)
   set_timer('L' .. id, now + lease_ms)
-  tally_shard('leases', 1)
   local skey = P .. 'st:' .. run
   local state = call('HGETALL', skey)
   if stale then return lease_to_key(id, token, generation, item, state, run, inline_bytes) end

@@ -1,8 +1,8 @@
--- backlog: of each function, how many runs have not begun, how many have and go on, and when the oldest of those that have
--- not begun was made (ms, '' for none). Writes nothing.
+-- backlog: of each function, how many runs have not begun, how many have and go on, and since when the oldest of those that
+-- have not begun is due (ms, '' for none). Whatever stands before it and has ended is put where it belongs.
 local answers = {}
 for n, fn in ipairs(request.functions) do
-  local oldest = call('ZRANGE', status_list('Scheduled', fn), 0, 0, 'WITHSCORES')
-  answers[n] = {call('SCARD', P .. 'rq:' .. fn), call('SCARD', P .. 'rb:' .. fn), oldest[2] or ''}
+  answers[n] = {call('SCARD', P .. 'rq:' .. fn), call('SCARD', P .. 'rb:' .. fn), oldest(fn)}
 end
+close_shard()
 return answers
