@@ -17,6 +17,7 @@ Code = Literal[
     "timeout",
     "memory",
     "crashed",
+    "suspended",
     "source_size",
     "input_size",
     "result_size",
@@ -133,6 +134,14 @@ def _told(said: _Said, source: str, memory_bytes: int) -> TransformError:
             return TransformError("threw", f"the transform threw {shown}{at}", line, column)
         case "result":
             return TransformError("result", f"what transform returned cannot be written as JSON: {shown}")
+
+
+def suspended(wait_s: float) -> TransformError:
+    """The transform was not run."""
+    return TransformError(
+        "suspended",
+        f"the transform took too long, or too much memory, many times in a row: it is not run for {wait_s:.0f} s",
+    )
 
 
 def _out_of_memory(memory_bytes: int) -> TransformError:

@@ -24,10 +24,12 @@ from innkeeper_apps.sandbox.failures import (
     TransformError,
     died,
     failure_of,
+    suspended,
     timed_out,
 )
 from innkeeper_apps.sandbox.fairness import FairQueue, FullError, Lane, Shares
 from innkeeper_apps.sandbox.process import Worker, WorkerDiedError, WorkerStartError, spawn
+from innkeeper_apps.sandbox.suspending import Suspensions
 
 MIB: Final = 1024 * 1024
 
@@ -116,6 +118,7 @@ class Sandbox:
         self._busy: set[Worker] = set()
         self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._suspensions = Suspensions()
 
     @property
     def worker_pids(self) -> frozenset[int]:
@@ -177,8 +180,11 @@ class Sandbox:
                 "input_size",
                 f"the request has {size} bytes with its transform: {limits.input_bytes} are the most",
             )
+        self._check_suspended(lane)
         async with self._turn(lane, size):
-            kind, said = await self._answer(encoded)
+            # Others may have gone wrong while it waited.
+            self._check_suspended(lane)
+            kind, said = await self._answer(lane, encoded)
         if kind == program.RESULT:
             return said
         if kind == program.NOTHING:
@@ -228,16 +234,24 @@ class Sandbox:
 
     # ---- workers
 
-    async def _answer(self, texts: list[bytes]) -> tuple[bytes, bytes]:
+    def _check_suspended(self, lane: Lane) -> None:
+        wait_s = self._suspensions.wait_s(lane)
+        if wait_s:
+            raise suspended(wait_s)
+
+    async def _answer(self, lane: Lane, texts: list[bytes]) -> tuple[bytes, bytes]:
         """A worker's answer to a call. A worker that went wrong is ended, another one used again."""
         limits = self.limits
         worker = self._idle_one() or await self._start()
         self._busy.add(worker)
-        sound = False
+        sound, is_over = False, True
         try:
             async with asyncio.timeout(limits.wall_ms / 1000):
                 kind, said = await worker.call(texts)
             sound = kind in (program.RESULT, program.NOTHING, program.FAILED)
+        except asyncio.CancelledError:
+            is_over = False
+            raise
         except TimeoutError:
             raise timed_out(limits.wall_ms) from None
         except WorkerDiedError as error:
@@ -248,6 +262,11 @@ class Sandbox:
             return kind, said
         finally:
             self._busy.discard(worker)
+            if sound:
+                self._suspensions.went_well(lane)
+            elif is_over and lane != CHECKS:
+                # Not of one that was given up, nor of checks, which are of all sources.
+                self._suspensions.failed(lane)
             worn = worker.worn or worker.calls >= limits.calls_per_worker
             if sound and not worn and not self._closed:
                 self._idle.append(worker)

@@ -106,8 +106,8 @@ async def test_a_thousand_bad_transforms_leave_events_and_other_webhooks_alone(
         await server.stop(grace_s=1)
     assert sum(answers.values()) == REQUESTS
     assert set(answers) <= {(202, False), (503, True)}, "kept as dead letters, or asked to come again"
-    # Half of the places to wait are an environment's, and a quarter a webhook's.
-    assert answers[202, False] >= sandbox.waiting // 2
+    # Half of the places to wait are an environment's, and a quarter a webhook's; what costs processes is soon not run.
+    assert answers[202, False] >= sandbox.waiting // 4
     assert answers[503, True] >= REQUESTS // 2, "no more wait than may"
     assert most_workers <= 2 * WORKERS, "those that end stand beside those that begin"
     assert 0 < most_bytes < MEMORY_BYTES + 64 * MIB
