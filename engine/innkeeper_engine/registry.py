@@ -1,7 +1,7 @@
 """The registry as the store has it: read when it changes, compiled once."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 import structlog
@@ -33,8 +33,10 @@ _log = structlog.get_logger(__name__)
 class Registries:
     """The current registry of each environment, read again when the store says that it changed."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, on_read: Callable[[Registry], Awaitable[object]] | None = None) -> None:
+        """`on_read` is called with each registry that was read, before anybody gets it."""
         self._store = store
+        self._on_read = on_read
         self._environments = EnvironmentStore(store)
         self._known: dict[str, Registry] = {}
         self._reading = asyncio.Lock()
@@ -69,6 +71,8 @@ class Registries:
                 cancellations=cancellations.values(),
                 switches=switches,
             )
+            if self._on_read is not None:
+                await self._on_read(registry)
             self._known.pop(env, None)
             if len(self._known) >= MOST_KNOWN:
                 del self._known[next(iter(self._known))]

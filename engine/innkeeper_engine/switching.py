@@ -8,7 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
+import structlog
 
+from innkeeper_engine.compiled import Registry
 from innkeeper_engine.model.functions import App, FunctionConfig
 from innkeeper_engine.model.switches import (
     Pause,
@@ -25,6 +27,8 @@ from innkeeper_engine.store.store import Held, Store
 
 MOST_SWITCHES = 10_000
 """Of an environment: beyond so many, those of functions that nobody registers any more go."""
+
+_log = structlog.get_logger(__name__)
 
 
 class NotRegisteredError(Exception):
@@ -61,6 +65,31 @@ async def switch_off(store: Store, env: str, app_id: str, slug: str = "", *, tel
         NotRegisteredError: there is no such app or function, and no switch of it either.
     """
     return await _set(store, env, app_id, slug, None, tell)
+
+
+async def hold_again(store: Store, registry: Registry) -> int:
+    """See to it that what switches pause is held in the queue; how many functions were not.
+
+    A version that knows no switches lets go of them with every registration that it writes. What is held beyond that
+    stays so: two versions that differ must not undo each other's for ever. No round trip where nothing is switched, one
+    where all is as it should be; where the registry has changed, nothing is done.
+    """
+    switched = [
+        (entry.key, held(entry.app, entry.config))
+        for slug, entry in registry.functions.items()
+        if function_switch(slug) in registry.switches or app_switch(entry.app.id) in registry.switches
+    ]
+    found = await asyncio.gather(*(store.command("HGET", store.key(f"f:{fn}"), "held") for fn, _ in switched))
+    missing: list[tuple[str, Held]] = []
+    for (fn, wanted), known in zip(switched, found, strict=True):
+        # '1' of an older version: both.
+        there = "st" if known == b"1" else (known or b"").decode()
+        if not set(wanted) <= set(there):
+            missing.append((fn, wanted if len(wanted) > len(there) else "st"))
+    if missing:
+        await store.configure(registry.env, holds=missing, expect=registry.version)
+        _log.info("functions that are paused by a switch are held again", env=registry.env, many=len(missing))
+    return len(missing)
 
 
 async def _set(store: Store, env: str, app_id: str, slug: str, switch: Switch | None, tell: bool) -> Switched:

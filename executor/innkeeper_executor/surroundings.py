@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from innkeeper_engine.model.reach import Reach
 from innkeeper_engine.model.state import Applied
 from innkeeper_engine.registry import Registries
 from innkeeper_engine.store.store import Store
+from innkeeper_engine.switching import hold_again
 from innkeeper_executor.settings import ExecutorSettings
 
 _KNOWN_TARGETS = 10_000
@@ -40,14 +42,17 @@ class Surroundings:
         self._sealer = sealer
         self._chance = chance
         self._store = store
-        self._registries = Registries(store)
+        self._registries = self._read_anew()
         self._version = 0
         self._targets: dict[tuple[tuple[bytes, ...], Reach], Target] = {}
 
     def reconnected(self) -> None:
         """The server may be another one, or one that came back without its data: its versions begin anew."""
-        self._registries = Registries(self._store)
+        self._registries = self._read_anew()
         self._version = 0
+
+    def _read_anew(self) -> Registries:
+        return Registries(self._store, partial(hold_again, self._store))
 
     def saw_version(self, version: int) -> None:
         """A script said that the registry is at this version: older ones are not good enough any more."""

@@ -7,13 +7,14 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from innkeeper_engine.compiled import Registry
 from innkeeper_engine.model.functions import App, FunctionConfig, Trigger
 from innkeeper_engine.model.switches import Pause, Switch
 from innkeeper_engine.registering import register_app, remove_app
 from innkeeper_engine.registry import Registries, read_apps, read_switches
 from innkeeper_engine.store.asks import Asks, Wish
 from innkeeper_engine.store.store import Store
-from innkeeper_engine.switching import NotRegisteredError, Switched, switch_off, switch_on
+from innkeeper_engine.switching import NotRegisteredError, Switched, hold_again, switch_off, switch_on
 
 ENV = "default"
 
@@ -184,3 +185,30 @@ async def test_an_operator_is_told_and_wishes_are_kept_until_they_are_done(store
     assert not await asks.done(sync)
     assert await asks.done(sync._replace(token="2"))
     assert await asks.left() == [look]
+
+
+async def test_what_a_version_without_switches_has_let_go_is_held_again(store: Store) -> None:
+    """It writes what is held by the registration alone. What is held beyond a switch stays."""
+    await register(store, app("f", "g"))
+    await switch_on(store, ENV, switch("a-f", new_runs="Queue", running="Hold"))
+    await store.configure(ENV, holds=[(f"{ENV}/a-f", ""), (f"{ENV}/a-g", "s")])
+    registry = await Registries(store).current(ENV)
+    assert await hold_again(store, registry) == 1
+    assert (await held(store, "a-f"), await held(store, "a-g")) == (b"st", b"s")
+    version = await store.registry_version()
+    assert version > registry.version
+    assert await hold_again(store, await Registries(store).current(ENV)) == 0
+    assert await store.registry_version() == version
+
+
+async def test_whoever_reads_a_registry_may_hear_of_each(store: Store) -> None:
+    await register(store, app("f"))
+    heard: list[int] = []
+
+    async def hear(registry: Registry) -> None:
+        heard.append(registry.version)
+
+    registries = Registries(store, hear)
+    version = (await registries.current(ENV)).version
+    await registries.current(ENV)
+    assert heard == [version]

@@ -290,9 +290,10 @@ class House:
         driver: ScriptedDriver | None = None,
         clock: Clock | None = None,
         store_settings: StoreSettings | None = None,
+        on_run: bool = True,
         **settings: Any,
     ) -> Executor:
-        """An executor on this shard, not started; drained after the test."""
+        """An executor on this shard, not started; drained after the test. Without `on_run` it tells of no run's end."""
         executor = Executor(
             address or self.store.address,
             store_settings or self.store.settings,
@@ -301,7 +302,7 @@ class House:
             encryption_key=KEY,
             fetch_egress=EgressPolicy.dev(),
             clock=clock,
-            on_run=self._on_run,
+            on_run=self._on_run if on_run else None,
             tracer=self.tracer,
         )
         self._executors.append(executor)

@@ -258,3 +258,13 @@ async def test_a_cron_may_not_catch_up(still_house: House, clock: VirtualClock) 
 def rfc_hour(now_ms: int) -> str:
     """The hour of this instant, as events write it."""
     return rfc3339(now_ms - now_ms % 3_600_000)
+
+
+async def test_what_another_version_let_go_is_held_again_by_whoever_reads_the_registry(house: House) -> None:
+    """One that knows no switches has written the registration."""
+    await register(house, function("f"))
+    await switch_on(house.store, ENV, Switch(app_id="app", who="ann", since_ms=1))
+    await house.store.configure(ENV, holds=[(f"{ENV}/f", "")])
+    hand = house.hand()
+    await hand.surroundings.context(ENV)
+    assert await house.store.command("HGET", house.store.key(f"f:{ENV}/f"), "held") == b"st"

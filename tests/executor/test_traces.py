@@ -8,6 +8,8 @@ import pytest
 
 from innkeeper_engine.model.calls import Call, Op, OpKind
 from innkeeper_engine.model.effects import Note, Start
+from innkeeper_engine.model.state import RunSummary
+from innkeeper_engine.store.store import Store
 from innkeeper_engine.tracing import Span, Tracer, derived_span_id, in_run
 from innkeeper_executor.tracing import RunTraces
 from tests.executor.house import ENV, House, failure, function, ops, output, soon
@@ -173,3 +175,29 @@ def test_a_run_that_begins_by_itself_begins_a_trace() -> None:
     unsampled = RunTraces(Tracer(lambda _: None, ratio=0.0)).rooted([start])
     assert unsampled == [start]
     assert RunTraces(None).rooted([start]) == [start]
+
+
+async def test_of_what_is_cancelled_only_sampled_runs_are_read_and_told(
+    house: House, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing else asks for each run's end."""
+    await house.register(function("f"))
+    hand = house.hand()
+    events = [await send(house, "test/f", trace) for trace in (UNSAMPLED, SAMPLED)]
+    await hand.route_all()
+    runs = [run for event_id in events for run in await house.started(event_id)]
+    for run in runs:
+        await house.cancel(run, orjson.dumps({"t": 1, "type": "cancelled", "why": "api"}))
+    executor = house.executor(on_run=False)
+    read: list[str] = []
+
+    async def reading(run_id: str) -> RunSummary | None:
+        read.append(run_id)
+        return await Store.run(executor.store, run_id)
+
+    monkeypatch.setattr(executor.store, "run", reading)
+    await executor.start()
+    span = await told.until("run f")
+    assert span.span_id == derived_span_id(runs[1])
+    assert read == [runs[1]]
+    assert len(told.spans) == 1
