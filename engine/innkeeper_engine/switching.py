@@ -19,6 +19,7 @@ from innkeeper_engine.model.switches import (
     app_switch,
     function_switch,
     pause_of,
+    said_again,
     with_switches,
 )
 from innkeeper_engine.registering import held
@@ -46,7 +47,7 @@ class Switched(NamedTuple):
 
 
 async def switch_on(store: Store, env: str, switch: Switch, *, tell: bool = False) -> Switched:
-    """Pause an app or function; one that is switched off already stays as it is, whoever did that.
+    """Pause an app or function; of one that is switched off already, what is said of the pause is laid over it.
 
     `tell`: an operator is to hear of it. A few round trips; again where something else was written in between.
 
@@ -106,17 +107,18 @@ async def _set(store: Store, env: str, app_id: str, slug: str, switch: Switch | 
                 if slug
                 else f"no app {app_id!r} is registered"
             )
-        if (name in before) == (switch is not None):
+        wanted = said_again(before[name], switch) if switch is not None and name in before else switch
+        if before.get(name) == wanted:
             return _told(app, slug, before, changed=False)
         after = {each: value for each, value in before.items() if each != name}
         spare: Iterable[str] = ()
-        if switch is not None:
+        if wanted is not None:
             spare = _spare(after, apps)
-            after[name] = switch
+            after[name] = wanted
         done = await store.configure(
             env,
             switches=[
-                (name, msgspec.json.encode(switch) if switch else b""),
+                (name, msgspec.json.encode(wanted) if wanted else b""),
                 *((each, b"") for each in spare),
             ],
             holds=_holds(env, app, slug, after),

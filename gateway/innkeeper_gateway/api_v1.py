@@ -3,14 +3,14 @@
 import asyncio
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from innkeeper_apps.wire.canonical import canonical_parsed
+from innkeeper_apps.wire.response import MAX_OUTPUT_BYTES
 from innkeeper_engine.compiled import Registry
 from innkeeper_engine.decide.notes import cancel_note
-from innkeeper_engine.model.effects import Cancel, Effect, LiveGuard, Note, Resolve
+from innkeeper_engine.model.effects import Cancel, LiveGuard, Resolve
 from innkeeper_engine.model.state import RunSummary
 from innkeeper_gateway.access.callers import audit
 from innkeeper_gateway.access.permissions import (
@@ -38,6 +38,7 @@ from innkeeper_gateway.views import (
     output_of,
     pause_view,
     run_view,
+    withhold_data,
     withhold_payloads,
 )
 
@@ -54,7 +55,7 @@ async def get_event(event_id: str, core: CoreOf, caller: CallerOf) -> Response:
         raise ApiError(404, "Event not found")
     view = event_view(event, caller.place.env)
     if not await core.access.may(caller, SEE_PAYLOADS):
-        view["data"] = None
+        withhold_data(view)
     return json_response(envelope(view, core.clock.now_ms()))
 
 
@@ -117,7 +118,7 @@ async def cancel_run(run_id: str, core: CoreOf, caller: CallerOf) -> Response:
     note = cancel_note("api", core.clock.now_ms())
     async with core.in_time():
         await core.store.apply(LiveGuard(run.id), [Cancel(run.id, core.end_ids(), note)])
-    audit(caller, "cancel run", run_id=run.id, function=run.slug)
+    audit(caller, "cancel run", run.env, run_id=run.id, function=run.slug)
     return Response(media_type="application/json")
 
 
@@ -137,7 +138,7 @@ async def rerun_run(run_id: str, request: Request, core: CoreOf, caller: CallerO
     wanted = read_rerun(await json_of(request, core.settings.limits.request_bytes, "Invalid rerun"))
     made = await run_again(core, run, wanted)
     step = {} if wanted is None else {"from_step": wanted.step_id}
-    audit(caller, "rerun", run_id=run.id, function=run.slug, new_run_id=made, **step)
+    audit(caller, "rerun", run.env, run_id=run.id, function=run.slug, new_run_id=made, **step)
     async with core.in_time():
         new = await core.store.run(made)
     status = new.status if new is not None else "Scheduled"
@@ -148,7 +149,8 @@ async def rerun_run(run_id: str, request: Request, core: CoreOf, caller: CallerO
 async def send_signal(request: Request, core: CoreOf, caller: CallerOf) -> Response:
     """Give `{"signal": name, "data": any}` to the run that waits for it; replies `{"data": {"run_id"}}`.
 
-    404 where none waits: SDKs take that for "nobody was there". A signal is never kept for later.
+    404 where none waits: SDKs take that for "nobody was there". A signal is never kept for later. Its data may be as
+    large as the output of a step.
     """
     body = await json_of(request, core.settings.limits.request_bytes, "Invalid signal data")
     signal = body.get("signal") if isinstance(body, dict) else None
@@ -156,11 +158,22 @@ async def send_signal(request: Request, core: CoreOf, caller: CallerOf) -> Respo
         raise ApiError(400, "Invalid signal data: `signal` must be a text and not empty")
     if not signal.isascii() and any("\ud800" <= letter <= "\udfff" for letter in signal):
         raise ApiError(400, "Invalid signal data: `signal` holds half a character (a lone surrogate)")
+    unknown = sorted(set(body) - {"signal", "data"})
+    if unknown:
+        raise ApiError(
+            400, f"Invalid signal data: {unknown[0][:100]}: there is no such field; there are signal, data"
+        )
     result = canonical_parsed({"data": {"data": body.get("data"), "signal": signal}})
+    if len(result) > MAX_OUTPUT_BYTES:
+        raise ApiError(
+            413,
+            f"the signal has {len(result)} bytes: it becomes a step's output, {MAX_OUTPUT_BYTES} are the most",
+        )
     async with core.in_time():
         run_id = await _resolve(core, caller.place.env, signal, result)
     if run_id is None:
         raise ApiError(404, "No signal found")
+    audit(caller, "send signal", run_id=run_id)
     return json_response(envelope({"run_id": run_id}, core.clock.now_ms()))
 
 
@@ -174,9 +187,7 @@ async def _resolve(core: Core, env: str, signal: str, result: bytes) -> str | No
     if run is None or step is None:
         return None
     run_id, step_id = run.decode(), step.decode()
-    note = {"t": core.clock.now_ms(), "type": "step", "id": step_id, "status": "Completed"}
-    effects: list[Effect] = [Resolve(pause, result), Note(run_id, orjson.dumps(note))]
-    if (await store.apply(LiveGuard(run_id), effects)).status != "ok":
+    if (await store.apply(LiveGuard(run_id), [Resolve(pause, result)])).status != "ok":
         return None
     # First wins: what the step has now tells whether this signal did.
     (stored,) = await store.run_payload(run_id, step_id)

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 from structlog.contextvars import clear_contextvars
 
 from innkeeper_apps.sync import Syncer
@@ -235,9 +236,19 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         message = f"nothing is served at {request.url.path}"
     elif error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "another method")
+        allowed = ", ".join(_methods_at(request))
         message = f"{request.method} is not served at {request.url.path}, but {allowed}"
+        return error_response(405, message, {"Allow": allowed})
     return error_response(error.status_code, message, dict(error.headers or {}))
+
+
+def _methods_at(request: Request) -> list[str]:
+    """All that is served at a path (RFC 9110, 10.2.1), by several routes perhaps."""
+    methods: set[str] = set()
+    for route in (route for router in ROUTERS for route in router.routes):
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return sorted(methods)
 
 
 async def _on_invalid(_request: Request, error: Exception) -> Response:

@@ -19,7 +19,7 @@ from innkeeper_engine.durations import DAY_MS
 from innkeeper_engine.model.cancellations import Cancellation, Sweep
 from innkeeper_engine.model.times import rfc3339
 from innkeeper_gateway.access.callers import Caller, audit
-from innkeeper_gateway.access.permissions import CANCEL, SEE_RUNS
+from innkeeper_gateway.access.permissions import CANCEL, SEE_PAYLOADS, SEE_RUNS
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, checked_ulid, json_of, needs
@@ -47,8 +47,9 @@ async def create_cancellation(request: Request, core: CoreOf, caller: CallerOf) 
     `{"app_id", "function_id", "started_after"?, "started_before", "if"?}`: `function_id` is the function's own id
     (the slug `<app id>-<function id>` is understood too), the window begins at `started_after` (without it: at any
     time) and ends before `started_before`, which may lie ahead, and `if` is an expression over `event`, the run's first
-    event. Replies with what was asked for, its id and the environment's. Times are ISO 8601. Runs are cancelled soon
-    after the answer, not before it: `GET /v1/cancellations/{id}` says how far that is.
+    event, for who may see payloads. Replies with what was asked for, its id and the environment's: the object itself, as
+    Inngest's API gives it. Times are ISO 8601. Runs are cancelled soon after the answer, not before it: `GET
+    /v1/cancellations/{id}` says how far that is.
     """
     body = await json_of(request, core.settings.limits.request_bytes, _REFUSAL)
     now_ms = core.clock.now_ms()
@@ -59,6 +60,9 @@ async def create_cancellation(request: Request, core: CoreOf, caller: CallerOf) 
     await core.access.require(caller, CANCEL, "" if entry is None else entry.config.object_name)
     if entry is None:
         raise no_function(wanted.app_id, wanted.function_id)
+    if wanted.expression is not None:
+        # Which runs are cancelled tells what it was true for.
+        await core.access.require(caller, SEE_PAYLOADS, entry.config.object_name)
     async with core.in_time():
         total = (await core.store.live_runs(env, [entry.config.slug]))[entry.config.slug]
         made = _made(wanted, entry, core.ids.ulid(now_ms), now_ms, total)
@@ -66,7 +70,7 @@ async def create_cancellation(request: Request, core: CoreOf, caller: CallerOf) 
         written = [(made.id, msgspec.json.encode(made), now_ms), *((each, b"", 0) for each in gone)]
         await core.store.configure(env, cancellations=written)
     audit(caller, "cancel runs", cancellation=made.id, function=made.slug)
-    return json_response(_asked(made, env))
+    return json_response(_asked(made, env, payloads=True))
 
 
 @router.get("/cancellations", dependencies=[needs(SEE_RUNS)])
@@ -75,7 +79,8 @@ async def list_cancellations(core: CoreOf, caller: CallerOf) -> Response:
     registry = await core.registry(caller.place.env)
     async with core.in_time():
         known = await _progress(core, registry)
-    views = [_view(each, sweep, registry.env) for each, sweep in known]
+    payloads = await core.access.may(caller, SEE_PAYLOADS)
+    views = [_view(each, sweep, registry.env, payloads=payloads) for each, sweep in known]
     return json_response(envelope(views, core.clock.now_ms()))
 
 
@@ -86,12 +91,14 @@ async def get_cancellation(cancellation_id: str, core: CoreOf, caller: CallerOf)
     `total` is how many runs of the function went on when it was made, whenever they began; `looked` and `cancelled` count
     those that were there already, those of a page on which an executor died not quite;
     `done` says whether all of them have been looked at. Those that begin later are cancelled as they begin, and not
-    counted.
+    counted. `if` is null for who may not see payloads. The answer is the object itself, as Inngest's API gives it.
     """
     found = await _known(core, caller, cancellation_id)
     async with core.in_time():
         sweep = await core.store.sweep(caller.place.env, found.id)
-    return json_response(_view(found, sweep, caller.place.env))
+    name = object_name(await core.registry(caller.place.env), found.slug)
+    payloads = await core.access.may(caller, SEE_PAYLOADS, name)
+    return json_response(_view(found, sweep, caller.place.env, payloads=payloads))
 
 
 @router.delete("/cancellations/{cancellation_id}")
@@ -227,7 +234,7 @@ async def _known(core: Core, caller: Caller, cancellation_id: str) -> Cancellati
     raise ApiError(404, f"Cancellation not found: {cancellation_id}")
 
 
-def _asked(each: Cancellation, env: str) -> dict[str, Any]:
+def _asked(each: Cancellation, env: str, *, payloads: bool) -> dict[str, Any]:
     view = {
         "id": each.id,
         "environment_id": env_uuid(env),
@@ -235,11 +242,11 @@ def _asked(each: Cancellation, env: str) -> dict[str, Any]:
         "started_after": rfc3339(each.after_ms) if each.after_ms else None,
         "started_before": rfc3339(each.before_ms),
     }
-    return view if each.expression is None else view | {"if": each.expression}
+    return view if each.expression is None else view | {"if": each.expression if payloads else None}
 
 
-def _view(each: Cancellation, sweep: Sweep, env: str) -> dict[str, Any]:
-    return _asked(each, env) | {
+def _view(each: Cancellation, sweep: Sweep, env: str, *, payloads: bool) -> dict[str, Any]:
+    return _asked(each, env, payloads=payloads) | {
         "app_id": each.app_id,
         "created_at": rfc3339(each.created_ms),
         "status": "Completed" if sweep.phase == "done" else "Running",

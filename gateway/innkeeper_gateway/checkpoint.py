@@ -12,7 +12,7 @@ from structlog.contextvars import bind_contextvars
 
 from innkeeper_apps.wire.response import Checkpoint, CheckpointError, read_checkpoint
 from innkeeper_engine.decide.context import STEPS_SETTING
-from innkeeper_engine.decide.notes import step_line
+from innkeeper_engine.decide.notes import request_began_ms, step_line
 from innkeeper_engine.decide.steps import unusable_id
 from innkeeper_engine.model.calls import Op, OpKind
 from innkeeper_engine.model.clock import ULID_LENGTH
@@ -131,13 +131,14 @@ def _check_names(run_id: str, given: Checkpoint) -> None:
 def _chunks(given: Checkpoint, now_ms: int) -> list[list[Effect]]:
     """The effects in portions of one script each. Every portion is whole: repeated, it changes nothing."""
     chunks: list[list[Effect]] = []
+    began_ms = request_began_ms(given.request_id)
     for first in range(0, max(len(given.steps), 1), _STEPS_AT_ONCE):
         effects: list[Effect] = []
         for op in given.steps[first : first + _STEPS_AT_ONCE]:
             if op.kind in (OpKind.STEP_RUN, OpKind.STEP):
                 effects.append(Save(given.run_id, op.id, _result(op), False))
             status = "Waiting" if op.kind is OpKind.STEP_PLANNED else "Completed"
-            effects.append(step_line(given.run_id, op, status, now_ms))
+            effects.append(step_line(given.run_id, op, status, now_ms, asked_ms=began_ms))
         effects.append(Touch(given.item_id))
         chunks.append(effects)
     return chunks

@@ -2,9 +2,10 @@
 
 import asyncio
 import hashlib
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from innkeeper_apps.sandbox.pool import Sandbox
 from innkeeper_apps.sealing import Sealer
@@ -24,7 +25,7 @@ from innkeeper_engine.store.store import Store
 from innkeeper_engine.store.webhooks import WebhookStore
 from innkeeper_engine.tracing import Tracer
 from innkeeper_gateway.access.callers import NAMESPACE_HEADER, Access, Caller
-from innkeeper_gateway.access.reviews import Reviews
+from innkeeper_gateway.access.reviews import Person, Reviews
 from innkeeper_gateway.bodies import Header, Turns
 from innkeeper_gateway.errors import ApiError
 from innkeeper_gateway.ingest import Seed
@@ -46,6 +47,10 @@ from innkeeper_gateway.settings import GatewaySettings
 from innkeeper_gateway.syncing import DirectSync
 from innkeeper_gateway.webhooks.letters import StoredLetters
 from innkeeper_gateway.webhooks.source import Webhooks
+
+UNKNOWN_TOKENS_PER_S: Final = 10
+"""Tokens that the API server is asked about for one address, ten times as many in a row; those that were somebody's a
+while ago do not count."""
 
 
 class RegistrySource(Protocol):
@@ -169,12 +174,12 @@ class Core:
             raise _unknown()
         return self._checked_place(environment, headers, query)
 
-    async def caller(self, headers: list[Header], query: bytes) -> Caller:
+    async def caller(self, headers: list[Header], query: bytes, sent_from: IpAddress | None = None) -> Caller:
         """Who sends a request, by a signing key, the admin token or a token of the Kubernetes cluster.
 
         Raises:
             ApiError: 401, it shows none of these; 400, it does not say where it wants to work; 404, there is no such
-                place; 503, the API server could not be asked.
+                place; 429, too many unknown tokens have come from there; 503, the API server could not be asked.
             StoreError, StoreUnavailableError, TimeoutError: as `admit`.
         """
         if self.settings.dev:
@@ -189,11 +194,26 @@ class Core:
         if known is not None:
             place = self._checked_place(known, headers, query)
             return Caller(kind="signing-key", name=f"signing key of {known.name}", place=place)
-        person = await self.access.who(_token(shown)) if _token(shown) else None
+        person = await self._person(_token(shown), sent_from) if _token(shown) else None
         if person is None:
             raise _unknown()
         place = self._checked_place(await self._of_namespace(namespace), headers, query)
         return Caller(kind="person", name=person.name, place=place, namespace=namespace, person=person)
+
+    async def _person(self, token: str, sent_from: IpAddress | None) -> Person | None:
+        """Whose token it is. One that nobody has heard of costs a question; so many may come from one address."""
+        if self.access.has_heard_of(token):
+            return await self.access.who(token)
+        who = ("unknown token", sent_from)
+        wait_s = self.rates.wait_s(who, UNKNOWN_TOKENS_PER_S)
+        if wait_s:
+            raise ApiError(
+                429,
+                "too many tokens that are not known have come from this address: wait, then try again",
+                headers={"Retry-After": str(math.ceil(wait_s))},
+            )
+        self.rates.take(who, UNKNOWN_TOKENS_PER_S, 1)
+        return await self.access.who(token)
 
     async def _by_signing_key(self, shown: str) -> Environment | None:
         digest = bearer_digest(shown)
@@ -243,7 +263,11 @@ class Core:
 
 
 def _unknown() -> ApiError:
-    return ApiError(401, "Authentication failed", headers={"WWW-Authenticate": "Bearer"})
+    return ApiError(
+        401,
+        "Authentication failed: send `Authorization: Bearer <signing key>`, or a token of the admin or of the cluster",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
 
 
 def _header(headers: list[Header], wanted: str) -> str:

@@ -48,7 +48,12 @@ async def list_letters(
     async with core.in_time():
         page = await core.letter_store.letters(caller.place.env, limit, before)
     reply = envelope([_short_view(each) for each in page.letters], core.clock.now_ms())
-    reply["page"] = {"cursor": page.cursor or None, "dropped": page.dropped}
+    reply["page"] = {
+        "cursor": page.cursor or None,
+        "has_more": bool(page.cursor),
+        "limit": limit,
+        "dropped": page.dropped,
+    }
     return json_response(reply)
 
 
@@ -84,14 +89,28 @@ async def replay_letter(letter_id: str, core: CoreOf, caller: CallerOf) -> Respo
                 if events:
                     await core.store.append(letter.env, events, seeded=True, trace=current_trace())
                 await core.letter_store.drop_letter(letter.env, letter_id)
-            audit(caller, "replay dead letter", letter=letter_id, webhook=letter.webhook, events=len(events))
+            audit(
+                caller,
+                "replay dead letter",
+                letter.env,
+                letter=letter_id,
+                webhook=letter.webhook,
+                events=len(events),
+            )
             return json_response(
                 envelope({"ids": [event_id for event_id, _, _ in events]}, core.clock.now_ms())
             )
         case Failed(again):
             async with core.in_time():
                 await core.letters.keep_as(letter_id, again)
-            audit(caller, "replay dead letter", letter=letter_id, webhook=letter.webhook, failed=again.code)
+            audit(
+                caller,
+                "replay dead letter",
+                letter.env,
+                letter=letter_id,
+                webhook=letter.webhook,
+                failed=again.code,
+            )
             payloads = await core.access.may(caller, SEE_PAYLOADS)
             raise ApiError(
                 422,
@@ -112,7 +131,7 @@ async def delete_letter(letter_id: str, core: CoreOf, caller: CallerOf) -> Respo
     letter_id, letter = await _known(core, caller, letter_id)
     async with core.in_time():
         await core.letter_store.drop_letter(letter.env, letter_id)
-    audit(caller, "delete dead letter", letter=letter_id, webhook=letter.webhook)
+    audit(caller, "delete dead letter", letter.env, letter=letter_id, webhook=letter.webhook)
     return Response(media_type="application/json")
 
 

@@ -17,7 +17,7 @@ from innkeeper_engine.model.effects import NoGuard
 from innkeeper_engine.model.replays import Replay, ReplayProgress, SetReplay
 from innkeeper_engine.model.times import rfc3339
 from innkeeper_gateway.access.callers import Caller, audit
-from innkeeper_gateway.access.permissions import RERUN, SEE_RUNS
+from innkeeper_gateway.access.permissions import RERUN, SEE_PAYLOADS, SEE_RUNS
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, checked_ulid, json_of, needs
@@ -52,8 +52,8 @@ async def create_replay(request: Request, core: CoreOf, caller: CallerOf) -> Res
     `{"app_id", "function_id", "from"?, "until"?, "statuses"?, "if"?}`: `function_id` is the function's own id (the slug
     is understood too), the window begins at `from` (without it: at any time) and ends before `until` (now, at the
     latest), `statuses` are of Completed, Failed, Cancelled and Skipped (without them: Failed), and `if` is an expression
-    over `event`, the run's first event. Each new run is as `POST /v1/runs/{id}/rerun` makes one, and made once whatever
-    dies. Replies as `GET /v1/replays/{id}` does.
+    over `event`, the run's first event, for who may see payloads. Each new run is as `POST /v1/runs/{id}/rerun` makes
+    one, and made once whatever dies. Replies as `GET /v1/replays/{id}` does.
     """
     body = await json_of(request, core.settings.limits.request_bytes, _REFUSAL)
     now_ms = core.clock.now_ms()
@@ -64,6 +64,9 @@ async def create_replay(request: Request, core: CoreOf, caller: CallerOf) -> Res
     await core.access.require(caller, RERUN, "" if entry is None else entry.config.object_name)
     if entry is None:
         raise no_function(wanted.app_id, wanted.function_id)
+    if wanted.expression is not None:
+        # How many are replayed tells what it was true for.
+        await core.access.require(caller, SEE_PAYLOADS, entry.config.object_name)
     slug = startable(registry, entry.config.slug).config.slug
     async with core.in_time():
         gone = await _room(core, env)
@@ -78,7 +81,7 @@ async def create_replay(request: Request, core: CoreOf, caller: CallerOf) -> Res
         effects.append(SetReplay(env, made.id, msgspec.json.encode(made), now_ms))
         await core.store.apply(NoGuard(), effects)
     audit(caller, "replay runs", replay=made.id, function=slug)
-    return json_response(envelope(_view(made, ReplayProgress()), now_ms))
+    return json_response(envelope(_view(made, ReplayProgress(), payloads=True), now_ms))
 
 
 @router.get("/replays", dependencies=[needs(SEE_RUNS)])
@@ -86,7 +89,9 @@ async def list_replays(core: CoreOf, caller: CallerOf) -> Response:
     """The environment's replays, newest first, each as `GET /v1/replays/{id}` shows it."""
     async with core.in_time():
         known = await _known(core, caller.place.env)
-    return json_response(envelope([_view(*each) for each in known], core.clock.now_ms()))
+    payloads = await core.access.may(caller, SEE_PAYLOADS)
+    views = [_view(*each, payloads=payloads) for each in known]
+    return json_response(envelope(views, core.clock.now_ms()))
 
 
 @router.get("/replays/{replay_id}", dependencies=[needs(SEE_RUNS)])
@@ -95,12 +100,15 @@ async def get_replay(replay_id: str, core: CoreOf, caller: CallerOf) -> Response
 
     `status`: Running, Waiting (`waiting_for` says why) or Completed. `total`: runs of the environment in the window,
     whatever their function, when it was made; `looked`: at how many of them it has looked; `replayed`: how many it has
-    run once more; `unavailable`: how many were meant of which an event is not kept any more.
+    run once more; `unavailable`: how many were meant of which an event is not kept any more. `if` is null for who may
+    not see payloads.
     """
     found = await _one(core, caller, replay_id)
     async with core.in_time():
         progress = await core.store.replay_progress(caller.place.env, found.id)
-    return json_response(envelope(_view(found, progress), core.clock.now_ms()))
+    name = object_name(await core.registry(caller.place.env), found.slug)
+    payloads = await core.access.may(caller, SEE_PAYLOADS, name)
+    return json_response(envelope(_view(found, progress, payloads=payloads), core.clock.now_ms()))
 
 
 @router.delete("/replays/{replay_id}")
@@ -164,7 +172,9 @@ def read_wanted(body: Any, now_ms: int) -> Wanted:
 
 
 def _statuses(fields: Fields, body: dict[str, Any]) -> tuple[str, ...]:
-    given = body.get("statuses", ["Failed"])
+    given = body.get("statuses")
+    if given is None:
+        return ("Failed",)
     if not isinstance(given, list) or not given or not all(status in ENDED for status in given):
         fields.problem("statuses", f"write a list of {', '.join(ENDED)}: what goes on is not run again")
         return ()
@@ -210,7 +220,7 @@ async def _one(core: Core, caller: Caller, replay_id: str) -> Replay:
     return msgspec.json.decode(body, type=Replay)
 
 
-def _view(each: Replay, progress: ReplayProgress) -> dict[str, Any]:
+def _view(each: Replay, progress: ReplayProgress, *, payloads: bool) -> dict[str, Any]:
     status = {"done": "Completed", "waiting": "Waiting"}.get(progress.phase, "Running")
     view: dict[str, Any] = {
         "id": each.id,
@@ -229,7 +239,7 @@ def _view(each: Replay, progress: ReplayProgress) -> dict[str, Any]:
         "done": progress.phase == "done",
     }
     if each.expression is not None:
-        view["if"] = each.expression
+        view["if"] = each.expression if payloads else None
     if status == "Waiting":
         view["waiting_for"] = _WAITS_FOR.get(progress.why, progress.why)
     return view

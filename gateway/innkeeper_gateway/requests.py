@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Hashable
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Final, cast
 
 from fastapi import Depends, Request, params
 from fastapi.routing import APIRoute
@@ -14,10 +14,10 @@ from innkeeper_engine.model.clock import ULID_LENGTH, is_ulid
 from innkeeper_engine.model.environments import parent_name
 from innkeeper_gateway.access.callers import Caller
 from innkeeper_gateway.access.permissions import Permission
-from innkeeper_gateway.bodies import REQUEST_SETTING, read_body
+from innkeeper_gateway.bodies import REQUEST_SETTING, Header, read_body
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError
-from innkeeper_gateway.places import ENV_HEADER, Place
+from innkeeper_gateway.places import ENV_HEADER, Place, wanted_branch
 
 
 def core_of(request: Request) -> Core:
@@ -45,13 +45,32 @@ PlaceOf = Annotated[Place, Depends(admitted)]
 
 
 async def caller_of(request: Request, core: CoreOf) -> Caller:
-    """Who sends the request; refuses who shows nothing that opens anything (see `Core.caller`), or asks too often.
+    """Who sends the request: see `known_caller`.
+
+    Raises:
+        ApiError: 400, it names a branch where there are none; and as `known_caller`.
+    """
+    headers, query = request.scope["headers"], request.scope["query_string"]
+    caller = await known_caller(request, core, headers, query)
+    named = wanted_branch(headers, query).strip()
+    is_heard = caller.place.chosen or named in ("", core.own.name)
+    if not is_heard and _path_of(request) not in _OF_SDKS:
+        raise ApiError(
+            400,
+            f"{ENV_HEADER} names {named[:100]!r}, and there are no branches without an operator: everything is in "
+            f"{core.own.name!r}; leave it out",
+        )
+    return caller
+
+
+async def known_caller(request: Request, core: Core, headers: list[Header], query: bytes) -> Caller:
+    """Who shows what is in `headers`; refuses whoever shows nothing that opens anything, or asks too often.
 
     Raises:
         ApiError: 429, more requests than one caller may make; and as `Core.caller`.
     """
     try:
-        caller = await core.caller(request.scope["headers"], request.scope["query_string"])
+        caller = await core.caller(headers, query, core.sender(request.scope))
     except ApiError as error:
         raise await _in_time(error, core, request) from None
     _bind(caller.place, request)
@@ -69,6 +88,15 @@ async def caller_of(request: Request, core: CoreOf) -> Caller:
         raise await _in_time(refusal, core, request, who)
     core.rates.take(who, rate, 1)
     return caller
+
+
+_OF_SDKS: Final = frozenset({"/v1/signals"})
+"""Routes of callers that SDKs use too. What they say of branches is not looked at where there are none: their events and
+registrations are all in one environment as well."""
+
+
+def _path_of(request: Request) -> str:
+    return getattr(request.scope.get("route"), "path", "")
 
 
 async def _in_time(error: ApiError, core: Core, request: Request, who: Hashable | None = None) -> ApiError:

@@ -35,7 +35,7 @@ def read_rerun(body: Any) -> Wanted | None:
     Raises:
         ApiError: 400, it asks for something else.
     """
-    if body in (None, {}):
+    if body in (None, {}, {"from_step": None}):
         return None
     wanted = body.get("from_step") if isinstance(body, dict) and set(body) == {"from_step"} else None
     step_id = wanted.get("step_id") if isinstance(wanted, dict) else None

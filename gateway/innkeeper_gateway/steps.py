@@ -1,8 +1,8 @@
 """A run's steps from its history: the notes of one step folded into one entry; and what concerns the run itself. Pure.
 
-A note is a line of JSON, `{"t": ms, "type": ..., "id": step, "name", "op", "status", "attempt", "started", "error"}`,
-of which any field but `type` and `id` may be missing. Notes of other types, notes without a step, and lines that are
-no JSON object are left out: history is for reading, and another version may write what this one does not know.
+A note is a line of JSON, `{"t": ms, "type": ..., "id": step, "name", "op", "status", "attempt", "started", "ended",
+"error"}`, of which any field but `type` and `id` may be missing. Notes of other types, notes without a step, and lines
+that are no JSON object are left out: history is for reading, and another version may write what this one does not know.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,6 +30,8 @@ class StepTrace(msgspec.Struct):
     attempt: int = 0
     """Zero-based, the latest."""
     started_ms: int | None = None
+    began: bool = False
+    """A note says when it began; else that is when it was heard of."""
     ended_ms: int | None = None
     error: dict[str, Any] | None = None
     has_arguments: bool = False
@@ -66,10 +68,7 @@ def _inherit(steps: dict[str, StepTrace], note: dict[str, Any]) -> None:
 
 def _fold(step: StepTrace, note: dict[str, Any]) -> None:
     at = _number(note.get("t"))
-    started = _number(note.get("started"))
-    first = at if started is None else started
-    if first is not None:
-        step.started_ms = first if step.started_ms is None else min(step.started_ms, first)
+    _begin(step, at, _number(note.get("started")))
     step.name = _text(note.get("name")) or step.name
     step.op = _text(note.get("op")) or step.op
     step.has_arguments = step.has_arguments or bool(_number(note.get("args")))
@@ -81,7 +80,19 @@ def _fold(step: StepTrace, note: dict[str, Any]) -> None:
     error = note.get("error")
     step.error = error if isinstance(error, dict) else None
     if status in _ENDED:
-        step.ended_ms = at
+        ended = _number(note.get("ended"))
+        step.ended_ms = at if ended is None else ended
+
+
+def _begin(step: StepTrace, at: int | None, started: int | None) -> None:
+    """When it began: the first that is said to be its beginning or, while nothing is, when it was first heard of."""
+    first = at if started is None else started
+    if first is None or (step.began and started is None):
+        return
+    is_first = step.started_ms is None or (started is not None and not step.began) or first < step.started_ms
+    if is_first:
+        step.started_ms = first
+    step.began = step.began or started is not None
 
 
 def step_view(step: StepTrace, result: bytes | None, *, run_ended: bool) -> dict[str, Any]:

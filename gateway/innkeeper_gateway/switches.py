@@ -24,7 +24,7 @@ from innkeeper_gateway.access.permissions import CHANGE_APP, CHANGE_FUNCTION
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, json_of
-from innkeeper_gateway.views import envelope, object_name, pause_view
+from innkeeper_gateway.views import envelope, object_name, pause_view, slug_of
 
 router = APIRouter(prefix="/v1", dependencies=KNOWN_CALLER)
 
@@ -36,15 +36,16 @@ _POLICY: Final[Mapping[str, tuple[str, ...]]] = {
 
 @router.post("/functions/{slug:path}/pause")
 async def pause_function(slug: str, request: Request, core: CoreOf, caller: CallerOf) -> Response:
-    """Pause a function until somebody resumes it; `slug` is `<app id>-<function id>`.
+    """Pause a function until somebody resumes it; `slug` is `<app id>-<function id>`, or the function's UUID.
 
     The body may be empty, or `{"reason"?, "new_runs"?: "Skip" | "Queue", "running"?: "Continue" | "Hold"}`: what becomes
     of runs that would start, and of those that have begun; without a word as the Function's `spec.pausePolicy` says, by
     default they are recorded as Skipped and go on. Replies `{"data": {"id", "app_id", "paused", "app_paused"}}`;
-    `paused` is `{"by": "switch" | "spec" | "both", "who", "since", "reason"?}` or null. One that is switched off already
-    stays as it is.
+    `paused` is `{"by": "switch" | "spec" | "both", "who", "since", "reason"?, "new_runs", "running"}` or null. Of one
+    that is switched off already, what is said now is changed.
     """
     registry = await core.registry(caller.place.env)
+    slug = slug_of(registry, slug)
     entry = registry.functions.get(slug)
     await core.access.require(caller, CHANGE_FUNCTION, object_name(registry, slug))
     said = await _said(request, core, _POLICY)
@@ -72,6 +73,7 @@ async def resume_function(slug: str, request: Request, core: CoreOf, caller: Cal
     409 where nobody has switched it off, and its Function pauses it.
     """
     registry = await core.registry(caller.place.env)
+    slug = slug_of(registry, slug)
     name = object_name(registry, slug)
     await core.access.require(caller, CHANGE_FUNCTION, name)
     await _no_body(request, core)

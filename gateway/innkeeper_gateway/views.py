@@ -32,9 +32,9 @@ def envelope(data: Any, now_ms: int) -> dict[str, Any]:
 
 
 def event_view(event: StoredEvent, env: str) -> dict[str, Any]:
-    """An event: `id` is the sender's where it gave one, `internal_id` the server's."""
+    """An event: `id` is the sender's where it gave one, `internal_id` the server's; `user` and `v` where it has any."""
     body = parse(event.body)
-    return {
+    view = {
         "internal_id": event.id,
         "account_id": ACCOUNT_ID,
         "environment_id": env_uuid(env),
@@ -46,6 +46,18 @@ def event_view(event: StoredEvent, env: str) -> dict[str, Any]:
         "data": orjson.Fragment(canonical_parsed(body["data"])),
         "ts": body["ts"],
     }
+    if body.get("user") is not None:
+        view["user"] = orjson.Fragment(canonical_parsed(body["user"]))
+    if body.get("v") is not None:
+        view["v"] = body["v"]
+    return view
+
+
+def withhold_data(view: dict[str, Any]) -> None:
+    """Take what its sender wrote out of an event."""
+    view["data"] = None
+    if "user" in view:
+        view["user"] = None
 
 
 def run_view(run: RunSummary, registry: Registry, output: bytes | None) -> dict[str, Any]:
@@ -91,15 +103,27 @@ def object_name(registry: Registry, slug: str) -> str:
     return entry.config.object_name if entry is not None else ""
 
 
+def slug_of(registry: Registry, named: str) -> str:
+    """The slug of a function that is named by it or by its UUID; what is neither stays as it is."""
+    if named in registry.functions:
+        return named
+    uuid_text = named.lower()
+    return next((slug for slug, each in registry.functions.items() if each.uuid == uuid_text), named)
+
+
 def pause_view(pause: Pause | None) -> dict[str, Any] | None:
-    """Why something is paused: `by` its spec, a switch, or both, `who` did it and `since` when, as far as is known."""
+    """Why something is paused: `by` its spec, a switch, or both, `who` did it and `since` when, as far as is known.
+
+    Of a function also what becomes of `new_runs` and of those that are `running`.
+    """
     if pause is None:
         return None
     since = rfc3339(pause.since_ms) if pause.since_ms else None
     view: dict[str, Any] = {"by": pause.by, "who": pause.who or None, "since": since}
     if pause.reason:
         view["reason"] = pause.reason
-    return view
+    policy = {"new_runs": pause.new_runs, "running": pause.running}
+    return view | {name: value for name, value in policy.items() if value is not None}
 
 
 def output_of(status: str, output: bytes | None, error: bytes | None) -> bytes | None:

@@ -33,6 +33,9 @@ def with_function(made: App, **config: Any) -> App:
     return msgspec.structs.replace(made, functions=(msgspec.structs.replace(function, **config),))
 
 
+SWITCHED: Any = {"by": "switch", "who": "ann", "since_ms": 7}
+
+
 def switch(slug: str = "", *, app_id: str = "a", **fields: Any) -> Switch:
     return Switch(app_id=app_id, slug=slug, who="ann", since_ms=7, **fields)
 
@@ -49,7 +52,8 @@ async def held(store: Store, function: str) -> bytes:
 async def test_a_paused_function_is_paused_for_everybody_and_its_registration_stays(store: Store) -> None:
     await register(store, app("f", "g"))
     done = await switch_on(store, ENV, switch("a-f", reason="it spams"))
-    assert done == Switched(True, Pause(by="switch", who="ann", since_ms=7, reason="it spams"), None)
+    pause = Pause(**SWITCHED, reason="it spams", new_runs="Skip", running="Continue")
+    assert done == Switched(True, pause, None)
     registry = await Registries(store).current(ENV)
     assert [each.config.paused for each in registry.functions.values()] == [True, False]
     assert [each.paused for each in registry.registered["a"].functions] == [False, False]
@@ -99,8 +103,8 @@ async def test_a_resume_lifts_the_switch_and_not_what_the_spec_says(store: Store
     made = with_function(app("f"), paused=True, paused_by="kubectl", paused_since_ms=3, new_runs="Queue")
     await register(store, made)
     both = await switch_on(store, ENV, switch("a-f"))
-    assert both.pause == Pause(by="both", who="ann", since_ms=7)
-    spec = Pause(by="spec", who="kubectl", since_ms=3)
+    assert both.pause == Pause(by="both", who="ann", since_ms=7, new_runs="Queue", running="Continue")
+    spec = Pause(by="spec", who="kubectl", since_ms=3, new_runs="Queue", running="Continue")
     assert await switch_off(store, ENV, "a", "a-f") == Switched(True, spec, None)
     assert await switch_off(store, ENV, "a", "a-f") == Switched(False, spec, None)
     assert await held(store, "a-f") == b"s"
@@ -111,10 +115,20 @@ async def test_whoever_pauses_first_stays_the_one_who_did(store: Store) -> None:
     await switch_on(store, ENV, switch("a-f"))
     version = await store.registry_version()
     again = Switch(app_id="a", slug="a-f", who="bob", since_ms=9)
-    assert await switch_on(store, ENV, again) == Switched(
-        False, Pause(by="switch", who="ann", since_ms=7), None
-    )
+    pause = Pause(**SWITCHED, new_runs="Skip", running="Continue")
+    assert await switch_on(store, ENV, again) == Switched(False, pause, None)
     assert await store.registry_version() == version
+
+
+async def test_what_is_said_anew_of_a_pause_counts_and_the_rest_stays(store: Store) -> None:
+    await register(store, app("f"))
+    await switch_on(store, ENV, switch("a-f", reason="it spams", running="Hold"))
+    assert await held(store, "a-f") == b"t"
+    again = Switch(app_id="a", slug="a-f", who="bob", since_ms=9, new_runs="Queue")
+    pause = Pause(by="switch", who="bob", since_ms=7, reason="it spams", new_runs="Queue", running="Hold")
+    assert await switch_on(store, ENV, again) == Switched(True, pause, None)
+    assert await held(store, "a-f") == b"st"
+    assert await switch_on(store, ENV, again) == Switched(False, pause, None)
 
 
 async def test_what_is_not_registered_cannot_be_paused_and_a_pause_of_it_can_be_lifted(store: Store) -> None:

@@ -1,5 +1,6 @@
 """Who may do what over the API: signing keys, the admin token, and people with tokens of the Kubernetes cluster."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,21 @@ import orjson
 import pytest
 
 from innkeeper_apps.wire.register import parse_registration
+from innkeeper_engine.model.times import rfc3339
 from innkeeper_engine.registering import register_app
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.store import Store
 from innkeeper_gateway.access.permissions import ALL, CANCEL, SEE_RUNS, how_to_ask
-from innkeeper_gateway.access.reviews import KEPT_S, ApiServer, Person, ReviewError, Reviews
+from innkeeper_gateway.access.reviews import (
+    KEPT_S,
+    MOST_STRANGERS_WAITING,
+    ApiServer,
+    Person,
+    ReviewError,
+    Reviews,
+)
+from innkeeper_gateway.core import UNKNOWN_TOKENS_PER_S
+from innkeeper_gateway.rates import BURST_S, Rates
 from innkeeper_gateway.settings import GatewaySettings
 from tests.gateway.conftest import MakeWorld
 from tests.gateway.tenants import Tenant, environment
@@ -57,6 +68,7 @@ PEOPLE = {
     "ann": rules(*EVERYTHING),
     "vic": rules(*VIEW),
     "one": rules(("functions", "cancel", "create"), names=("shop-fn",)),
+    "blind": rules(*(each for each in EVERYTHING if each[1] != "payload")),
     "eve": (),
 }
 
@@ -191,6 +203,74 @@ async def test_an_expression_reads_payloads(managed: World, tokens: Tokens, path
     for token, status in ((tokens["ann"], 200), (tokens["vic"], 403)):
         reply = await Caller(managed, token)("GET", path, params={"cel": "event.data.secret == 'a'"})
         assert reply.status_code == status
+
+
+async def test_who_sees_no_payloads_asks_nothing_of_them_by_jobs(managed: World, tokens: Tokens) -> None:
+    app = parse_registration(orjson.dumps(registration(function("app-fn")))).as_app(1, 1)
+    await register_app(managed.store, "prod", app, now_ms=1)
+    blind, ann = Caller(managed, tokens["blind"]), Caller(managed, tokens["ann"])
+    until = rfc3339(managed.clock.now_ms())
+    for path in ("/v1/replays", "/v1/cancellations"):
+        asked = {
+            "app_id": "app",
+            "function_id": "fn",
+            "started_before": until,
+            "if": "event.data.a == 1",
+        }
+        if path == "/v1/replays":
+            del asked["started_before"]
+        refused = await blind("POST", path, json=asked)
+        assert refused.status_code == 403
+        assert "get functions/payload" in refused.json()["error"]
+        plain = {name: value for name, value in asked.items() if name != "if"}
+        assert (await blind("POST", path, json=plain)).status_code == 200
+        assert (await ann("POST", path, json=asked)).status_code == 200
+        seen = (await blind("GET", path)).json()["data"]
+        assert sorted(str(each.get("if", "none")) for each in seen) == ["None", "none"]
+        (hidden,) = [each["id"] for each in seen if "if" in each]
+        one = (await blind("GET", f"{path}/{hidden}")).json()
+        assert one.get("data", one)["if"] is None
+        one = (await ann("GET", f"{path}/{hidden}")).json()
+        assert one.get("data", one)["if"] == "event.data.a == 1"
+
+
+async def test_tokens_of_nobody_keep_people_from_nothing(managed: World, tokens: Tokens) -> None:
+    managed.app.core.rates = Rates(lambda: 1_000.0)
+    ann = Caller(managed, tokens["ann"])
+    assert (await ann("GET", "/v1/runs")).status_code == 200
+    most = int(UNKNOWN_TOKENS_PER_S * BURST_S) - 1
+    answers = [(await Caller(managed, f"junk-{n}")("GET", "/v1/runs")).status_code for n in range(most + 1)]
+    assert answers == [401] * most + [429]
+    assert (await ann("GET", "/v1/runs")).status_code == 200
+
+
+async def test_strangers_wait_for_strangers(tokens: Tokens, tmp_path: Path) -> None:
+    let_go = asyncio.Event()
+
+    async def api_server(request: httpx.Request) -> httpx.Response:
+        if b"junk" in request.content:
+            await let_go.wait()
+        return httpx.Response(201, json={"status": {"authenticated": True, "user": {"username": "ann"}}})
+
+    token = tmp_path / "token"
+    token.write_text("own")
+    now = [0.0]
+    client = httpx.AsyncClient(transport=httpx.MockTransport(api_server), base_url="http://api")
+    reviews = Reviews(
+        ApiServer(url="http://api", token_file=token), client=client, monotonic_s=lambda: now[0]
+    )
+    assert await reviews.who("ann") == Person(name="ann")
+    now[0] += 2 * KEPT_S
+    strangers = [asyncio.ensure_future(reviews.who(f"junk{n}")) for n in range(MOST_STRANGERS_WAITING)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    with pytest.raises(ReviewError, match="wait for the API server already"):
+        await reviews.who("junk")
+    assert reviews.has_heard_of("ann")
+    assert await reviews.who("ann") == Person(name="ann")
+    let_go.set()
+    await asyncio.gather(*strangers)
+    await reviews.close()
 
 
 async def test_a_token_that_is_nobodys_opens_nothing(managed: World) -> None:

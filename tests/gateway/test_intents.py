@@ -307,6 +307,9 @@ async def test_the_page_runs_no_script_and_stands_in_no_frame(world: World) -> N
         {"name": "Acme", "redirect_uri": "https://api.example.com/#url"},
         {"name": "Acme", "redirect_uri": "https://api.example.com/\r\nX: y"},
         {"name": "Acme", "redirect_uri": "https://[::1/"},
+        {"name": "Acme", "redirect_uri": "https://api.example.com;script-src/"},
+        {"name": "Acme", "redirect_uri": "https://api,*/"},
+        {"name": "Acme", "redirect_uri": "https://*/"},
     ],
 )
 async def test_a_link_that_asks_wrongly_says_what_would_be_right(world: World, query: dict[str, str]) -> None:

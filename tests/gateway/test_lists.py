@@ -82,6 +82,12 @@ async def test_events_are_listed_by_name_time_and_expression(world: World) -> No
         ("limit=1&limit=2", "query.limit: is given more than once"),
         ("unknown_branch=yes", "query.unknown_branch: write true or false"),
         ("nmae=a", "query.nmae: there is no such parameter; there are name, received_after"),
+        ("received_before=1795407869000", "as ms since 1970 it would be 2026-11-23T"),
+        ("received_after=2026-11-23T05:00:00+01:00", "a + of a query is written %2B"),
+        (
+            "received_after=2026-11-23T05:00:00Z&received_before=2026-11-23T05:00:00Z",
+            "nothing lies in between",
+        ),
         ("received_after=yesterday", "query.received_after: 'yesterday' is no date"),
         ("received_before=1960-01-01T00:00:00Z", "is before 1970"),
         ("cel=event.data.", "query.cel: no valid expression"),
@@ -99,7 +105,7 @@ async def test_what_is_wrong_with_a_query_is_said(world: World, query: str, said
 
 
 async def test_a_branch_may_stand_in_the_query_and_a_status_several_times(world: World) -> None:
-    await get(world, "/v1/events?x-inngest-env=feature&limit=5")
+    await get(world, "/v1/events?x-inngest-env=default&limit=5")
     await get(world, "/v1/runs?status=Failed&status=Running")
     assert "query.apid" in (await get(world, "/v1/backlog?apid=a", 400))["error"]
     await get(world, "/v1/event-types?_=123")
@@ -172,12 +178,12 @@ async def test_runs_are_listed_by_function_status_app_time_and_expression(world:
 
     assert await listed() == everything
     assert await listed(app_id="app") == everything
-    assert await listed(app_id="another") == []
+    for query in ({"app_id": "another"}, {"function_id": "app-nf"}, {"app_id": "app", "function_id": "nf"}):
+        assert "is registered" in (await get(world, "/v1/runs", 404, **query))["error"]
     shown = (await get(world, f"/v1/runs/{runs['done']}"))["data"]
     for function_id in ("app-fn", shown["function_id"]):
         assert await listed(function_id=function_id) == mine
     assert await listed(app_id="app", function_id="fn") == mine
-    assert await listed(function_id="app-nothing") == []
     assert await listed(status="Scheduled") == [runs["waiting"], runs["other"]]
     assert await listed(status="Scheduled", function_id="app-fn") == [runs["waiting"]]
     assert await listed(status=["Completed", "Cancelled"]) == [runs["cancelled"], runs["done"]]
@@ -239,6 +245,10 @@ async def test_a_trace_has_steps_attempts_and_invoked_runs(world: World) -> None
     (attempt,) = one["children"]
     assert (attempt["kind"], attempt["attempt"], attempt["status"]) == ("attempt", 0, "Failed")
     assert attempt["error"] == {"name": "E", "message": "first"}
+    assert attempt["started_at"] <= attempt["ended_at"]
+    assert (await world.http.post(f"/v1/runs/{child_run}/rerun")).status_code == 200
+    root = (await get(world, f"/v1/runs/{run_id}/trace"))["data"]
+    two = root["children"][1]
     assert (two["op"], two["status"]) == ("InvokeFunction", "Waiting")
     (invoked,) = two["children"]
     assert (invoked["kind"], invoked["run_id"], invoked["function_slug"]) == ("run", child_run, "app-child")
@@ -258,7 +268,7 @@ async def test_functions_and_apps_are_listed(world: World) -> None:
     assert functions[0]["triggers"] == [{"cron": "0 0 * * *"}]
     assert functions[1]["runs"]["queued"] == 1
     assert "config" not in functions[1]
-    assert (await get(world, "/v1/functions", app_id="none"))["data"] == []
+    assert "no app 'none'" in (await get(world, "/v1/functions", 404, app_id="none"))["error"]
     for slug in ("app-fn", functions[1]["internal_id"]):
         one = (await get(world, f"/v1/functions/{slug}"))["data"]
         assert one.pop("config")["id"] == "app-fn"
@@ -290,7 +300,11 @@ async def test_the_backlog_is_summed_by_app_and_function(world: World) -> None:
         ("app-other", 1, 0),
     ]
     assert (await get(world, "/v1/backlog", app_id="app", function_id="other"))["data"]["queued"] == 1
-    nothing = (await get(world, "/v1/backlog", app_id="none"))["data"]
+    for query in ({"app_id": "none"}, {"function_id": "app-typo"}):
+        # An autoscaler must not take a name that is written wrong for one without work.
+        assert "is registered" in (await get(world, "/v1/backlog", 404, **query))["error"]
+    await world.register(appName="idle")
+    nothing = (await get(world, "/v1/backlog", app_id="idle"))["data"]
     assert nothing == {"queued": 0, "running": 0, "oldest_age_s": 0.0, "apps": []}
     await world.register(function("app-fn"))
     gone = (await get(world, "/v1/backlog"))["data"]["apps"][-1]

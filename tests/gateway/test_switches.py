@@ -68,7 +68,13 @@ async def test_events_of_a_function_that_is_switched_off_are_recorded_until_it_i
     paused = await data(world, f"{FUNCTION}/pause", reason="it spams")
     assert (paused["id"], paused["app_id"], paused["app_paused"]) == ("app-f", "app", None)
     assert paused["paused"].pop("since").endswith("Z")
-    assert paused["paused"] == {"by": "switch", "who": "dev", "reason": "it spams"}
+    assert paused["paused"] == {
+        "by": "switch",
+        "who": "dev",
+        "reason": "it spams",
+        "new_runs": "Skip",
+        "running": "Continue",
+    }
     run = await world.decided()
     assert await status(world, run) == "Skipped"
     assert (await world.http.post(f"/v1/runs/{run}/rerun")).status_code == 409
@@ -87,6 +93,16 @@ async def test_a_function_may_queue_and_hold_while_it_is_switched_off(world: Wor
     assert (await world.store.due(executor="x", tokens=["t"])).leases == []
     await data(world, f"{FUNCTION}/resume")
     assert (await world.lease()).run == run
+
+
+async def test_a_second_pause_changes_what_it_says_and_uuids_name_functions(world: World) -> None:
+    await world.register(function("app-f"))
+    uuid = (await world.http.get("/v1/functions/app-f")).json()["data"]["internal_id"]
+    first = await data(world, f"{FUNCTION}/pause", reason="it spams")
+    second = (await data(world, f"/v1/functions/{uuid.upper()}/pause", new_runs="Queue"))["paused"]
+    assert second == first["paused"] | {"new_runs": "Queue"}
+    assert await status(world, await world.decided()) == "Scheduled"
+    assert (await data(world, f"/v1/functions/{uuid}/resume"))["paused"] is None
 
 
 async def test_nobody_calls_an_app_that_is_switched_off(world: World) -> None:
@@ -119,7 +135,13 @@ async def test_a_resume_does_not_lift_what_the_spec_says(world: World) -> None:
     assert "Function my-f: set spec.paused to false" in refused.json()["error"]
     assert (await data(world, f"{FUNCTION}/pause"))["paused"]["by"] == "both"
     still = (await data(world, f"{FUNCTION}/resume"))["paused"]
-    assert still == {"by": "spec", "who": "kubectl", "since": None}
+    assert still == {
+        "by": "spec",
+        "who": "kubectl",
+        "since": None,
+        "new_runs": "Skip",
+        "running": "Continue",
+    }
     await spec(world, paused=False)
     assert (await data(world, f"{FUNCTION}/resume"))["paused"] is None
 

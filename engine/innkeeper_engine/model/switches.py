@@ -48,6 +48,10 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True):
     since_ms: int = 0
     """0: not known."""
     reason: str = ""
+    new_runs: NewRuns | None = None
+    """What becomes of runs of a function that would start meanwhile; None: of an app, or not known."""
+    running: RunningRuns | None = None
+    """The same of runs that have begun."""
 
 
 def app_switch(app_id: str) -> str:
@@ -86,9 +90,31 @@ def pause_of(registered: App | FunctionConfig, switch: Switch | None) -> Pause |
 
     Where both pause it, whoever switched it off is told of: he is the one to ask.
     """
-    if switch is not None:
-        by: PausedBy = "both" if registered.paused else "switch"
-        return Pause(by=by, who=switch.who, since_ms=switch.since_ms, reason=switch.reason)
-    if not registered.paused:
+    if switch is None and not registered.paused:
         return None
-    return Pause(by="spec", who=registered.paused_by, since_ms=registered.paused_since_ms)
+    new_runs: NewRuns | None = None
+    running: RunningRuns | None = None
+    if isinstance(registered, FunctionConfig):
+        held = with_switch(registered, switch)
+        new_runs, running = held.new_runs, held.running
+    if switch is None:
+        by: PausedBy = "spec"
+        who, since_ms, reason = registered.paused_by, registered.paused_since_ms, ""
+    else:
+        by = "both" if registered.paused else "switch"
+        who, since_ms, reason = switch.who, switch.since_ms, switch.reason
+    return Pause(by=by, who=who, since_ms=since_ms, reason=reason, new_runs=new_runs, running=running)
+
+
+def said_again(before: Switch, said: Switch) -> Switch:
+    """A switch that was on already, and is switched on once more: what is said of the pause now counts from now on.
+
+    The same where nothing new is said; it is paused since it was paused first.
+    """
+    more = msgspec.structs.replace(
+        before,
+        reason=said.reason or before.reason,
+        new_runs=said.new_runs or before.new_runs,
+        running=said.running or before.running,
+    )
+    return before if more == before else msgspec.structs.replace(more, who=said.who)

@@ -40,6 +40,10 @@ class Access:
         """Whether Kubernetes tokens are understood here."""
         return self._reviews is not None
 
+    def has_heard_of(self, token: str) -> bool:
+        """Whether the token need not be asked about, or was somebody's when it was."""
+        return self._reviews is None or self._reviews.has_heard_of(token)
+
     async def who(self, token: str) -> Person | None:
         """Whom a Kubernetes token belongs to; None where it is nobody's.
 
@@ -87,9 +91,12 @@ class Access:
             await self._reviews.close()
 
 
-def audit(caller: Caller, action: str, **about: str | int) -> None:
-    """One line for a change that somebody made: who, what, where. Names and ids only."""
-    _log.info("change", action=action, by=caller.name, kind=caller.kind, env=caller.place.env, **about)
+def audit(caller: Caller, action: str, env: str = "", /, **about: str | int) -> None:
+    """One line for a change that somebody made: who, what, where. Names and ids only.
+
+    `env`: where it was made, if that need not be where the caller works: in a branch of it.
+    """
+    _log.info("change", action=action, by=caller.name, kind=caller.kind, env=env or caller.place.env, **about)
 
 
 def _unasked(error: ReviewError) -> ApiError:

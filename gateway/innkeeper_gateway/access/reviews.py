@@ -9,7 +9,8 @@ import hashlib
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -22,9 +23,14 @@ KEPT_S = 10.0
 """How long an answer of the API server counts."""
 MOST_KEPT = 10_000
 MOST_AT_ONCE = 16
-"""Questions that the API server is asked at the same time, however many requests come in."""
+"""Questions about people that the API server is asked at the same time, however many requests come in."""
 MOST_WAITING = 200
 """Questions that wait for that; more requests are told to come again."""
+MOST_STRANGERS_AT_ONCE = 4
+MOST_STRANGERS_WAITING = 100
+"""The same of tokens that nobody has heard of: who sends many of them keeps nobody but other strangers waiting."""
+MOST_HEARD_OF = 10_000
+"""Tokens that are remembered as somebody's, those that were used longest ago are forgotten first."""
 MAX_TOKEN = 16_384
 """Characters of a token."""
 
@@ -89,8 +95,9 @@ class Reviews:
         )
         self._people: _Memory[str, Person | None] = _Memory(monotonic_s)
         self._answers: _Memory[tuple[Any, ...], bool] = _Memory(monotonic_s)
-        self._asking = asyncio.Semaphore(MOST_AT_ONCE)
-        self._waiting = 0
+        self._of_people = _Queue(MOST_AT_ONCE, MOST_WAITING)
+        self._of_strangers = _Queue(MOST_STRANGERS_AT_ONCE, MOST_STRANGERS_WAITING)
+        self._heard_of: OrderedDict[str, None] = OrderedDict()
 
     async def who(self, token: str) -> Person | None:
         """Whom the token belongs to; None where it is nobody's.
@@ -100,8 +107,22 @@ class Reviews:
         """
         if len(token) > MAX_TOKEN:
             return None
-        key = hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
-        return await self._people.get(key, lambda: self._who(token))
+        key = _digest(token)
+        queue = self._of_people if key in self._heard_of else self._of_strangers
+        person = await self._people.get(key, lambda: self._who(token, queue))
+        if person is None:
+            self._heard_of.pop(key, None)
+        else:
+            self._heard_of[key] = None
+            self._heard_of.move_to_end(key)
+            if len(self._heard_of) > MOST_HEARD_OF:
+                self._heard_of.popitem(last=False)
+        return person
+
+    def has_heard_of(self, token: str) -> bool:
+        """Whether it is known whose it is, or that it is nobody's, or whose it was a while ago."""
+        key = _digest(token)
+        return key in self._heard_of or self._people.has(key)
 
     async def may(self, person: Person, permission: Permission, namespace: str, name: str = "") -> bool:
         """Whether a person has this permission in a namespace; `name`: on that one object.
@@ -116,11 +137,11 @@ class Reviews:
         """End the connections."""
         await self._client.aclose()
 
-    async def _who(self, token: str) -> Person | None:
+    async def _who(self, token: str, queue: "_Queue") -> Person | None:
         spec: dict[str, Any] = {"token": token}
         if self._server.audiences:
             spec["audiences"] = list(self._server.audiences)
-        status = await self._ask("authentication.k8s.io", "tokenreviews", "TokenReview", spec)
+        status = await self._ask("authentication.k8s.io", "tokenreviews", "TokenReview", spec, queue)
         if status.get("authenticated") is not True:
             return None
         # Who asks for audiences must look whether the server knows of them at all.
@@ -152,18 +173,14 @@ class Reviews:
             },
         }
         kind = "SubjectAccessReview"
-        status = await self._ask("authorization.k8s.io", "subjectaccessreviews", kind, spec)
+        status = await self._ask("authorization.k8s.io", "subjectaccessreviews", kind, spec, self._of_people)
         return status.get("allowed") is True and status.get("denied") is not True
 
-    async def _ask(self, group: str, resource: str, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
-        if self._waiting >= MOST_WAITING:
-            raise ReviewError(f"{self._waiting} questions wait for the API server already")
-        self._waiting += 1
-        try:
-            async with self._asking:
-                return await self._post(f"/apis/{group}/v1/{resource}", f"{group}/v1", kind, spec)
-        finally:
-            self._waiting -= 1
+    async def _ask(
+        self, group: str, resource: str, kind: str, spec: dict[str, Any], queue: "_Queue"
+    ) -> dict[str, Any]:
+        async with queue.turn():
+            return await self._post(f"/apis/{group}/v1/{resource}", f"{group}/v1", kind, spec)
 
     async def _post(self, path: str, version: str, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -187,6 +204,30 @@ class Reviews:
         return status
 
 
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class _Queue:
+    """Some questions at the same time, and some that wait."""
+
+    def __init__(self, at_once: int, waiting: int) -> None:
+        self._at_once = asyncio.Semaphore(at_once)
+        self._most_waiting = waiting
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        if self._waiting >= self._most_waiting:
+            raise ReviewError(f"{self._waiting} questions wait for the API server already")
+        self._waiting += 1
+        try:
+            async with self._at_once:
+                yield
+        finally:
+            self._waiting -= 1
+
+
 K = TypeVar("K")
 
 
@@ -197,6 +238,10 @@ class _Memory(Generic[K, T]):
         self._monotonic_s = monotonic_s
         self._known: OrderedDict[K, tuple[float, T]] = OrderedDict()
         self._asked: dict[K, asyncio.Task[T]] = {}
+
+    def has(self, key: K) -> bool:
+        known = self._known.get(key)
+        return known is not None and self._monotonic_s() - known[0] < KEPT_S
 
     async def get(self, key: K, ask: Callable[[], Awaitable[T]]) -> T:
         known = self._known.get(key)

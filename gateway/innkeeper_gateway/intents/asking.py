@@ -1,5 +1,6 @@
 """What a provider's site asks for: a webhook of a name, and where to send the browser back with its URL. Pure."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -14,6 +15,8 @@ MOST_REDIRECT: Final = 2_048
 
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 _SLUG_CHARACTERS: Final = 40
+_HOST: Final = re.compile(r"[a-z0-9.-]+|[0-9a-f:.]*:[0-9a-f:.]*", re.ASCII)
+"""A name, or an address of IPv6 without its brackets, in small letters."""
 
 
 class AskedWronglyError(ValueError):
@@ -63,7 +66,8 @@ def _check_redirect(redirect: str) -> None:
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
-    if not is_plain or len(redirect) > MOST_REDIRECT or not host or port == 0:
+    # The host becomes a part of the page's policy (CSP), in which other characters would mean something.
+    if not is_plain or len(redirect) > MOST_REDIRECT or not host or not _HOST.fullmatch(host) or port == 0:
         raise AskedWronglyError(f"redirect_uri must be {right}")
     if "@" in parts.netloc or "#" in redirect:
         raise AskedWronglyError(f"redirect_uri must be {right}")

@@ -30,7 +30,7 @@ from innkeeper_gateway.intents.asking import (
     redirect_with,
 )
 from innkeeper_gateway.intents.page import approve_page, told_page
-from innkeeper_gateway.requests import CoreOf, body_of
+from innkeeper_gateway.requests import CoreOf, body_of, known_caller
 from innkeeper_gateway.webhooks.defaults import default_transform
 
 PATH: Final = "/intent/create-webhook"
@@ -76,7 +76,7 @@ async def approve_intent(request: Request, core: CoreOf) -> Response:
         return told_page(None, nonce, "This form does not work", str(error), status=400)
     try:
         _check_served(core)
-        caller = await _caller(core, form)
+        caller = await _caller(core, request, form)
         url = await _made(core, form, caller, _base_url(core, request))
     except ApiError as error:
         return approve_page(
@@ -129,7 +129,7 @@ async def _form(request: Request) -> _Form:
     return _Form(read_asked(fields), fields.get("namespace", "").strip(), fields.get("token", "").strip())
 
 
-async def _caller(core: Core, form: _Form) -> Caller:
+async def _caller(core: Core, request: Request, form: _Form) -> Caller:
     """Who approves. Raises ApiError where they may not."""
     try:
         headers = [
@@ -138,7 +138,7 @@ async def _caller(core: Core, form: _Form) -> Caller:
         ]
     except UnicodeEncodeError:
         raise ApiError(400, "namespace and token are written in ASCII") from None
-    caller = await core.caller(headers, b"")
+    caller = await known_caller(request, core, headers, b"")
     if caller.kind not in ("person", "admin"):
         raise ApiError(
             403,

@@ -14,9 +14,9 @@ from innkeeper_engine.model.times import rfc3339
 from innkeeper_engine.store.lists import Backlog, Lists
 from innkeeper_gateway.access.permissions import SEE_APPS, SEE_FUNCTIONS
 from innkeeper_gateway.errors import ApiError, json_response
-from innkeeper_gateway.lists.runs import slugs_of
+from innkeeper_gateway.lists.runs import is_known_app, slugs_of
 from innkeeper_gateway.requests import KNOWN_CALLER, KNOWN_PARAMETERS, CallerOf, CoreOf, needs
-from innkeeper_gateway.views import env_uuid, envelope, pause_view
+from innkeeper_gateway.views import env_uuid, envelope, pause_view, slug_of
 
 router = APIRouter(prefix="/v1", dependencies=[*KNOWN_CALLER, KNOWN_PARAMETERS])
 
@@ -29,6 +29,8 @@ async def list_functions(
 ) -> Response:
     """The environment's functions, by their slugs, without what they declared."""
     registry = await core.registry(caller.place.env)
+    if app_id and not await is_known_app(core, registry, app_id):
+        raise ApiError(404, f"no app {app_id[:200]!r} is registered; `GET /v1/apps` has those that are")
     entries = [each for _, each in sorted(registry.functions.items()) if app_id in ("", each.app.id)]
     async with core.in_time():
         counts = await core.store.function_counts(registry.env, [each.config.slug for each in entries])
@@ -40,9 +42,7 @@ async def list_functions(
 async def get_function(slug: str, core: CoreOf, caller: CallerOf) -> Response:
     """A function, by its slug `<app id>-<function id>` or its UUID, with what it declared (`config`)."""
     registry = await core.registry(caller.place.env)
-    entry = registry.functions.get(slug) or next(
-        (each for each in registry.functions.values() if each.uuid == slug), None
-    )
+    entry = registry.functions.get(slug_of(registry, slug))
     if entry is None:
         raise ApiError(
             404, f"no function {slug[:200]!r} is registered; `GET /v1/functions` has those that are"
@@ -90,6 +90,7 @@ async def get_backlog(
     `{"data": {"queued", "running", "oldest_age_s", "apps": [{"app_id", ..., "functions": [{"function_id", ...}]}]}}`.
     `queued`: runs that have not begun; `running`: those that have and not ended, sleeping ones included;
     `oldest_age_s`: how long ago the oldest that has not begun was made, 0 where none waits.
+    404 for an app or function that is not registered, and had no runs that are kept.
     """
     registry = await core.registry(caller.place.env)
     async with core.in_time():

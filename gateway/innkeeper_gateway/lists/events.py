@@ -27,6 +27,7 @@ from innkeeper_gateway.lists.paging import (
     Page,
     Seen,
     bad_cursor,
+    check_window,
     digest_of,
     instant_ms,
     page_of,
@@ -34,7 +35,7 @@ from innkeeper_gateway.lists.paging import (
     read_cursor,
 )
 from innkeeper_gateway.requests import KNOWN_CALLER, KNOWN_PARAMETERS, CallerOf, CoreOf, needs
-from innkeeper_gateway.views import envelope, event_view
+from innkeeper_gateway.views import envelope, event_view, withhold_data
 
 router = APIRouter(prefix="/v1", dependencies=[*KNOWN_CALLER, KNOWN_PARAMETERS])
 
@@ -52,6 +53,7 @@ class Wanted:
         self.name = name
         self.after_ms = instant_ms(after, "received_after") or 0
         self.before_ms = instant_ms(before, "received_before")
+        check_window("received_after", self.after_ms, "received_before", self.before_ms)
         self.filter: Filter | None = read_filter(cel, EVENT)
         self.digest = digest_of(name, after, before, cel)
 
@@ -136,7 +138,7 @@ async def _sample(core: Core, env: str, event_id: str, payloads: bool) -> dict[s
         return None
     view = event_view(event, env)
     if not payloads or len(event.body) > _MOST_SAMPLE_BYTES:
-        view["data"] = None
+        withhold_data(view)
     return view
 
 
@@ -197,7 +199,7 @@ def _view(row: EventRow, env: str, payloads: bool) -> dict[str, Any]:
     assert row.stored is not None, "only such are picked"
     view = event_view(row.stored, env)
     if not payloads:
-        view["data"] = None
+        withhold_data(view)
     return view
 
 

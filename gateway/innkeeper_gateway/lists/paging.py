@@ -11,10 +11,15 @@ from fastapi import Query
 from pydantic import BeforeValidator
 
 from innkeeper_engine.durations import DurationError, parse_instant_ms
+from innkeeper_engine.model.times import rfc3339
 from innkeeper_gateway.errors import ApiError
 from innkeeper_gateway.views import envelope
 
 T = TypeVar("T")
+
+_SPACE_FOR_PLUS: Final = re.compile(r"\d \d\d:?\d\d$", re.ASCII)
+_EPOCH_MS: Final = re.compile(r"\d{12,14}", re.ASCII)
+_EPOCH_S: Final = re.compile(r"\d{9,11}", re.ASCII)
 
 MOST: Final = 200
 """Entries of a page."""
@@ -150,7 +155,28 @@ def instant_ms(text: str, name: str) -> int | None:
     try:
         at_ms = parse_instant_ms(text)
     except DurationError as error:
-        raise ApiError(400, f"query.{name}: {error}") from None
+        raise ApiError(400, f"query.{name}: {error}{_hint(text)}") from None
     if at_ms < 0:
         raise ApiError(400, f"query.{name}: {text[:100]!r} is before 1970")
     return at_ms
+
+
+def check_window(first: str, first_ms: int, end: str, end_ms: int | None) -> None:
+    """Refuse a window in which nothing can be.
+
+    Raises:
+        ApiError: 400, its `end` is not after its `first` moment.
+    """
+    if end_ms is not None and end_ms <= first_ms:
+        raise ApiError(400, f"query.{end}: it is not after query.{first}: nothing lies in between")
+
+
+def _hint(text: str) -> str:
+    """What whoever writes a time so may have meant."""
+    if _SPACE_FOR_PLUS.search(text):
+        return "; a + of a query is written %2B"
+    if _EPOCH_MS.fullmatch(text):
+        return f"; as ms since 1970 it would be {rfc3339(int(text))}"
+    if _EPOCH_S.fullmatch(text):
+        return f"; as seconds since 1970 it would be {rfc3339(int(text) * 1000)}"
+    return ""

@@ -13,7 +13,7 @@ from innkeeper_engine.model.state import RunStatus
 from innkeeper_engine.store.lists import Lists, RunRow
 from innkeeper_gateway.access.permissions import SEE_PAYLOADS, SEE_RUN, SEE_RUNS
 from innkeeper_gateway.core import Core
-from innkeeper_gateway.errors import json_response
+from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.lists.filtering import Budget
 from innkeeper_gateway.lists.filters import EVENT_AND_OUTPUT, Filter, read_filter
 from innkeeper_gateway.lists.paging import (
@@ -25,6 +25,7 @@ from innkeeper_gateway.lists.paging import (
     LimitOf,
     Seen,
     bad_cursor,
+    check_window,
     digest_of,
     instant_ms,
     page_of,
@@ -76,6 +77,7 @@ async def list_runs(
     if chosen is not None:
         await core.access.require(caller, SEE_PAYLOADS)
     after_ms, until_ms = instant_ms(from_, "from") or 0, instant_ms(until, "until")
+    check_window("from", after_ms, "until", until_ms)
     digest = f"r{digest_of(status, function_id, app_id, from_, until, cel)}"
     before = read_cursor(cursor, digest)
     if before and _SCORE.fullmatch(before) is None:
@@ -108,7 +110,9 @@ async def get_trace(run_id: str, core: CoreOf, caller: CallerOf) -> Response:
         ids = list(steps)
         output, error, *results = await core.store.run_payload(run.id, "o", "x", *ids)
         invoked = invoked_events(steps.values())
-        runs = await asyncio.gather(*(core.store.event_runs(run.env, each) for each in invoked.values()))
+        started = await asyncio.gather(*(core.store.event_runs(run.env, each) for each in invoked.values()))
+        # One that was run again was not invoked once more.
+        runs = [[each for each in some if not each.of] for some in started]
         registry = await core.registries.current(run.env)
     payloads = await core.access.may(caller, SEE_PAYLOADS, object_name(registry, run.slug))
     view = trace_view(
@@ -126,7 +130,11 @@ async def get_trace(run_id: str, core: CoreOf, caller: CallerOf) -> Response:
 async def slugs_of(
     core: Core, registry: Registry, app_id: str, function_id: str, *, wanted: bool
 ) -> list[str] | None:
-    """The functions that a query names, those that are gone included; None: all of them, and nobody need know which."""
+    """The functions that a query names, those that are gone included; None: all of them, and nobody need know which.
+
+    Raises:
+        ApiError: 404, it names none that is known or ever had runs: a name that is written wrong is not one without work.
+    """
     if not app_id and not function_id and not wanted:
         return None
     env = registry.env
@@ -137,8 +145,21 @@ async def slugs_of(
         known = {slug for slug in known if _is_of(registry, slug, app_id)}
     if function_id:
         names = {function_id, f"{app_id}-{function_id}"} if app_id else {function_id}
-        known = {slug for slug in known if slug in names or function_uuid(env, slug) == function_id}
+        uuid_text = function_id.lower()
+        known = {slug for slug in known if slug in names or function_uuid(env, slug) == uuid_text}
+    if not known and (function_id or (app_id and not await is_known_app(core, registry, app_id))):
+        what = f"function {function_id[:200]!r}" if function_id else f"app {app_id[:200]!r}"
+        of_app = f" of the app {app_id[:200]!r}" if function_id and app_id else ""
+        raise ApiError(
+            404,
+            f"no {what}{of_app} is registered, and none had runs that are kept; `GET /v1/functions` has those that are",
+        )
     return sorted(known)
+
+
+async def is_known_app(core: Core, registry: Registry, app_id: str) -> bool:
+    """Whether an app is registered, or an operator says that it will be."""
+    return app_id in registry.apps or await core.declares(registry.env, app_id)
 
 
 def _is_of(registry: Registry, slug: str, app_id: str) -> bool:

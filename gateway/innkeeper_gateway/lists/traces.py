@@ -26,6 +26,8 @@ class Attempt(msgspec.Struct, frozen=True):
     error: Error | None
     retry_ms: int | None = None
     """When it was to be made again."""
+    started_ms: int | None = None
+    """None: nobody knows."""
 
 
 class TracedStep(msgspec.Struct):
@@ -98,8 +100,10 @@ def trace_view(
         )
         for each in steps
     ]
-    # Those of which nothing says when they began come last, in their order.
-    children.sort(key=lambda child: (child["started_at"] is None, child["started_at"] or ""))
+    # What the run began with comes first; that of which nothing says when it began last, in its order.
+    children.sort(
+        key=lambda child: ("inherited" not in child, child["started_at"] is None, child["started_at"] or "")
+    )
     view["children"] = children
     return view
 
@@ -132,6 +136,8 @@ def _step_view(
         **{name: known[name] for name in ("id", "name", "op", "status", "attempts")},
         **_times(step.started_ms, step.ended_ms),
     }
+    if step.inherited:
+        view["inherited"] = True
     if payloads:
         view |= {name: known[name] for name in ("output", "error") if name in known}
     children = [_attempt_view(each, payloads) for each in traced.attempts]
@@ -141,11 +147,13 @@ def _step_view(
 
 def _attempt(note: dict[str, Any]) -> Attempt:
     number, error, retry = note.get("attempt"), note.get("error"), note.get("retry")
+    started = note.get("started")
     return Attempt(
         number if isinstance(number, int) else 0,
         note["t"],
         error if isinstance(error, dict) else None,
         retry if isinstance(retry, int) else None,
+        started if isinstance(started, int) else None,
     )
 
 
@@ -154,8 +162,7 @@ def _attempt_view(attempt: Attempt, payloads: bool) -> dict[str, Any]:
         "kind": "attempt",
         "attempt": attempt.number,
         "status": "Failed",
-        **_times(None, attempt.at_ms),
-        "started_at": None,
+        **_times(attempt.started_ms, attempt.at_ms),
         "retry_at": None if attempt.retry_ms is None else rfc3339(attempt.retry_ms),
         "children": [],
     }

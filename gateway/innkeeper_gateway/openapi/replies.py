@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from innkeeper_engine.model.functions import NewRuns, RunningRuns
 from innkeeper_engine.model.state import RunStatus
 from innkeeper_engine.model.switches import PausedBy
 from innkeeper_gateway.openapi.kinds import Count, Instant, Object, Ulid, Uuid
@@ -32,6 +33,13 @@ class Event(msgspec.Struct):
         Meta(description="Null for who may not see payloads.", examples=[{"orderId": 7, "total": 120}]),
     ]
     ts: Annotated[int, Meta(description="When it happened, by its sender: ms since 1970.")]
+    user: (
+        Annotated[
+            Any, Meta(description="Not there where it has none, and null for who may not see payloads.")
+        ]
+        | UnsetType
+    ) = UNSET
+    v: Annotated[str, Meta(description="The version of its payload, as its sender says.")] | UnsetType = UNSET
 
 
 class ListedEvent(Event):
@@ -160,6 +168,10 @@ class TracedStep(_Node, tag="step", kw_only=True):
     name: str
     op: str
     attempts: Annotated[int, Meta(ge=1)]
+    inherited: (
+        Annotated[bool, Meta(description="The run began with its result: it is a rerun from a later step.")]
+        | UnsetType
+    ) = UNSET
     output: Any = UNSET
     error: Any = UNSET
 
@@ -182,6 +194,14 @@ class Pause(msgspec.Struct):
     who: str | None
     since: Instant | None
     reason: str | UnsetType = UNSET
+    new_runs: (
+        Annotated[NewRuns, Meta(description="What becomes of a function's runs that would start.")]
+        | UnsetType
+    ) = UNSET
+    running: (
+        Annotated[RunningRuns, Meta(description="What becomes of a function's runs that have begun.")]
+        | UnsetType
+    ) = UNSET
 
 
 class Trigger(msgspec.Struct):

@@ -11,6 +11,8 @@ Ended = Literal["Completed", "Failed", "Cancelled", "Skipped"]
 
 # ---- many runs
 
+_IF = "An expression over `event`; null for who may not see payloads."
+
 
 class CancellationAsked(msgspec.Struct, kw_only=True):
     """A cancellation of many runs, as it was asked for."""
@@ -20,9 +22,7 @@ class CancellationAsked(msgspec.Struct, kw_only=True):
     function_id: str
     started_after: Annotated[Instant | None, Meta(description="Null: at any time.")]
     started_before: Instant
-    if_: Annotated[str, Meta(description="An expression over `event`.")] | UnsetType = msgspec.field(
-        name="if", default=UNSET
-    )
+    if_: Annotated[str | None, Meta(description=_IF)] | UnsetType = msgspec.field(name="if", default=UNSET)
 
 
 class Cancellation(CancellationAsked, kw_only=True):
@@ -54,9 +54,7 @@ class Replay(msgspec.Struct, kw_only=True):
     replayed: Annotated[Count, Meta(description="How many it has run once more.")]
     unavailable: Annotated[Count, Meta(description="How many were meant whose event is gone or unreadable.")]
     done: bool
-    if_: Annotated[str, Meta(description="An expression over `event`.")] | UnsetType = msgspec.field(
-        name="if", default=UNSET
-    )
+    if_: Annotated[str | None, Meta(description=_IF)] | UnsetType = msgspec.field(name="if", default=UNSET)
     waiting_for: Annotated[str, Meta(description="Why it waits.")] | UnsetType = UNSET
 
 
@@ -116,6 +114,8 @@ class LettersPage(msgspec.Struct):
     """Where the list of dead letters goes on."""
 
     cursor: Annotated[Ulid | None, Meta(description="For the next page; null on the last.")]
+    has_more: bool
+    limit: Annotated[int, Meta(ge=1, description="How many entries the page has at most.")]
     dropped: Annotated[Count, Meta(description="How many had to go early, because there were too many.")]
 
 

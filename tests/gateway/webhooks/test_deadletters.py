@@ -62,7 +62,10 @@ async def test_letters_are_listed_newest_first_and_read_one_by_one(world: World)
     last = (await world.http.get("/v1/deadletters", params={"limit": 2, "cursor": cursor})).json()
     found = [*first["data"], *last["data"]]
     assert [each["id"] for each in found] == sorted((each["id"] for each in found), reverse=True)
-    assert (len(found), last["page"]) == (3, {"cursor": None, "dropped": 0})
+    assert (len(found), last["page"]) == (
+        3,
+        {"cursor": None, "has_more": False, "limit": 2, "dropped": 0},
+    )
     assert found[0]["failure"] == {"code": "threw", "line": 2, "column": 28}
     assert "saw" not in orjson.dumps(first).decode()
     letter = (await world.http.get(f"/v1/deadletters/{found[0]['id']}")).json()["data"]

@@ -12,13 +12,18 @@ local function remove_pause(id, pause)
   end
 end
 
+-- A wait is over. Straight into the run's history: nobody else tells of it, and it takes no note's way.
+local function tell_end(run, step)
+  call('RPUSH', P .. 'h:' .. run, '{"t":' .. digits(now) .. ',"type":"step","id":"' .. step .. '","status":"Completed"}')
+end
+
 -- First wins: event, reply, deadline and cancellation all come through here.
 local function resolve(id, data)
   local pause = hash(P .. 'w:' .. id)
   if not pause.r then return false end
   remove_pause(id, pause)
   if not is_live(pause.r) then return false end
-  record(pause.r, pause.s, data)
+  if record(pause.r, pause.s, data) then tell_end(pause.r, pause.s) end
   go_on(pause.r, pause.s)
   return true
 end
