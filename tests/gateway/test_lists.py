@@ -8,7 +8,9 @@ import pytest
 
 from innkeeper_engine.decide.notes import step_note
 from innkeeper_engine.model.calls import Op, OpKind
-from innkeeper_engine.model.effects import Emit, LeaseGuard, Save
+from innkeeper_engine.model.clock import ulid_ms
+from innkeeper_engine.model.effects import Emit, LeaseGuard, Save, Wait
+from innkeeper_engine.model.times import rfc3339
 from innkeeper_gateway.errors import ApiError
 from innkeeper_gateway.lists.filters import EVENT, EVENT_AND_OUTPUT, read_filter
 from innkeeper_gateway.lists.paging import digest_of, read_cursor, write_cursor
@@ -255,6 +257,37 @@ async def test_a_trace_has_steps_attempts_and_invoked_runs(world: World) -> None
     assert (await get(world, "/v1/runs/x/trace", 400))[
         "error"
     ] == "Invalid run ID: x; an ID is 26 letters and digits"
+
+
+async def test_a_trace_tells_when_steps_began_and_waits_ended(world: World) -> None:
+    await world.register(function("app-fn"))
+    run_id = await world.start()
+    lease = await world.lease()
+    asked_ms = ulid_ms(lease.token)
+    work = Op(kind=OpKind.STEP_RUN, id="a" * 40, name="work")
+    nap = Op(kind=OpKind.WAIT_FOR_SIGNAL, id="b" * 40, name="nap")
+    late_ms = asked_ms + 3_600_000
+    pause = Wait(
+        f"{run_id}.{nap.id}", run_id, nap.id, "signal", "default", "go", "", "", late_ms, b"", b"null"
+    )
+    effects = [
+        Save(run_id, work.id, b'{"data":7}', False),
+        step_note(lease, work, "Completed", asked_ms + 50),
+        pause,
+        step_note(lease, nap, "Waiting", asked_ms + 1),
+    ]
+    guard = LeaseGuard(lease.item, lease.token, lease.seen)
+    assert (await world.store.apply(guard, effects)).status == "ok"
+    await world.record()
+    assert (await world.http.post("/v1/signals", json={"signal": "go"})).status_code == 200
+    one, two = (await get(world, f"/v1/runs/{run_id}/trace"))["data"]["children"]
+    assert (one["started_at"], one["duration_ms"]) == (rfc3339(asked_ms), 50)
+    assert (two["status"], two["started_at"]) == ("Completed", rfc3339(asked_ms + 1))
+    assert two["ended_at"] is not None
+    steps = (await get(world, f"/v1/runs/{run_id}"))["data"]["steps"]
+    assert [(each["started_at"], each["ended_at"]) for each in steps] == [
+        (each["started_at"], each["ended_at"]) for each in (one, two)
+    ]
 
 
 # ---- functions, apps, backlog
