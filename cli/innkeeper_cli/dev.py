@@ -241,6 +241,7 @@ def _gateway_settings(role: DevRole, encryption_key: bytes) -> GatewaySettings:
         sandbox=sandbox_limits(role),
         limits=request_limits(role),
         dev=True,
+        dev_hosts=role.dev_hosts,
         event_keys=tuple(key.get_secret_value() for key in role.event_key or ()),
         signing_key=reveal(role.signing_key),
         signing_key_fallback=reveal(role.signing_key_fallback),

@@ -335,6 +335,8 @@ class DevRole(_Listens, _Works, _Transforms, Traces):
     """`innkeeper dev`: needs nothing, takes all."""
 
     host: str = "127.0.0.1"
+    dev_hosts: Hosts = ()
+    """Names by which the server may be called, and pages of which may steer it, besides those of this machine."""
     event_key: EventKeys = None
     log_level: LogLevel = "warning"
     log_format: LogFormat = "console"

@@ -31,7 +31,8 @@ from innkeeper_gateway import (
     switches,
 )
 from innkeeper_gateway.access.reviews import Reviews
-from innkeeper_gateway.bodies import BodyError, ClientGoneError, Receive
+from innkeeper_gateway.bodies import BodyError, ClientGoneError, Header, Receive
+from innkeeper_gateway.browsers import refusal
 from innkeeper_gateway.checkpoint import CheckpointRoute, run_of
 from innkeeper_gateway.core import Core, RegistrySource
 from innkeeper_gateway.counting import count_request, route_of
@@ -121,6 +122,8 @@ class GatewayApp:
                 await self._events(scope, receive, send_marked)
             elif is_webhook:
                 await self._webhooks(scope, receive, send_marked)
+            elif (said := self._not_for_pages(scope["headers"])) is not None:
+                await error_response(403, said)(scope, receive, send_marked)
             elif checkpointed:
                 route = "/v1/checkpoint/{run_id}/async"
                 answer = await self._checkpoints.answer(
@@ -142,6 +145,11 @@ class GatewayApp:
         count_request(self.core.metrics, route or route_of(scope), scope["method"], status, seconds)
         quiet = is_events or is_webhook or path.startswith(_QUIET)
         self._tell(scope["method"], shown, status, seconds, quiet=quiet)
+
+    def _not_for_pages(self, headers: list[Header]) -> str | None:
+        """Why a request may be some web page's, which this server does not listen to; None: it is not."""
+        settings = self.core.settings
+        return refusal(headers, settings.dev_hosts) if settings.dev else None
 
     def drain(self) -> None:
         """Say in `/ready` that this server stops soon, so that balancers send nobody here."""

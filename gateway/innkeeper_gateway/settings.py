@@ -74,6 +74,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where providers of webhooks reach the gateway; empty: where whoever asks does."""
     webhook_intents: bool = False
     """Whether there is a page on which people approve webhooks that sites ask for."""
+    dev_hosts: tuple[str, ...] = ()
+    """Names by which a development server may be called, and whose pages may steer it, besides those of the machine."""
     webhook_redirects: tuple[str, ...] = ()
     """Hosts (`*.suffix` too) that a browser may be sent to with the URL of a webhook that was approved, besides those of
     the environment."""

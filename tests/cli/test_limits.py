@@ -10,10 +10,14 @@ from innkeeper_apps.wire import canonical, flow_control, function_config, reques
 from innkeeper_cli.executor_role import executor_settings
 from innkeeper_cli.gateway_role import gateway_settings, store_settings
 from innkeeper_cli.settings import ExecutorRole, GatewayRole, SettingsError, load
+from innkeeper_engine.cel.values import MAX_STEPS
 from innkeeper_engine.decide.context import Limits as RunLimits
 from innkeeper_engine.model import functions
 from innkeeper_engine.store import scripts
 from innkeeper_executor.settings import ExecutorSettings
+from innkeeper_gateway.core import UNKNOWN_TOKENS_PER_S
+from innkeeper_gateway.lists.filtering import MOST_STEPS, MOST_WAITING
+from innkeeper_gateway.lists.filters import MOST_STEPS_EACH
 from innkeeper_gateway.settings import MAX_EVENT_BYTES
 from innkeeper_gateway.settings import Limits as RequestLimits
 
@@ -37,6 +41,12 @@ EXPECTED = {
     "nesting of JSON": f"{canonical.MAX_DEPTH} levels",
     "event of `step.invoke`": f"{RUN.invoked_bytes} bytes",
     "output or error of a step": f"{response.MAX_OUTPUT_BYTES} bytes",
+    "a signal (`POST /v1/signals`) with its data": f"{response.MAX_OUTPUT_BYTES} bytes",
+    "a filter of a list (`cel`): one evaluation of one line": f"{MAX_STEPS} steps",
+    "a filter of a list: all lines for one entry, reading it included": f"{MOST_STEPS_EACH} steps",
+    "a filter of a list: a request": f"{MOST_STEPS} steps",
+    "filtered lists of an environment that wait for their turn at a gateway": f"{MOST_WAITING}",
+    "tokens of the cluster that are not known, from one address": f"{UNKNOWN_TOKENS_PER_S} a second, 100 at once",
     "operations in an answer": f"{response.MAX_OPS}",
     "an answer of an app, and so the output of a function": f"{response.MAX_RESPONSE_BYTES} bytes",
     "a request of an app to the API (checkpoint)": f"{REQUEST.checkpoint_bytes} bytes",
