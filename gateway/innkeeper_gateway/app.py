@@ -1,5 +1,6 @@
 """The gateway as one ASGI app: events, webhooks and checkpoints in front, FastAPI for everything else."""
 
+import logging
 import re
 import time
 from collections.abc import MutableMapping
@@ -87,6 +88,7 @@ class GatewayApp:
         self._checkpoints = CheckpointRoute(core)
         self._webhooks = webhooks.WebhooksRoute(core, core.webhooks, core.letters, core.sandbox)
         self._kind = (b"x-inngest-server-kind", core.settings.server_kind.encode())
+        self._tells_all = _is_told(logging.DEBUG)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; every answer says what kind of server this is."""
@@ -115,8 +117,12 @@ class GatewayApp:
         if tracer is not None and scope["method"] == "POST" and not checkpointed:
             traced = begin_trace(tracer, scope["headers"])
         # A path with a key in it is not for the log; nor is one that was meant to be such a path.
-        shown = _WITH_KEY.sub(r"\1***", path)
-        route = "/e/{key}" if is_events else "/w/{token}" if is_webhook else ""
+        if is_events:
+            shown, route = "/e/***", "/e/{key}"
+        elif is_webhook:
+            shown, route = "/w/***", "/w/{token}"
+        else:
+            shown, route = _WITH_KEY.sub(r"\1***", path), ""
         try:
             if is_events:
                 await self._events(scope, receive, send_marked)
@@ -138,9 +144,7 @@ class GatewayApp:
             if status == 0:
                 await internal_error()(scope, receive, send_marked)
         if tracer is not None and traced is not None:
-            end_trace(
-                tracer, traced, scope, "/e/{key}" if is_events else "/w/{token}" if is_webhook else "", status
-            )
+            end_trace(tracer, traced, scope, "" if checkpointed else route, status)
         seconds = time.perf_counter() - started
         count_request(self.core.metrics, route or route_of(scope), scope["method"], status, seconds)
         quiet = is_events or is_webhook or path.startswith(_QUIET)
@@ -169,7 +173,11 @@ class GatewayApp:
 
     def _tell(self, method: str, path: str, status: int, seconds: float, *, quiet: bool) -> None:
         # Why Redis cannot be reached is told by itself; a busy sandbox may be somebody's flood.
-        level = _log.debug if quiet and (status < 500 or status == 503) else _log.info
+        quiet = quiet and (status < 500 or status == 503)
+        if quiet and not self._tells_all:
+            # Asking a logger costs as much as the rest of all this.
+            return
+        level = _log.debug if quiet else _log.info
         level(
             "request",
             method=method,
@@ -177,6 +185,13 @@ class GatewayApp:
             status=status,
             ms=round(seconds * 1e3, 2),
         )
+
+
+def _is_told(level: int) -> bool:
+    """Whether lines of this level go anywhere, as logging is set up now."""
+    logger = _log.bind()
+    asked = getattr(logger, "is_enabled_for", None) or logger.isEnabledFor
+    return bool(asked(level))
 
 
 def create_app(

@@ -21,6 +21,7 @@ from innkeeper_gateway.bodies import (
     ClientGoneError,
     Header,
     Receive,
+    Turns,
     read_body,
 )
 from innkeeper_gateway.core import Core
@@ -73,6 +74,7 @@ class EventsRoute:
     async def _post(self, scope: Scope, receive: Receive, send: Send) -> None:
         core = self._core
         who: Hashable = None
+        env = ""
         try:
             opened = await self._open(scope["path"][len(PREFIX) :])
             if opened is None:
@@ -87,13 +89,12 @@ class EventsRoute:
             if key.cidrs and not may_come_from(core.sender(scope), key.cidrs):
                 raise IngestError("this event key may not be used from this address", status=403)
             env = core.place(environment, scope["headers"], scope["query_string"]).env
-            bind_contextvars(env=env)
             rate = core.settings.events_rate(environment.policy)
-            turn = _Turn(core.rates, who, rate, core.turns.of(who))
-            turn.check()
-            core.rates.take(who, rate, 1)
+            turn = _Turn(core.rates, who, rate, core.turns)
+            turn.begin()
             events, seeded = await self._read(scope["headers"], receive, turn)
-            core.rates.take(who, rate, len(events) - 1)
+            if len(events) != 1:
+                core.rates.take(who, rate, len(events) - 1)
             if key.events:
                 _check_names(events, key)
             if events:
@@ -117,8 +118,12 @@ class EventsRoute:
             if trouble is None:
                 raise
             core.metrics.events_refused.add("store")
-            _log.warning("events were not taken", why=trouble)
+            _log.warning("events were not taken", env=env, why=trouble)
             await _refuse(send, 503, f"{trouble}; send the events again", (_RETRY_AFTER,))
+        except Exception:
+            # Only now: what goes well is not logged, and is to cost little.
+            bind_contextvars(env=env)
+            raise
         else:
             if env != environment.name:
                 self._tell_stray(environment, env)
@@ -181,14 +186,13 @@ class _TooManyError(Exception):
 class _Turn:
     """One body of a key is unpacked at a time, and none where the last one was more than it may send."""
 
-    def __init__(
-        self, rates: Rates, who: Hashable, rate: int, lock: AbstractAsyncContextManager[Any]
-    ) -> None:
-        self._rates, self._who, self._rate, self._lock = rates, who, rate, lock
+    def __init__(self, rates: Rates, who: Hashable, rate: int, turns: Turns) -> None:
+        self._rates, self._who, self._rate, self._turns = rates, who, rate, turns
+        self._lock: AbstractAsyncContextManager[Any] | None = None
 
-    def check(self) -> None:
-        """Raise _TooManyError where the key has to wait."""
-        wait_s = self._rates.wait_s(self._who, self._rate)
+    def begin(self) -> None:
+        """Take one event, as much as a refusal costs; raise _TooManyError where the key has to wait."""
+        wait_s = self._rates.admit(self._who, self._rate, 1)
         if wait_s:
             raise _TooManyError(self._rate, wait_s)
 
@@ -197,14 +201,16 @@ class _Turn:
         self._rates.take(self._who, self._rate, size // REFUSED_BYTES)
 
     async def __aenter__(self) -> None:
-        await self._lock.__aenter__()
-        try:
-            self.check()
-        except _TooManyError:
-            await self._lock.__aexit__(None, None, None)
-            raise
+        lock = self._turns.of(self._who)
+        await lock.__aenter__()
+        wait_s = self._rates.wait_s(self._who, self._rate)
+        if wait_s:
+            await lock.__aexit__(None, None, None)
+            raise _TooManyError(self._rate, wait_s)
+        self._lock = lock
 
     async def __aexit__(self, *error: Any) -> None:
+        assert self._lock is not None
         await self._lock.__aexit__(*error)
 
 

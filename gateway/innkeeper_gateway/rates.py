@@ -46,6 +46,16 @@ class Rates:
         # A whole token, so that whoever waits so long is served for certain.
         return 0.0 if tokens > 0 else (1 - tokens) / per_s
 
+    def admit(self, who: Hashable, per_s: int, n: int) -> float:
+        """`wait_s`; where that is 0, `n` are taken."""
+        if not per_s:
+            return 0.0
+        bucket = self._filled(who, per_s)
+        if bucket.tokens <= 0:
+            return (1 - bucket.tokens) / per_s
+        bucket.tokens -= n
+        return 0.0
+
     def take(self, who: Hashable, per_s: int, n: int) -> None:
         """Take `n` from `who`, who may owe them."""
         if per_s:
