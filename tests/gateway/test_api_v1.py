@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from innkeeper_engine.decide.notes import step_note
 from innkeeper_engine.model.calls import Op, OpKind
@@ -265,7 +266,10 @@ async def test_a_signal_reaches_the_run_that_waits_for_it_and_only_once(world: W
     await world.register(function("app-fn"))
     run_id = await wait_for_signal(world, "go/1")
     body = {"signal": "go/1", "data": {"a": [1]}}
-    reply = await world.http.post("/v1/signals", json=body)
+    with capture_logs() as logs:
+        reply = await world.http.post("/v1/signals", json=body)
+    told = [(line["action"], line["run_id"]) for line in logs if line["event"] == "change"]
+    assert told == [("send signal", run_id)]
     assert (reply.status_code, reply.json()["data"]) == (200, {"run_id": run_id})
     assert await world.store.run_payload(run_id, STEP) == [b'{"data":{"data":{"a":[1]},"signal":"go/1"}}']
     assert (await world.lease()).run == run_id, "the function goes on"

@@ -122,6 +122,11 @@ def test_what_cannot_be_is_refused_with_what_is_wrong(body: Any, message: str) -
     assert message in refused.value.message
 
 
+def test_null_is_as_nothing() -> None:
+    nothing = {"statuses": None, "if": None, "from": None, "until": None}
+    assert replays.read_wanted(asked() | nothing, NOW_MS) == replays.read_wanted(asked(), NOW_MS)
+
+
 def test_a_window_ends_now_at_the_latest() -> None:
     """Somebody's clock may be ahead."""
     wanted = replays.read_wanted(asked(until=rfc3339(NOW_MS + 5_000)), NOW_MS)

@@ -268,6 +268,11 @@ async def test_a_run_of_a_branch_is_reached_without_naming_the_branch(managed: W
     assert (shown["function_slug"], shown["function_version"]) == ("app-fn", 1)
     elsewhere = {"x-inngest-env": "feature/y"}
     assert await prod.status("GET", f"/v1/runs/{run_id}", headers=elsewhere) == 404
+    with capture_logs() as logs:
+        assert await prod.status("POST", f"/v1/runs/{run_id}/rerun") == 200
+        assert await prod.status("DELETE", f"/v1/runs/{run_id}") == 200
+    changes = [(line["action"], line["env"]) for line in logs if line["event"] == "change"]
+    assert changes == [("rerun", branch_name("prod", BRANCH)), ("cancel run", branch_name("prod", BRANCH))]
 
 
 async def test_a_branch_that_cannot_be_is_refused(prod: Tenant) -> None:
