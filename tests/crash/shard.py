@@ -4,6 +4,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+import orjson
+
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import Store
 
@@ -117,13 +119,14 @@ async def wait_until_quiet(
 
 
 async def notes_written_and_folded(store: Store) -> tuple[int, int]:
-    """How many notes were ever written, and how many lines the histories of all runs have."""
+    """How many notes were ever written, and how many lines the histories of all runs have that were notes."""
     info = await store.command("XINFO", "STREAM", store.key("hist"))
     facts = dict(zip(info[::2], info[1::2], strict=True))
     folded = 0
     for name in await key_names(store):
         if name.startswith("h:"):
-            folded += await store.command("LLEN", store.key(name))
+            lines = await store.command("LRANGE", store.key(name), 0, -1)
+            folded += sum(orjson.loads(line).get("by") != "script" for line in lines)
     return facts[b"entries-added"], folded
 
 

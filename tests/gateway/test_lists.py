@@ -220,7 +220,7 @@ async def test_a_trace_has_steps_attempts_and_invoked_runs(world: World) -> None
     flaky = Op(kind=OpKind.STEP, id="a" * 40, name="flaky", display_name="flaky")
     invoke = Op(kind=OpKind.INVOKE_FUNCTION, id="b" * 40, name="call", display_name="call")
     child_event = world.ids.ulid(5)
-    at = world.clock.now_ms()
+    at = ulid_ms(lease.token)
     emit = Emit("default", child_event, "inngest/x", b'{"data":{},"id":"1","name":"inngest/x","ts":1}')
     effects = [
         step_note(lease, flaky, "Retrying", at, {"name": "E", "message": "first"}),

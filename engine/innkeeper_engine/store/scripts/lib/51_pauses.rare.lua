@@ -12,9 +12,10 @@ local function remove_pause(id, pause)
   end
 end
 
--- A wait is over. Straight into the run's history: nobody else tells of it, and it takes no note's way.
+-- A wait is over. Straight into the run's history: nobody else tells of it, and it takes no note's way, as `by` says.
 local function tell_end(run, step)
-  call('RPUSH', P .. 'h:' .. run, '{"t":' .. digits(now) .. ',"type":"step","id":"' .. step .. '","status":"Completed"}')
+  call('RPUSH', P .. 'h:' .. run, '{"t":' .. digits(now) .. ',"type":"step","id":' .. cjson.encode(step)
+    .. ',"status":"Completed","by":"script"}')
 end
 
 -- First wins: event, reply, deadline and cancellation all come through here.
