@@ -112,13 +112,14 @@ async def serve(role: ExecutorRole) -> None:
         # Before the store: a pod that waits for Redis is alive, but not ready.
         await showing.start()
         await executor.start()
-        measured = await durability.measure(executor.store)
+        # From here on an outage is waited out.
+        mode, why = await durability.describe(executor.store)
         _log.info(
             "executor takes work",
             id=executor.id,
             store=str(executor.store.address),
-            durability=measured.mode,
-            why=measured.reason,
+            durability=mode,
+            why=why,
         )
 
     await stop.unless(start())

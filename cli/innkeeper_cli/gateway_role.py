@@ -194,8 +194,8 @@ async def serve(role: GatewayRole) -> None:
     async def start() -> None:
         await showing.start()
         await store.open()
-        measured = await durability.measure(store)
-        _log.info("store opened", at=str(store.address), durability=measured.mode, why=measured.reason)
+        mode, why = await durability.describe(store)
+        _log.info("store opened", at=str(store.address), durability=mode, why=why)
         await listen(server)
 
     try:

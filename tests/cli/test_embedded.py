@@ -99,6 +99,16 @@ async def test_a_server_that_keeps_its_settings_to_itself_counts_as_memory() -> 
     assert "CONFIG" in measured.reason
 
 
+async def test_a_server_that_goes_away_while_it_is_asked_ends_nobody() -> None:
+    class Gone:
+        async def command(self, *command: bytes | str | int | float) -> object:
+            raise StoreUnavailableError("the connection to Redis broke")
+
+    assert await durability.describe(Gone()) == ("unknown", "the connection to Redis broke")
+    with pytest.raises(StoreUnavailableError):
+        await durability.measure(Gone())
+
+
 @pytest.mark.parametrize(
     ("appendonly", "appendfsync", "mode"),
     [(b"yes", b"always", "fsync"), (b"yes", b"everysec", "memory"), (b"no", b"always", "memory")],

@@ -4,7 +4,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from innkeeper_engine.store.connection import Argument, Reply, StoreError
+from innkeeper_engine.store.connection import Argument, Reply, StoreError, StoreUnavailableError
 
 Mode = Literal["memory", "fsync"]
 
@@ -44,6 +44,15 @@ async def measure(server: Asks) -> Durability:
     if appendonly == "yes":
         return Durability("memory", f"appendonly yes, but appendfsync {appendfsync or 'unknown'}, not always")
     return Durability("memory", f"appendonly {appendonly or 'unknown'}")
+
+
+async def describe(server: Asks) -> tuple[str, str]:
+    """A server's mode and why, for a log; `unknown` where it went away before it told, which ends nobody."""
+    try:
+        measured = await measure(server)
+    except StoreUnavailableError as error:
+        return "unknown", str(error)
+    return measured.mode, measured.reason
 
 
 def _value(reply: Reply) -> str:
