@@ -14,7 +14,8 @@ from benchmarks.load import spread
 from benchmarks.processes import BenchmarkError, NotApplicable
 from benchmarks.session import Session
 from innkeeper_engine.model.clock import encode_ulid
-from innkeeper_engine.model.effects import CursorGuard, Effect, Finish, LeaseGuard, Save, Start, Wait
+from innkeeper_engine.model.effects import Effect, Finish, Save, Start, Wait
+from innkeeper_engine.model.guards import CursorGuard, LeaseGuard
 from innkeeper_engine.model.state import Lease
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings

@@ -23,7 +23,8 @@ from benchmarks.shard import (
     number_id,
     start_of,
 )
-from innkeeper_engine.model.effects import CursorGuard, Effect, LeaseGuard, Save
+from innkeeper_engine.model.effects import Effect, Save
+from innkeeper_engine.model.guards import CursorGuard, LeaseGuard
 from innkeeper_engine.model.state import Lease
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings

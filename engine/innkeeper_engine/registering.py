@@ -16,8 +16,9 @@ from innkeeper_engine.decide.crons import first_slot
 from innkeeper_engine.decide.notes import cancel_note
 from innkeeper_engine.model.cancellations import Cancellation
 from innkeeper_engine.model.clock import Ids, derived_ulid
-from innkeeper_engine.model.effects import Cancel, NoGuard
+from innkeeper_engine.model.effects import Cancel
 from innkeeper_engine.model.functions import App, FunctionConfig
+from innkeeper_engine.model.guards import NoGuard
 from innkeeper_engine.model.switches import Switch
 from innkeeper_engine.registry import read_apps, read_cancellations, read_switches
 from innkeeper_engine.store.store import Held, Store

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from innkeeper_engine.decide.context import Context
-from innkeeper_engine.model.effects import Effect, Guard
+from innkeeper_engine.model.effects import Effect
+from innkeeper_engine.model.guards import Guard
 from innkeeper_engine.model.state import Applied
 from innkeeper_executor.surroundings import Surroundings
 

@@ -9,15 +9,8 @@ from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.outcomes import outcome_of
 from innkeeper_engine.decide.respond import respond
 from innkeeper_engine.model.calls import Answer
-from innkeeper_engine.model.effects import (
-    MAX_EFFECTS,
-    Effect,
-    Finish,
-    Guard,
-    KeepGuard,
-    LeaseGuard,
-    Retry,
-)
+from innkeeper_engine.model.effects import MAX_EFFECTS, Effect, Finish, Retry
+from innkeeper_engine.model.guards import Guard, KeepGuard, LeaseGuard
 from innkeeper_engine.model.state import Applied, Lease
 from innkeeper_executor.asking import Outcome, error_answer
 from innkeeper_executor.patience import until_answered

@@ -7,7 +7,8 @@ import structlog
 
 from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.gathered import fire_gathered
-from innkeeper_engine.model.effects import Effect, GatherGuard
+from innkeeper_engine.model.effects import Effect
+from innkeeper_engine.model.guards import GatherGuard
 from innkeeper_engine.model.state import Gathered, StoredEvent
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.applying import Apply, apply_decided

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from innkeeper_engine.decide.notes import is_cancelled, why_skipped
-from innkeeper_engine.model.effects import Fold, HistoryGuard
+from innkeeper_engine.model.effects import Fold
+from innkeeper_engine.model.guards import HistoryGuard
 from innkeeper_engine.store.connection import Address, Connection
 from innkeeper_engine.store.store import Store
 

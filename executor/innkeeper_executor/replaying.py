@@ -18,16 +18,9 @@ from innkeeper_engine.decide.replaying import (
     replay_effects,
     waits_for,
 )
-from innkeeper_engine.model.effects import Effect, Guard
-from innkeeper_engine.model.replays import (
-    FoundRun,
-    Replay,
-    Replayed,
-    ReplayGuard,
-    ReplayPage,
-    ReplayProgress,
-    SetReplay,
-)
+from innkeeper_engine.model.effects import Effect
+from innkeeper_engine.model.guards import Guard, ReplayGuard
+from innkeeper_engine.model.replays import FoundRun, Replay, Replayed, ReplayPage, ReplayProgress, SetReplay
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.applying import Apply, apply_decided

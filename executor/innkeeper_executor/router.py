@@ -13,7 +13,8 @@ from innkeeper_engine.decide.route import (
     waiter_effects,
     waiter_queries,
 )
-from innkeeper_engine.model.effects import MAX_EFFECTS, Cancel, CursorGuard, Effect, Note, Single, Start
+from innkeeper_engine.model.effects import MAX_EFFECTS, Cancel, Effect, Note, Single, Start
+from innkeeper_engine.model.guards import CursorGuard
 from innkeeper_engine.model.state import Peeked, Waiter, WaiterQuery
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.applying import Apply

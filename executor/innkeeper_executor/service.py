@@ -15,7 +15,8 @@ from innkeeper_engine.decide.crons import fire
 from innkeeper_engine.metrics import Metrics
 from innkeeper_engine.model.calls import Target
 from innkeeper_engine.model.clock import Clock, Ids, RandomIds, SystemClock
-from innkeeper_engine.model.effects import CronGuard, Effect
+from innkeeper_engine.model.effects import Effect
+from innkeeper_engine.model.guards import CronGuard
 from innkeeper_engine.model.state import RunSummary
 from innkeeper_engine.store.connection import Address, StoreError, StoreUnavailableError
 from innkeeper_engine.store.store import Greeter, Store, StoreSettings

@@ -13,7 +13,8 @@ from innkeeper_engine.compiled import CompiledCancellation
 from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.sweeping import LiveRun, in_force, needs_events, sweep_effects
 from innkeeper_engine.model.cancellations import Cancellation, Sweep
-from innkeeper_engine.model.effects import Effect, NoGuard, SweepGuard, Swept
+from innkeeper_engine.model.effects import Effect, Swept
+from innkeeper_engine.model.guards import NoGuard, SweepGuard
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.applying import Apply, apply_decided

@@ -9,7 +9,8 @@ from structlog.contextvars import bind_contextvars
 
 from innkeeper_apps.driver import Driver
 from innkeeper_engine.model.calls import Target
-from innkeeper_engine.model.effects import Effect, Guard, LeaseGuard
+from innkeeper_engine.model.effects import Effect
+from innkeeper_engine.model.guards import Guard, LeaseGuard
 from innkeeper_engine.model.state import Applied, Lease
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.asking import Asker, Outcome

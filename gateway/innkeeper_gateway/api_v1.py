@@ -10,7 +10,8 @@ from innkeeper_apps.wire.canonical import canonical_parsed
 from innkeeper_apps.wire.response import MAX_OUTPUT_BYTES
 from innkeeper_engine.compiled import Registry
 from innkeeper_engine.decide.notes import cancel_note
-from innkeeper_engine.model.effects import Cancel, LiveGuard, Resolve
+from innkeeper_engine.model.effects import Cancel, Resolve
+from innkeeper_engine.model.guards import LiveGuard
 from innkeeper_engine.model.state import RunSummary
 from innkeeper_gateway.access.callers import audit
 from innkeeper_gateway.access.permissions import (

@@ -11,9 +11,7 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from innkeeper_apps.wire.expressions import EVENT, condition
-from innkeeper_apps.wire.fields import Fields, Findings
-from innkeeper_engine.cel import compile_expression
+from innkeeper_apps.wire.fields import Fields
 from innkeeper_engine.compiled import FunctionEntry, Registry
 from innkeeper_engine.durations import DAY_MS
 from innkeeper_engine.model.cancellations import Cancellation, Sweep
@@ -24,7 +22,7 @@ from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, checked_ulid, json_of, needs
 from innkeeper_gateway.views import env_uuid, envelope, object_name
-from innkeeper_gateway.windows import function_of, instant, no_function
+from innkeeper_gateway.windows import expression_of, fields_of, function_of, instant, no_function, refused
 
 MOST_ACTIVE: Final = 1_000
 """Cancellations of an environment that may still cancel something: every run that starts is held against them."""
@@ -133,36 +131,18 @@ def read_cancellation(body: Any, now_ms: int) -> Wanted:
     Raises:
         ApiError: 400, with everything that is wrong with it.
     """
-    if not isinstance(body, dict):
-        raise ApiError(
-            400,
-            f'{_REFUSAL}: write an object, {{"app_id": "...", "function_id": "...", "started_before": '
-            f'"{rfc3339(now_ms)}"}}',
-        )
-    findings = Findings()
-    fields = Fields(body, findings)
-    _check_fields(fields, body)
+    example = f'{{"app_id": "...", "function_id": "...", "started_before": "{rfc3339(now_ms)}"}}'
+    fields, findings = fields_of(body, _FIELDS, _REFUSAL, example)
     app_id = fields.identity("app_id", "write the id of the app, as its client has it")
     function_id = fields.identity("function_id", "write the id of the function, as its own code has it")
     after_ms = instant(fields, "started_after")
     before_ms = instant(fields, "started_before", "write when the runs were made at the latest")
-    expression = condition(fields, "if", EVENT, compile_expression)
+    expression = expression_of(fields, "cancel")
     if before_ms is not None:
         _check_window(fields, after_ms, before_ms, now_ms)
     if findings.problems or app_id is None or function_id is None or before_ms is None:
-        said = "; ".join(f"{problem.field}: {problem.message}" for problem in findings.problems)
-        raise ApiError(400, f"{_REFUSAL}: {said}")
+        raise refused(findings, _REFUSAL)
     return Wanted(app_id, function_id, after_ms or 0, before_ms, expression)
-
-
-def _check_fields(fields: Fields, body: dict[str, Any]) -> None:
-    """What is not read would cancel more than was meant, and nobody brings runs back."""
-    for name in body:
-        if name not in _FIELDS:
-            fields.problem(name[:100], f"there is no such field; there are {', '.join(_FIELDS)}")
-    condition_given = body.get("if")
-    if isinstance(condition_given, str) and not condition_given.strip():
-        fields.problem("if", "is empty: leave it out to cancel all runs of the window")
 
 
 def _check_window(fields: Fields, after_ms: int | None, before_ms: int, now_ms: int) -> None:

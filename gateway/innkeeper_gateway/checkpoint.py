@@ -16,7 +16,8 @@ from innkeeper_engine.decide.notes import request_began_ms, step_line
 from innkeeper_engine.decide.steps import unusable_id
 from innkeeper_engine.model.calls import Op, OpKind
 from innkeeper_engine.model.clock import ULID_LENGTH
-from innkeeper_engine.model.effects import MAX_EFFECTS, Effect, KeepGuard, Save, Touch
+from innkeeper_engine.model.effects import MAX_EFFECTS, Effect, Save, Touch
+from innkeeper_engine.model.guards import KeepGuard
 from innkeeper_engine.model.state import Applied
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_gateway.bodies import BodyError, ClientGoneError, Header, Receive, read_body

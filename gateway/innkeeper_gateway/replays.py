@@ -10,10 +10,8 @@ import msgspec
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from innkeeper_apps.wire.expressions import EVENT, condition
-from innkeeper_apps.wire.fields import Fields, Findings
-from innkeeper_engine.cel import compile_expression
-from innkeeper_engine.model.effects import NoGuard
+from innkeeper_apps.wire.fields import Fields
+from innkeeper_engine.model.guards import NoGuard
 from innkeeper_engine.model.replays import Replay, ReplayProgress, SetReplay
 from innkeeper_engine.model.times import rfc3339
 from innkeeper_gateway.access.callers import Caller, audit
@@ -23,7 +21,7 @@ from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, checked_ulid, json_of, needs
 from innkeeper_gateway.reruns import startable
 from innkeeper_gateway.views import envelope, object_name
-from innkeeper_gateway.windows import function_of, instant, no_function
+from innkeeper_gateway.windows import expression_of, fields_of, function_of, instant, no_function, refused
 
 MOST_ACTIVE: Final = 100
 """Replays of an environment that are not done."""
@@ -144,16 +142,8 @@ def read_wanted(body: Any, now_ms: int) -> Wanted:
     Raises:
         ApiError: 400, with everything that is wrong with it.
     """
-    if not isinstance(body, dict):
-        raise ApiError(
-            400,
-            f'{_REFUSAL}: write an object, {{"app_id": "...", "function_id": "...", "statuses": ["Failed"]}}',
-        )
-    findings = Findings()
-    fields = Fields(body, findings)
-    for name in body:
-        if name not in _FIELDS:
-            fields.problem(name[:100], f"there is no such field; there are {', '.join(_FIELDS)}")
+    example = '{"app_id": "...", "function_id": "...", "statuses": ["Failed"]}'
+    fields, findings = fields_of(body, _FIELDS, _REFUSAL, example)
     app_id = fields.identity("app_id", "write the id of the app, as its client has it")
     function_id = fields.identity("function_id", "write the id of the function, as its own code has it")
     from_ms, until_ms = instant(fields, "from") or 0, instant(fields, "until")
@@ -162,12 +152,9 @@ def read_wanted(body: Any, now_ms: int) -> Wanted:
     if from_ms >= until_ms:
         fields.problem("from", "is not before until, or lies ahead: no run was made in between")
     statuses = _statuses(fields, body)
-    expression = condition(fields, "if", EVENT, compile_expression)
-    if isinstance(body.get("if"), str) and not body["if"].strip():
-        fields.problem("if", "is empty: leave it out to replay all runs of the window")
+    expression = expression_of(fields, "replay")
     if findings.problems or app_id is None or function_id is None:
-        said = "; ".join(f"{problem.field}: {problem.message}" for problem in findings.problems)
-        raise ApiError(400, f"{_REFUSAL}: {said}")
+        raise refused(findings, _REFUSAL)
     return Wanted(app_id, function_id, from_ms, until_ms, statuses, expression)
 
 

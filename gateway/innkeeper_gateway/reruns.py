@@ -8,9 +8,8 @@ from innkeeper_engine.compiled import FunctionEntry, Registry
 from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.rerunning import RUN_BY_APPS, Earlier, FromStep, rerun, takes_input
 from innkeeper_engine.model.calls import Op, OpKind
-from innkeeper_engine.model.effects import NoGuard
 from innkeeper_engine.model.functions import App
-from innkeeper_engine.model.replays import KeptGuard
+from innkeeper_engine.model.guards import KeptGuard, NoGuard
 from innkeeper_engine.model.state import RunSummary
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError

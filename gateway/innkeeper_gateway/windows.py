@@ -1,9 +1,47 @@
 """What jobs over many runs of a function are asked for with: a function, and a window of time."""
 
-from innkeeper_apps.wire.fields import Fields
+from collections.abc import Sequence
+from typing import Any
+
+from innkeeper_apps.wire.expressions import EVENT, condition
+from innkeeper_apps.wire.fields import Fields, Findings
+from innkeeper_engine.cel import compile_expression
 from innkeeper_engine.compiled import FunctionEntry, Registry
 from innkeeper_engine.durations import DurationError, parse_instant_ms
 from innkeeper_gateway.errors import ApiError
+
+
+def fields_of(body: Any, known: Sequence[str], refusal: str, example: str) -> tuple[Fields, Findings]:
+    """The fields of a decoded body. One that is not `known` is a problem: unread, it would have more done than is meant.
+
+    Raises:
+        ApiError: 400, it is no object, but should be one such as `example`; `refusal` is how the sentence begins.
+    """
+    if not isinstance(body, dict):
+        raise ApiError(400, f"{refusal}: write an object, {example}")
+    findings = Findings()
+    fields = Fields(body, findings)
+    for name in body:
+        if name not in known:
+            fields.problem(name[:100], f"there is no such field; there are {', '.join(known)}")
+    return fields, findings
+
+
+def expression_of(fields: Fields, doing: str) -> str | None:
+    """`if`, over the run's first event: a problem where it cannot be compiled, or is there and empty.
+
+    `doing` is what becomes of the runs, such as `cancel`.
+    """
+    given = fields.get("if")
+    if isinstance(given, str) and not given.strip():
+        fields.problem("if", f"is empty: leave it out to {doing} all runs of the window")
+    return condition(fields, "if", EVENT, compile_expression)
+
+
+def refused(findings: Findings, refusal: str) -> ApiError:
+    """400: everything that is wrong with a body."""
+    said = "; ".join(f"{problem.field}: {problem.message}" for problem in findings.problems)
+    return ApiError(400, f"{refusal}: {said}")
 
 
 def instant(fields: Fields, key: str, missing: str = "") -> int | None:

@@ -11,7 +11,8 @@ from innkeeper_cli.archive.formats import FormatName
 from innkeeper_cli.archive.manifest import Manifest
 from innkeeper_cli.archive.sources import Events, Runs, Source
 from innkeeper_cli.archive.windows import Wanted
-from innkeeper_engine.model.effects import Fold, HistoryGuard, Note
+from innkeeper_engine.model.effects import Fold, Note
+from innkeeper_engine.model.guards import HistoryGuard
 from innkeeper_engine.store.archive import Archive, settled_ms
 from innkeeper_engine.store.store import Store
 from tests.archive.archives import KilledError, Mortal, lines_in, parquet_in

@@ -18,22 +18,9 @@ from innkeeper_engine.decide.gathered import fire_gathered
 from innkeeper_engine.decide.keying import rekey
 from innkeeper_engine.decide.route import Arrival, start_effects
 from innkeeper_engine.model.clock import encode_ulid
-from innkeeper_engine.model.effects import (
-    Cancel,
-    CursorGuard,
-    Effect,
-    Finish,
-    GatherGuard,
-    LeaseGuard,
-    LiveGuard,
-    Pending,
-    Plan,
-    Rekey,
-    Retry,
-    Save,
-    Wait,
-)
+from innkeeper_engine.model.effects import Cancel, Effect, Finish, Pending, Plan, Rekey, Retry, Save, Wait
 from innkeeper_engine.model.functions import App, FunctionConfig
+from innkeeper_engine.model.guards import CursorGuard, GatherGuard, LeaseGuard, LiveGuard
 from innkeeper_engine.model.state import PLANNED, Due, Lease
 from innkeeper_engine.model.state import Gathered as Gathering
 from innkeeper_engine.registering import register_app

@@ -3,7 +3,8 @@
 import itertools
 from collections.abc import Mapping, Sequence
 
-from innkeeper_engine.model.effects import Cancel, Finish, LeaseGuard, NoGuard, Rekey, Start
+from innkeeper_engine.model.effects import Cancel, Finish, Rekey, Start
+from innkeeper_engine.model.guards import LeaseGuard, NoGuard
 from innkeeper_engine.store.store import Store
 from tests.engine.model_names import fn_of, item_name, number_of, signed
 from tests.engine.model_promises import check, cut

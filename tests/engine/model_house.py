@@ -13,7 +13,8 @@ from innkeeper_engine.decide.respond import respond
 from innkeeper_engine.decide.retries import RetryPolicy
 from innkeeper_engine.decide.route import Arrival, batch_of, start_effects, waiter_effects, waiter_queries
 from innkeeper_engine.model.clock import encode_ulid
-from innkeeper_engine.model.effects import Cancel, CursorGuard, Effect, LeaseGuard, LiveGuard, Save, Start
+from innkeeper_engine.model.effects import Cancel, Effect, Save, Start
+from innkeeper_engine.model.guards import CursorGuard, LeaseGuard, LiveGuard
 from innkeeper_engine.model.state import Lease, Peeked
 from innkeeper_engine.registering import register_app
 from innkeeper_engine.store.numbers import read_shard_numbers

@@ -2,19 +2,8 @@
 
 from collections.abc import Sequence
 
-from innkeeper_engine.model.effects import (
-    Cancel,
-    CancelOn,
-    CursorGuard,
-    Effect,
-    Finish,
-    LeaseGuard,
-    NoGuard,
-    Plan,
-    Save,
-    Start,
-    Wait,
-)
+from innkeeper_engine.model.effects import Cancel, CancelOn, Effect, Finish, Plan, Save, Start, Wait
+from innkeeper_engine.model.guards import CursorGuard, LeaseGuard, NoGuard
 from innkeeper_engine.model.state import Applied, Lease
 from innkeeper_engine.store.store import Store
 

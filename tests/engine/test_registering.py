@@ -9,8 +9,9 @@ import pytest
 
 from innkeeper_engine.model.cancellations import Cancellation
 from innkeeper_engine.model.clock import RandomIds
-from innkeeper_engine.model.effects import NoGuard, Start
+from innkeeper_engine.model.effects import Start
 from innkeeper_engine.model.functions import App, FunctionConfig, Trigger
+from innkeeper_engine.model.guards import NoGuard
 from innkeeper_engine.registering import Registered, cancel_app_runs, register_app, remove_app
 from innkeeper_engine.registry import Registries, read_cancellations
 from innkeeper_engine.store.store import Store

@@ -7,19 +7,8 @@ import orjson
 import pytest
 import rfc8785
 
-from innkeeper_engine.model.effects import (
-    Emit,
-    Finish,
-    Gather,
-    GatherGuard,
-    Keep,
-    KeepGuard,
-    NoGuard,
-    Plan,
-    Resolve,
-    Resume,
-    Save,
-)
+from innkeeper_engine.model.effects import Emit, Finish, Gather, Keep, Plan, Resolve, Resume, Save
+from innkeeper_engine.model.guards import GatherGuard, KeepGuard, NoGuard
 from innkeeper_engine.store.bodies import UnreadableBodyError
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings

@@ -3,7 +3,8 @@
 import pytest
 
 from innkeeper_engine.model.clock import RandomIds
-from innkeeper_engine.model.effects import MAX_EFFECTS, CursorGuard
+from innkeeper_engine.model.effects import MAX_EFFECTS
+from innkeeper_engine.model.guards import CursorGuard
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
 from tests.conftest import OpenStore

@@ -7,7 +7,8 @@ import orjson
 import pytest
 import rfc8785
 
-from innkeeper_engine.model.effects import Cancel, Finish, Fold, HistoryGuard, Note, Plan
+from innkeeper_engine.model.effects import Cancel, Finish, Fold, Note, Plan
+from innkeeper_engine.model.guards import HistoryGuard
 from innkeeper_engine.store.store import Store
 from tests.engine.model_driver import TestClock
 from tests.engine.model_runs import (

@@ -2,7 +2,8 @@
 
 import pytest
 
-from innkeeper_engine.model.effects import CursorGuard, Emit, Keep
+from innkeeper_engine.model.effects import Emit, Keep
+from innkeeper_engine.model.guards import CursorGuard
 from innkeeper_engine.model.state import QueuedEvent
 from innkeeper_engine.store.connection import StoreError
 from innkeeper_engine.store.store import NewEvent, Store

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from innkeeper_engine.model.effects import Effect, KeepGuard, Once, Rate, Retry, Right, Single
+from innkeeper_engine.model.effects import Effect, Once, Rate, Retry, Right, Single
+from innkeeper_engine.model.guards import KeepGuard
 from innkeeper_engine.model.state import Lease
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings

@@ -8,16 +8,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from innkeeper_engine.model.effects import (
-    CursorGuard,
-    Effect,
-    Gather,
-    GatherGuard,
-    NoGuard,
-    Once,
-    Skip,
-    Start,
-)
+from innkeeper_engine.model.effects import Effect, Gather, Once, Skip, Start
+from innkeeper_engine.model.guards import CursorGuard, GatherGuard, NoGuard
 from innkeeper_engine.model.state import Gathered
 from innkeeper_engine.store.store import Store
 from tests.engine.model_driver import TestClock

@@ -2,7 +2,8 @@
 
 import pytest
 
-from innkeeper_engine.model.effects import Discover, KeepGuard, LeaseGuard, LiveGuard, Retry, Touch
+from innkeeper_engine.model.effects import Discover, Retry, Touch
+from innkeeper_engine.model.guards import KeepGuard, LeaseGuard, LiveGuard
 from innkeeper_engine.store.store import Store
 from tests.conftest import OpenStore
 from tests.engine.model_driver import TestClock

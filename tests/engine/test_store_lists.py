@@ -3,7 +3,8 @@
 import pytest
 
 from innkeeper_engine.model.clock import encode_ulid
-from innkeeper_engine.model.effects import CursorGuard, Emit, Skip
+from innkeeper_engine.model.effects import Emit, Skip
+from innkeeper_engine.model.guards import CursorGuard
 from innkeeper_engine.store.lists import NEWEST, EventPosition, Lists
 from innkeeper_engine.store.store import Store
 from tests.engine.model_driver import TestClock

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 import pytest
 
-from innkeeper_engine.model.effects import CursorGuard, Effect, Fold, Gather
+from innkeeper_engine.model.effects import Effect, Fold, Gather
 from innkeeper_engine.model.environments import Environment, Policy
-from innkeeper_engine.model.replays import Again, KeptGuard
+from innkeeper_engine.model.guards import CursorGuard, KeptGuard
+from innkeeper_engine.model.replays import Again
 from innkeeper_engine.store.connection import StoreError
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.numbers import read_shard_numbers

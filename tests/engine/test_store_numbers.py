@@ -4,17 +4,8 @@ import re
 
 import pytest
 
-from innkeeper_engine.model.effects import (
-    CursorGuard,
-    Fold,
-    HistoryGuard,
-    KeepGuard,
-    LeaseGuard,
-    Note,
-    Plan,
-    Rekey,
-    Retry,
-)
+from innkeeper_engine.model.effects import Fold, Note, Plan, Rekey, Retry
+from innkeeper_engine.model.guards import CursorGuard, HistoryGuard, KeepGuard, LeaseGuard
 from innkeeper_engine.model.numbers import FunctionNumbers, ShardNumbers
 from innkeeper_engine.model.times import date_of
 from innkeeper_engine.store import numbers as store_numbers

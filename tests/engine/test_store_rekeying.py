@@ -2,7 +2,8 @@
 
 import pytest
 
-from innkeeper_engine.model.effects import Effect, LeaseGuard, Plan, Rekey, Retry, Save, Start
+from innkeeper_engine.model.effects import Effect, Plan, Rekey, Retry, Save, Start
+from innkeeper_engine.model.guards import LeaseGuard
 from innkeeper_engine.model.state import Lease
 from innkeeper_engine.store.store import Held, Store, StoreSettings
 from tests.conftest import OpenStore

@@ -3,7 +3,8 @@
 import pytest
 
 from innkeeper_engine.model.effects import MAX_EFFECTS
-from innkeeper_engine.model.replays import Again, KeptGuard
+from innkeeper_engine.model.guards import KeptGuard
+from innkeeper_engine.model.replays import Again
 from innkeeper_engine.store.store import Store
 from tests.engine.model_runs import EVENT_BODY, begin, commit, do, finish, lease, results, saved, start
 from tests.engine.model_server import read_shard

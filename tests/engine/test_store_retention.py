@@ -2,8 +2,9 @@
 
 import pytest
 
-from innkeeper_engine.model.effects import CursorGuard, Keep
+from innkeeper_engine.model.effects import Keep
 from innkeeper_engine.model.environments import Environment, Policy, branch_name
+from innkeeper_engine.model.guards import CursorGuard
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.store import Store
 from tests.engine.model_driver import TestClock

@@ -6,7 +6,8 @@ from typing import Literal
 import pytest
 
 from innkeeper_engine.model.cancellations import Sweep
-from innkeeper_engine.model.effects import Cancel, Effect, SweepGuard, Swept
+from innkeeper_engine.model.effects import Cancel, Effect, Swept
+from innkeeper_engine.model.guards import SweepGuard
 from innkeeper_engine.model.state import RunHead
 from innkeeper_engine.store.store import Store
 from tests.conftest import OpenStore, ValkeyProcess

@@ -2,7 +2,8 @@
 
 import pytest
 
-from innkeeper_engine.model.effects import Effect, KeepGuard, LeaseGuard, LiveGuard, Retry, Save, Start
+from innkeeper_engine.model.effects import Effect, Retry, Save, Start
+from innkeeper_engine.model.guards import KeepGuard, LeaseGuard, LiveGuard
 from innkeeper_engine.model.state import Lease
 from innkeeper_engine.store.store import Store
 from tests.engine.model_driver import TestClock

@@ -2,7 +2,8 @@
 
 import pytest
 
-from innkeeper_engine.model.effects import MAX_EFFECTS, Arm, CronGuard, Effect, NoGuard, Note
+from innkeeper_engine.model.effects import MAX_EFFECTS, Arm, Effect, Note
+from innkeeper_engine.model.guards import CronGuard, NoGuard
 from innkeeper_engine.store.connection import StoreError
 from innkeeper_engine.store.store import Store
 from tests.conftest import OpenStore

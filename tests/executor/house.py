@@ -13,9 +13,10 @@ from innkeeper_apps.sealing import Sealer
 from innkeeper_engine.decide.retries import RetryPolicy
 from innkeeper_engine.model.calls import Answer, Call, Op, OpKind, Target
 from innkeeper_engine.model.clock import Clock, RandomIds, SystemClock
-from innkeeper_engine.model.effects import Cancel, Effect, Guard, LiveGuard, NoGuard
+from innkeeper_engine.model.effects import Cancel, Effect
 from innkeeper_engine.model.functions import App, Concurrency, FunctionConfig, Trigger
 from innkeeper_engine.model.functions import Cancel as CancelRule
+from innkeeper_engine.model.guards import Guard, LiveGuard, NoGuard
 from innkeeper_engine.model.state import Applied, Due, Lease
 from innkeeper_engine.registering import register_app
 from innkeeper_engine.store.connection import Address

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import orjson
 
-from innkeeper_engine.model.effects import Arm, NoGuard
+from innkeeper_engine.model.effects import Arm
+from innkeeper_engine.model.guards import NoGuard
 from tests.executor.house import ENV, House, function, output, soon
 from tests.executor.proxy import Fate, Proxy, Sent
 

@@ -9,8 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from innkeeper_engine.model.cancellations import Cancellation
-from innkeeper_engine.model.effects import Cancel, CronGuard, Effect, Guard, NoGuard, Start
+from innkeeper_engine.model.effects import Cancel, Effect, Start
 from innkeeper_engine.model.functions import FunctionConfig, Trigger
+from innkeeper_engine.model.guards import CronGuard, Guard, NoGuard
 from innkeeper_engine.model.state import Applied
 from innkeeper_engine.store.connection import StoreUnavailableError
 from innkeeper_executor.applying import Apply, apply_decided

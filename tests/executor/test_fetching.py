@@ -7,8 +7,9 @@ import orjson
 from innkeeper_apps.classes import Classes
 from innkeeper_apps.egress import EgressPolicy
 from innkeeper_apps.sealing import Sealer
-from innkeeper_engine.model.effects import NoGuard, Plan
+from innkeeper_engine.model.effects import Plan
 from innkeeper_engine.model.environments import Environment, Policy
+from innkeeper_engine.model.guards import NoGuard
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_executor.fetching import Fetcher
 from tests.apps.rawserver import RawServer, Seen, http, serving

@@ -7,8 +7,9 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from innkeeper_engine.model.effects import Effect, GatherGuard, Guard
+from innkeeper_engine.model.effects import Effect
 from innkeeper_engine.model.functions import Batch, Debounce, FunctionConfig
+from innkeeper_engine.model.guards import GatherGuard, Guard
 from innkeeper_engine.model.state import Applied
 from innkeeper_engine.registering import KEPT_MS
 from innkeeper_executor.gathering import Gatherings

@@ -8,8 +8,9 @@ import orjson
 
 from innkeeper_engine.model.calls import Op, OpKind
 from innkeeper_engine.model.clock import RandomIds
-from innkeeper_engine.model.effects import Arm, NoGuard
+from innkeeper_engine.model.effects import Arm
 from innkeeper_engine.model.functions import App, Cancel, CatchUp, FunctionConfig, Trigger
+from innkeeper_engine.model.guards import NoGuard
 from innkeeper_engine.model.switches import Switch
 from innkeeper_engine.model.times import rfc3339
 from innkeeper_engine.registering import cancel_app_runs, register_app, remove_app

@@ -10,8 +10,9 @@ import pytest
 from innkeeper_engine.decide.notes import cancel_note
 from innkeeper_engine.decide.runs import start_effect
 from innkeeper_engine.model.clock import derived_ulid
-from innkeeper_engine.model.effects import Effect, NoGuard, Note
+from innkeeper_engine.model.effects import Effect, Note
 from innkeeper_engine.model.functions import RateLimit
+from innkeeper_engine.model.guards import NoGuard
 from innkeeper_engine.registry import Registries
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings

@@ -8,9 +8,10 @@ import pytest
 
 from innkeeper_engine.decide.flow import CONSEQUENCES
 from innkeeper_engine.model.clock import RandomIds
-from innkeeper_engine.model.effects import MAX_EFFECTS, Effect, Guard, NoGuard
+from innkeeper_engine.model.effects import MAX_EFFECTS, Effect
 from innkeeper_engine.model.environments import Environment, Policy
 from innkeeper_engine.model.functions import FunctionConfig
+from innkeeper_engine.model.guards import Guard, NoGuard
 from innkeeper_engine.model.replays import Replay, ReplayProgress, SetReplay
 from innkeeper_engine.model.state import Applied, RunSummary
 from innkeeper_engine.store.environments import EnvironmentStore

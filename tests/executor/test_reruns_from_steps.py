@@ -6,7 +6,7 @@ from innkeeper_apps.wire.canonical import canonical
 from innkeeper_apps.wire.request import call_body
 from innkeeper_engine.decide.rerunning import Earlier, FromStep, rerun
 from innkeeper_engine.model.calls import Op, OpKind
-from innkeeper_engine.model.effects import NoGuard
+from innkeeper_engine.model.guards import NoGuard
 from tests.executor.house import ENV, Hand, House, function, ops, output, ran, soon
 
 RUN = "01JB8AAAAAAAAAAAAAAAAAAAAA"

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 from innkeeper_engine.cel import bind, compile_expression
 from innkeeper_engine.decide.runs import start_effect
 from innkeeper_engine.model.clock import derived_ulid
-from innkeeper_engine.model.effects import MAX_EFFECTS, CursorGuard, Effect, Guard, NoGuard, Wait
+from innkeeper_engine.model.effects import MAX_EFFECTS, Effect, Wait
 from innkeeper_engine.model.functions import Cancel, FunctionConfig, Singleton
+from innkeeper_engine.model.guards import CursorGuard, Guard, NoGuard
 from innkeeper_engine.model.state import Applied
 from innkeeper_engine.registry import Registries
 from tests.conftest import OpenStore

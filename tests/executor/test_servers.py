@@ -9,8 +9,9 @@ import orjson
 import pytest
 
 from innkeeper_engine.model.calls import Answer, Call
-from innkeeper_engine.model.effects import Arm, NoGuard
+from innkeeper_engine.model.effects import Arm
 from innkeeper_engine.model.functions import Cancel
+from innkeeper_engine.model.guards import NoGuard
 from innkeeper_engine.store.connection import Connection
 from tests.conftest import OpenStore, ValkeyProcess
 from tests.executor.conftest import MakeHouse

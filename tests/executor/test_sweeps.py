@@ -9,7 +9,8 @@ import pytest
 
 from innkeeper_engine.model.cancellations import Cancellation
 from innkeeper_engine.model.clock import RandomIds
-from innkeeper_engine.model.effects import Effect, Guard, NoGuard, SweepGuard
+from innkeeper_engine.model.effects import Effect
+from innkeeper_engine.model.guards import Guard, NoGuard, SweepGuard
 from innkeeper_engine.model.state import Applied
 from innkeeper_engine.registering import KEPT_MS
 from innkeeper_executor import sweeping

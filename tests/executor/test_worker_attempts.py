@@ -3,7 +3,8 @@
 import orjson
 
 from innkeeper_engine.model.calls import Answer, Call
-from innkeeper_engine.model.effects import KeepGuard, Touch
+from innkeeper_engine.model.effects import Touch
+from innkeeper_engine.model.guards import KeepGuard
 from tests.executor.house import (
     ENV,
     Hand,

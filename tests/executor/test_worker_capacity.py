@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from innkeeper_engine.model.calls import Answer, Call
-from innkeeper_engine.model.effects import NoGuard
+from innkeeper_engine.model.guards import NoGuard
 from tests.executor.house import Hand, House, Request, function, ops, output, ran, soon
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from innkeeper_engine.model.calls import Answer, Call
-from innkeeper_engine.model.effects import KeepGuard
+from innkeeper_engine.model.guards import KeepGuard
 from innkeeper_engine.model.state import Applied
 from tests.conftest import OpenStore, ValkeyProcess
 from tests.executor.conftest import MakeHouse, MakeProxy

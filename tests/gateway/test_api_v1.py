@@ -11,7 +11,8 @@ from structlog.testing import capture_logs
 
 from innkeeper_engine.decide.notes import step_note
 from innkeeper_engine.model.calls import Op, OpKind
-from innkeeper_engine.model.effects import LeaseGuard, Wait
+from innkeeper_engine.model.effects import Wait
+from innkeeper_engine.model.guards import LeaseGuard
 from innkeeper_gateway.settings import GatewaySettings
 from tests.conftest import OpenStore, ValkeyProcess
 from tests.gateway.conftest import SIGNING_KEY, MakeWorld

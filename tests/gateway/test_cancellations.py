@@ -8,7 +8,8 @@ from structlog.testing import capture_logs
 
 from innkeeper_engine.model.cancellations import Cancellation
 from innkeeper_engine.model.clock import RandomIds
-from innkeeper_engine.model.effects import SweepGuard, Swept
+from innkeeper_engine.model.effects import Swept
+from innkeeper_engine.model.guards import SweepGuard
 from innkeeper_engine.model.times import rfc3339
 from innkeeper_engine.registry import read_cancellations
 from innkeeper_engine.store.store import Store

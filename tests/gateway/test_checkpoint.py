@@ -6,7 +6,8 @@ import httpx
 import pytest
 
 from innkeeper_apps.wire.request import encode_item_id
-from innkeeper_engine.model.effects import KeepGuard, LeaseGuard, NoGuard, Save
+from innkeeper_engine.model.effects import Save
+from innkeeper_engine.model.guards import KeepGuard, LeaseGuard, NoGuard
 from innkeeper_engine.model.state import Lease
 from innkeeper_gateway.settings import GatewaySettings, Limits
 from tests.gateway.conftest import MakeWorld

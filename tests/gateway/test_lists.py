@@ -9,7 +9,8 @@ import pytest
 from innkeeper_engine.decide.notes import step_note
 from innkeeper_engine.model.calls import Op, OpKind
 from innkeeper_engine.model.clock import ulid_ms
-from innkeeper_engine.model.effects import Emit, LeaseGuard, Save, Wait
+from innkeeper_engine.model.effects import Emit, Save, Wait
+from innkeeper_engine.model.guards import LeaseGuard
 from innkeeper_engine.model.times import rfc3339
 from innkeeper_gateway.errors import ApiError
 from innkeeper_gateway.lists.filters import EVENT, EVENT_AND_OUTPUT, read_filter

@@ -7,7 +7,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from innkeeper_engine.exporting import READ_AGAIN_S, Exporter
 from innkeeper_engine.metrics import Metrics
 from innkeeper_engine.model.clock import SystemClock
-from innkeeper_engine.model.effects import NoGuard, Start
+from innkeeper_engine.model.effects import Start
+from innkeeper_engine.model.guards import NoGuard
 from innkeeper_engine.probes import Probes
 from innkeeper_engine.store.store import Store
 from innkeeper_gateway.settings import GatewaySettings

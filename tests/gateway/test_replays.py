@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from innkeeper_engine.model.effects import NoGuard, Replayed, SetReplay
+from innkeeper_engine.model.effects import Replayed, SetReplay
+from innkeeper_engine.model.guards import NoGuard
 from innkeeper_engine.model.times import rfc3339
 from innkeeper_gateway import replays
 from innkeeper_gateway.errors import ApiError

@@ -7,7 +7,8 @@ import pytest
 
 from innkeeper_engine.decide.notes import step_note
 from innkeeper_engine.model.calls import Op, OpKind
-from innkeeper_engine.model.effects import Cancel, LeaseGuard, LiveGuard, Retry, Save
+from innkeeper_engine.model.effects import Cancel, Retry, Save
+from innkeeper_engine.model.guards import LeaseGuard, LiveGuard
 from innkeeper_engine.model.state import Lease
 from tests.gateway.world import World, function
 

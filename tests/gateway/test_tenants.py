@@ -10,8 +10,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from innkeeper_apps.wire.request import encode_item_id
-from innkeeper_engine.model.effects import LeaseGuard, Wait
+from innkeeper_engine.model.effects import Wait
 from innkeeper_engine.model.environments import Environment, EventKey, branch_name, key_digest
+from innkeeper_engine.model.guards import LeaseGuard
 from innkeeper_engine.model.state import Lease
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_gateway.settings import GatewaySettings

@@ -12,8 +12,9 @@ from innkeeper_engine.decide.context import Context
 from innkeeper_engine.decide.route import Arrival, start_effects
 from innkeeper_engine.decide.runs import start_effect
 from innkeeper_engine.model.clock import RandomIds, SystemClock, derived_ulid
-from innkeeper_engine.model.effects import CursorGuard, Effect, Finish, HistoryGuard, LeaseGuard, NoGuard
+from innkeeper_engine.model.effects import Effect, Finish
 from innkeeper_engine.model.effects import Fold as FoldNotes
+from innkeeper_engine.model.guards import CursorGuard, HistoryGuard, LeaseGuard, NoGuard
 from innkeeper_engine.model.state import Lease
 from innkeeper_engine.registry import Registries
 from innkeeper_engine.store.environments import RegistrationInbox

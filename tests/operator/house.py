@@ -26,8 +26,9 @@ from innkeeper_apps.transport import Transport
 from innkeeper_apps.wire.keys import bearer_hash, sign, verify
 from innkeeper_engine.limits import compile_queueing
 from innkeeper_engine.model.clock import Clock, SystemClock
-from innkeeper_engine.model.effects import NoGuard, Start
+from innkeeper_engine.model.effects import Start
 from innkeeper_engine.model.functions import App, FunctionConfig
+from innkeeper_engine.model.guards import NoGuard
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
 from innkeeper_operator.cluster import find_configuration

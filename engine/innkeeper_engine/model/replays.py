@@ -122,18 +122,3 @@ class Replayed(NamedTuple):
 
 
 # ---- guards
-
-
-class ReplayGuard(NamedTuple):
-    """A replay is still at this revision, which rises."""
-
-    env: str
-    id: str
-    revision: int
-
-
-class KeptGuard(NamedTuple):
-    """So many results of a run are kept, and their order; else the answer is `gone`."""
-
-    run: str
-    results: int

@@ -9,7 +9,8 @@ import msgpack
 import msgspec
 
 from innkeeper_engine.metrics import Metrics
-from innkeeper_engine.model.effects import GUARD_TAGS, MAX_EFFECTS, Effect, Guard
+from innkeeper_engine.model.effects import MAX_EFFECTS, Effect
+from innkeeper_engine.model.guards import GUARD_TAGS, Guard
 from innkeeper_engine.model.replays import Replay, ReplayPage, ReplayProgress
 from innkeeper_engine.model.state import (
     Applied,

@@ -10,8 +10,9 @@ import orjson
 
 from innkeeper_apps.wire.register import parse_registration
 from innkeeper_apps.wire.request import encode_item_id
-from innkeeper_engine.model.effects import Effect, LeaseGuard, Note, Wait
+from innkeeper_engine.model.effects import Effect, Note, Wait
 from innkeeper_engine.model.environments import key_digest
+from innkeeper_engine.model.guards import LeaseGuard
 from innkeeper_engine.model.state import Lease
 from innkeeper_engine.model.webhooks import Webhook
 from innkeeper_engine.registering import register_app
