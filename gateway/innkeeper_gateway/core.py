@@ -40,7 +40,7 @@ from innkeeper_gateway.places import (
     sender,
     wanted_branch,
 )
-from innkeeper_gateway.rates import Rates
+from innkeeper_gateway.rates import EVENTS_BURST_S, REQUESTS_BURST_S, Rates
 from innkeeper_gateway.refusals import Refusals
 from innkeeper_gateway.registrars import DirectRegistrar, InboxRegistrar, Registrar
 from innkeeper_gateway.settings import GatewaySettings
@@ -117,7 +117,10 @@ class Core:
         self.letter_store = LetterStore(store)
         self.letters = StoredLetters(self.letter_store, clock, ids, self.letters_keep_s)
         self.refusals = Refusals()
-        self.rates = Rates()
+        self.rates = Rates(REQUESTS_BURST_S)
+        """Of requests to the API, and of refusals."""
+        self.event_rates = Rates(EVENTS_BURST_S)
+        """Of events, and of requests to webhooks."""
         self.patience = Patience(self.rates, settings.refusals_rate)
         self.turns = Turns()
         self.filters = Filters()

@@ -90,11 +90,11 @@ class EventsRoute:
                 raise IngestError("this event key may not be used from this address", status=403)
             env = core.place(environment, scope["headers"], scope["query_string"]).env
             rate = core.settings.events_rate(environment.policy)
-            turn = _Turn(core.rates, who, rate, core.turns)
+            turn = _Turn(core.event_rates, who, rate, core.turns)
             turn.begin()
             events, seeded = await self._read(scope["headers"], receive, turn)
             if len(events) != 1:
-                core.rates.take(who, rate, len(events) - 1)
+                core.event_rates.take(who, rate, len(events) - 1)
             if key.events:
                 _check_names(events, key)
             if events:
@@ -203,7 +203,7 @@ class _Turn:
     async def __aenter__(self) -> None:
         lock = self._turns.of(self._who)
         await lock.__aenter__()
-        wait_s = self._rates.wait_s(self._who, self._rate)
+        wait_s = self._rates.wait_s(self._who, self._rate, taken=1)
         if wait_s:
             await lock.__aexit__(None, None, None)
             raise _TooManyError(self._rate, wait_s)

@@ -25,7 +25,7 @@ from innkeeper_gateway.access.reviews import (
     Reviews,
 )
 from innkeeper_gateway.core import UNKNOWN_TOKENS_PER_S
-from innkeeper_gateway.rates import BURST_S, Rates
+from innkeeper_gateway.rates import REQUESTS_BURST_S, Rates
 from innkeeper_gateway.settings import GatewaySettings
 from tests.gateway.conftest import MakeWorld
 from tests.gateway.tenants import Tenant, environment
@@ -235,10 +235,10 @@ async def test_who_sees_no_payloads_asks_nothing_of_them_by_jobs(managed: World,
 
 
 async def test_tokens_of_nobody_keep_people_from_nothing(managed: World, tokens: Tokens) -> None:
-    managed.app.core.rates = Rates(lambda: 1_000.0)
+    managed.app.core.rates = Rates(REQUESTS_BURST_S, lambda: 1_000.0)
     ann = Caller(managed, tokens["ann"])
     assert (await ann("GET", "/v1/runs")).status_code == 200
-    most = int(UNKNOWN_TOKENS_PER_S * BURST_S) - 1
+    most = int(UNKNOWN_TOKENS_PER_S * REQUESTS_BURST_S) - 1
     answers = [(await Caller(managed, f"junk-{n}")("GET", "/v1/runs")).status_code for n in range(most + 1)]
     assert answers == [401] * most + [429]
     assert (await ann("GET", "/v1/runs")).status_code == 200

@@ -13,14 +13,14 @@ from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.store import Store
 from innkeeper_gateway import patience
 from innkeeper_gateway.patience import Patience
-from innkeeper_gateway.rates import BURST_S, Rates
+from innkeeper_gateway.rates import EVENTS_BURST_S, REQUESTS_BURST_S, Rates
 from innkeeper_gateway.settings import GatewaySettings
 from tests.gateway.conftest import MakeWorld
 from tests.gateway.tenants import environment, event_key
 from tests.gateway.world import World
 
 SETTINGS = GatewaySettings(managed=True, events_per_s=1_000)
-AT_ONCE = int(SETTINGS.refusals_per_s * BURST_S)
+AT_ONCE = int(SETTINGS.refusals_per_s * REQUESTS_BURST_S)
 
 
 class Time:
@@ -35,7 +35,7 @@ class Time:
 @pytest.fixture
 def rates() -> Rates:
     """Buckets that are not filled."""
-    return Rates(Time())
+    return Rates(REQUESTS_BURST_S, Time())
 
 
 @pytest.fixture
@@ -44,7 +44,8 @@ async def world(make_world: MakeWorld, store: Store) -> World:
     await EnvironmentStore(store).write(environment("prod"))
     await EnvironmentStore(store).write(environment("small", policy=Policy(events_per_s=1)))
     world = await make_world(SETTINGS)
-    world.app.core.rates = Rates(Time())
+    world.app.core.rates = Rates(REQUESTS_BURST_S, Time())
+    world.app.core.event_rates = Rates(EVENTS_BURST_S, Time())
     world.app.core.patience = Patience(world.app.core.rates, SETTINGS.refusals_per_s)
     return world
 
@@ -168,7 +169,7 @@ async def test_a_connection_ends_where_too_many_answers_are_held_back(
 
 async def test_what_is_refused_costs_the_more_the_larger_it_was(world: World) -> None:
     """A bomb of 10 MiB costs as much as 320 events, as does so much that is no event."""
-    rates, key = world.app.core.rates, environment("prod").event_keys[0].digest
+    rates, key = world.app.core.event_rates, environment("prod").event_keys[0].digest
 
     def left() -> float:
         return rates._filled(key, SETTINGS.events_per_s).tokens

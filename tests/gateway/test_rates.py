@@ -1,5 +1,7 @@
 """How much a key may send, and a caller may ask: 429 with the time to wait, and nobody else notices."""
 
+import math
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -10,8 +12,9 @@ from innkeeper_engine.model.webhooks import Webhook
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.store import Store
 from innkeeper_engine.store.webhooks import WebhookStore
-from innkeeper_gateway.rates import BURST_S, MOST_BUCKETS, Rates
+from innkeeper_gateway.rates import EVENTS_BURST_S, MOST_BUCKETS, REQUESTS_BURST_S, Rates
 from innkeeper_gateway.settings import GatewaySettings
+from innkeeper_gateway.webhooks.route import FAILED_EVENTS
 from tests.gateway.conftest import MakeWorld
 from tests.gateway.tenants import Tenant, environment, event_key
 from tests.gateway.world import World
@@ -41,7 +44,8 @@ async def world(make_world: MakeWorld, store: Store, time: Time) -> World:
     await EnvironmentStore(store).write(environment("prod"))
     await EnvironmentStore(store).write(environment("small", policy=Policy(events_per_s=1)))
     world = await make_world(SETTINGS)
-    world.app.core.rates = Rates(time)
+    world.app.core.rates = Rates(REQUESTS_BURST_S, time)
+    world.app.core.event_rates = Rates(EVENTS_BURST_S, time)
     return world
 
 
@@ -56,7 +60,7 @@ async def send(world: World, env: str, n: int) -> tuple[int, str | None]:
 
 async def test_a_key_that_sends_too_much_waits_and_others_do_not(world: World, time: Time) -> None:
     # What was not used, and then on credit: a large request passes as a whole.
-    assert await send(world, "prod", 99) == (200, None)
+    assert await send(world, "prod", 9) == (200, None)
     assert await send(world, "prod", 61) == (200, None)
     assert await send(world, "prod", 1) == (429, "7")
     assert await send(world, "small", 1) == (200, None)
@@ -65,15 +69,15 @@ async def test_a_key_that_sends_too_much_waits_and_others_do_not(world: World, t
 
 
 async def test_an_environments_own_rate_goes_before_the_installations(world: World) -> None:
-    assert await send(world, "small", 20) == (200, None)
+    assert await send(world, "small", 11) == (200, None)
     assert await send(world, "small", 1) == (429, "11")
     assert await send(world, "prod", 20) == (200, None)
 
 
 async def test_what_is_refused_counts_as_one(world: World) -> None:
     for _ in range(10):
-        assert (await world.http.post(f"/e/{event_key('small')}", content=b"no json")).status_code == 400
-    assert (await send(world, "small", 1))[0] == 429
+        assert (await world.http.post(f"/e/{event_key('prod')}", content=b"no json")).status_code == 400
+    assert (await send(world, "prod", 1))[0] == 429
 
 
 async def test_a_webhook_has_a_rate_too(world: World, store: Store) -> None:
@@ -82,10 +86,25 @@ async def test_a_webhook_has_a_rate_too(world: World, store: Store) -> None:
     await WebhookStore(store).write(
         Webhook(name="w", env="small", digest=key_digest(token), transform=script)
     )
-    world.app.core.rates.take(key_digest(token), 1, int(BURST_S))
+    world.app.core.event_rates.take(key_digest(token), 1, int(EVENTS_BURST_S))
     reply = await world.http.post(f"/w/{token}", json={})
     assert (reply.status_code, reply.headers["retry-after"]) == (429, "1")
     assert await send(world, "small", 1) == (200, None)
+
+
+async def test_a_webhook_whose_transform_fails_waits_sooner(world: World, store: Store, time: Time) -> None:
+    token = "t" * 40
+    await WebhookStore(store).write(
+        Webhook(name="w", env="prod", digest=key_digest(token), transform="function transform() { throw 1 }")
+    )
+    assert (await world.http.post(f"/w/{token}", json={})).status_code == 202
+    reply = await world.http.post(f"/w/{token}", json={})
+    # It owes what it cost, less what it had: that comes in at ten a second.
+    owed = 1 + FAILED_EVENTS - SETTINGS.events_per_s * EVENTS_BURST_S
+    assert (reply.status_code, reply.headers["retry-after"]) == (429, str(math.ceil((1 + owed) / 10)))
+    assert await send(world, "prod", 1) == (200, None)
+    time.now_s += 10
+    assert (await world.http.post(f"/w/{token}", json={})).status_code == 202
 
 
 async def test_a_caller_of_the_api_that_asks_too_often_waits_and_others_do_not(
@@ -111,12 +130,16 @@ async def test_in_dev_mode_nobody_waits(make_world: MakeWorld) -> None:
         assert (await world.http.get("/v1/runs")).status_code == 200
 
 
-@given(st.lists(st.tuples(st.floats(0, 20), st.integers(1, 500)), max_size=40), st.integers(1, 50))
+@given(
+    st.lists(st.tuples(st.floats(0, 20), st.integers(1, 500)), max_size=40),
+    st.integers(1, 50),
+    st.floats(1, 10),
+)
 def test_no_more_passes_than_the_rate_a_burst_and_one_request(
-    asked: list[tuple[float, int]], per_s: int
+    asked: list[tuple[float, int]], per_s: int, burst_s: float
 ) -> None:
     time = Time()
-    rates = Rates(time)
+    rates = Rates(burst_s, time)
     taken, last = 0, 0
     for pause_s, n in asked:
         time.now_s += pause_s
@@ -124,14 +147,14 @@ def test_no_more_passes_than_the_rate_a_burst_and_one_request(
             rates.take("a", per_s, n)
             taken, last = taken + n, n
     elapsed_s = time.now_s - 1_000.0
-    assert taken - last <= per_s * (BURST_S + elapsed_s) + 1e-6
+    assert taken - last <= per_s * (burst_s + elapsed_s) + 1e-6
 
 
 @given(st.integers(1, 100), st.integers(1, 5_000))
 def test_who_waits_as_long_as_he_is_told_is_served(per_s: int, n: int) -> None:
     time = Time()
-    rates = Rates(time)
-    rates.take("a", per_s, int(per_s * BURST_S) + n)
+    rates = Rates(EVENTS_BURST_S, time)
+    rates.take("a", per_s, int(per_s * EVENTS_BURST_S) + n)
     wait_s = rates.wait_s("a", per_s)
     assert wait_s > 0
     time.now_s += wait_s
@@ -139,7 +162,7 @@ def test_who_waits_as_long_as_he_is_told_is_served(per_s: int, n: int) -> None:
 
 
 def test_only_so_many_are_remembered() -> None:
-    rates = Rates(Time())
+    rates = Rates(EVENTS_BURST_S, Time())
     rates.take(0, 1, 1_000)
     for n in range(1, MOST_BUCKETS + 1):
         rates.take(n, 1, 1)
@@ -155,3 +178,10 @@ async def test_a_caller_who_names_branches_is_one_caller(world: World) -> None:
         assert await prod.status("GET", "/v1/functions") == 429
     finally:
         await prod.close()
+
+
+def test_a_request_that_has_taken_the_last_one_goes_on() -> None:
+    rates = Rates(EVENTS_BURST_S, Time())
+    assert rates.admit("a", 1, 1) == 0
+    assert rates.wait_s("a", 1) == 1
+    assert rates.wait_s("a", 1, taken=1) == 0

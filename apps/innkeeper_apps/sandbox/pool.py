@@ -1,10 +1,10 @@
 """Transforms, run in processes of their own that can do nothing but calculate.
 
-`Sandbox` keeps a few workers (`worker.py`). Each call has a context of the JavaScript engine of its own, with limits of
-memory and CPU time that the engine keeps; the worker's process has limits that the kernel keeps; and the pool ends a
-worker whose call takes too long, or went wrong in a way that may have left something behind, and starts another. Only
-texts go in and out. Workers have no environment variables, open no files and no sockets, and yield the CPU to the
-server itself.
+`Sandbox` keeps a few workers (`worker.py`), forked by a process that has everything loaded (`nursery.py`). Each call has
+a context of the JavaScript engine of its own, with limits of memory and CPU time that the engine keeps; the worker's
+process has limits that the kernel keeps; and the pool ends a worker whose call takes too long, or went wrong in a way
+that may have left something behind, and starts another. Only texts go in and out. Workers have no environment
+variables, open no files and no sockets, and yield the CPU to the server itself.
 
 Nothing here knows of HTTP or of the store.
 """
@@ -28,13 +28,16 @@ from innkeeper_apps.sandbox.failures import (
     timed_out,
 )
 from innkeeper_apps.sandbox.fairness import FairQueue, FullError, Lane, Shares
-from innkeeper_apps.sandbox.process import Worker, WorkerDiedError, WorkerStartError, spawn
+from innkeeper_apps.sandbox.process import Answered, Nursery, Worker, WorkerDiedError, WorkerStartError
 from innkeeper_apps.sandbox.suspending import Suspensions
 
 MIB: Final = 1024 * 1024
 
 CHECKS: Final = Lane("", "")
 """On whose account sources are checked, unless somebody says otherwise."""
+
+COSTLY_SHARE: Final = 0.2
+"""A call that fails after so much of the CPU time that it may use is as bad as one that had to be ended."""
 
 _log = structlog.get_logger(__name__)
 
@@ -119,6 +122,8 @@ class Sandbox:
         self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
         self._suspensions = Suspensions()
+        self._nursery: Nursery | None = None
+        self._starting = asyncio.Lock()
 
     @property
     def worker_pids(self) -> frozenset[int]:
@@ -162,6 +167,9 @@ class Sandbox:
         self._idle.clear()
         while self._ending:
             await asyncio.wait(self._ending)
+        async with self._starting:
+            if self._nursery is not None:
+                await self._nursery.close()
 
     # ---- calls
 
@@ -184,7 +192,7 @@ class Sandbox:
         async with self._turn(lane, size):
             # Others may have gone wrong while it waited.
             self._check_suspended(lane)
-            kind, said = await self._answer(lane, encoded)
+            kind, said, _ = await self._answer(lane, encoded)
         if kind == program.RESULT:
             return said
         if kind == program.NOTHING:
@@ -239,16 +247,19 @@ class Sandbox:
         if wait_s:
             raise suspended(wait_s)
 
-    async def _answer(self, lane: Lane, texts: list[bytes]) -> tuple[bytes, bytes]:
+    async def _answer(self, lane: Lane, texts: list[bytes]) -> Answered:
         """A worker's answer to a call. A worker that went wrong is ended, another one used again."""
         limits = self.limits
         worker = self._idle_one() or await self._start()
         self._busy.add(worker)
-        sound, is_over = False, True
+        sound, costly, is_over = False, True, True
         try:
             async with asyncio.timeout(limits.wall_ms / 1000):
-                kind, said = await worker.call(texts)
-            sound = kind in (program.RESULT, program.NOTHING, program.FAILED)
+                answered = await worker.call(texts)
+            sound = answered.kind in (program.RESULT, program.NOTHING, program.FAILED)
+            costly = not sound or (
+                answered.kind == program.FAILED and answered.cpu_s * 1000 > limits.cpu_ms * COSTLY_SHARE
+            )
         except asyncio.CancelledError:
             is_over = False
             raise
@@ -259,10 +270,10 @@ class Sandbox:
                 raise SandboxBusyError("the server is stopping") from None
             raise died(error.signal_name, cpu_ms=limits.cpu_ms, wall_ms=limits.wall_ms) from None
         else:
-            return kind, said
+            return answered
         finally:
             self._busy.discard(worker)
-            if sound:
+            if not costly:
                 self._suspensions.went_well(lane)
             elif is_over and lane != CHECKS:
                 # Not of one that was given up, nor of checks, which are of all sources.
@@ -286,18 +297,11 @@ class Sandbox:
         if self._closed:
             raise SandboxBusyError("the server is stopping")
         limits = self.limits
-        numbers = (
-            limits.cpu_ms,
-            limits.wall_ms,
-            limits.memory_bytes,
-            limits.input_bytes,
-            limits.result_bytes,
-        )
         worker: Worker | None = None
         ready = False
         try:
             async with asyncio.timeout(limits.start_ms / 1000):
-                worker = await spawn(numbers)
+                worker = await (await self._nursed()).spawn()
                 await worker.ready()
             ready = not self._closed
         except (WorkerStartError, TimeoutError) as error:
@@ -310,6 +314,33 @@ class Sandbox:
         if not ready:
             raise SandboxBusyError("the server is stopping")
         return worker
+
+    async def _nursed(self) -> Nursery:
+        """Where workers come from, which is started when it is needed first.
+
+        Raises:
+            WorkerStartError: it does not start.
+            SandboxBusyError: the server is stopping.
+        """
+        async with self._starting:
+            if self._closed:
+                raise SandboxBusyError("the server is stopping")
+            if self._nursery is not None and not self._nursery.alive:
+                _log.warning("the sandbox of webhooks ended and is started again")
+                await self._nursery.close()
+                self._nursery = None
+            if self._nursery is None:
+                limits = self.limits
+                self._nursery = await Nursery.start(
+                    (
+                        limits.cpu_ms,
+                        limits.wall_ms,
+                        limits.memory_bytes,
+                        limits.input_bytes,
+                        limits.result_bytes,
+                    )
+                )
+            return self._nursery
 
     def _end(self, worker: Worker) -> None:
         worker.kill()

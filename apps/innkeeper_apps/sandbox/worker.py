@@ -1,22 +1,20 @@
-"""The program of one worker of the sandbox: takes calls on its standard input, answers on its standard output.
+"""What one worker of the sandbox does: it takes calls on its standard input and answers on its standard output.
 
-Run by path as `python -I -S -B worker.py <path of the engine's library> <limits>`, with an empty environment: it may
-import the standard library alone. Once it has said that it is ready it opens no file, no socket and no process any
-more, whatever the code that it runs finds a way to do; the kernel ends it if it outlives a call's time.
+The sandbox's nursery (nursery.py) loads this file by its path and forks the workers: it may import the standard library
+alone. Once it has said that it is ready a worker opens no file, no socket and no process any more, whatever the code
+that it runs finds a way to do; the kernel ends it if it outlives a call's time.
 
 A call is `!7I`, the lengths of the seven texts that follow (UTF-8; what they are, harness.js says at `run`). An answer
-is `!c?I`: how it went, whether this worker has grown so large that it should be replaced, and the length of what
-follows.
+is `!c?II`: how it went, whether this worker has grown so large that it should be replaced, the call's CPU time in µs,
+and the length of what follows.
 """
 
 import contextlib
-import importlib.util
 import math
 import os
 import resource
 import signal
 import struct
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +22,7 @@ from typing import IO, Any, Final
 
 TEXTS: Final = 7
 CALL: Final = struct.Struct(f"!{TEXTS}I")
-ANSWER: Final = struct.Struct("!c?I")
+ANSWER: Final = struct.Struct("!c?II")
 
 READY: Final = b"r"
 RESULT: Final = b"="
@@ -48,20 +46,9 @@ _GRACE_S: Final = 1
 """By how much the kernel's limit of time is wider than the pool's own."""
 
 
-def load_engine(path: str) -> Any:
-    """The JavaScript engine's extension module, loaded from its file: nothing else of its site-packages is reachable."""
-    spec = importlib.util.spec_from_file_location("_quickjs", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no extension module")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def confine(memory_bytes: int, text_bytes: int) -> None:
     """Give up all that is not needed to run code on texts: files, processes, and memory without bound."""
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    yield_the_cpu()
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_KILL_ME_FIRST)
     # Each text exists as bytes, as text and in the engine's own form for a while.
@@ -71,6 +58,19 @@ def confine(memory_bytes: int, text_bytes: int) -> None:
         # Not every system has every limit, nor lets it be set.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (limit, limit))
+
+
+def yield_the_cpu() -> None:
+    """Leave one CPU to the server, if there are several, and go last on the others.
+
+    Going last is not enough: on a kernel that only looks at its clock who is next (PREEMPT_NONE, the default of many
+    servers), whoever wakes up waits for a tick where each CPU has somebody who calculates.
+    """
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    with contextlib.suppress(OSError, AttributeError):
+        cpus = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cpus[1:] or cpus)
 
 
 def run(
@@ -101,26 +101,50 @@ def run(
     return (TOO_LARGE, b"") if len(said) > most else (RESULT, said)
 
 
-def main(arguments: Sequence[str], calls: IO[bytes], answers: IO[bytes]) -> None:
-    """Answer calls until there are no more."""
-    engine = load_engine(arguments[0])
-    cpu_ms, wall_ms, memory_bytes, text_bytes, result_bytes = (int(text) for text in arguments[1:])
-    harness = Path(__file__).with_name("harness.js").read_text("utf-8")
-    statm = _open_statm()
-    confine(memory_bytes, text_bytes)
-    cpu_s = cpu_ms / 1000
-    _answer(answers, READY, b"")
-    while len(head := calls.read(CALL.size)) == CALL.size:
-        texts = [calls.read(length).decode() for length in CALL.unpack(head)]
-        _bound(cpu_s, wall_ms / 1000)
-        kind, said = run(engine, harness, texts, cpu_s, memory_bytes, result_bytes)
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        _answer(answers, kind, said, _is_worn(statm))
+class Program:
+    """All that workers have in common."""
+
+    def __init__(
+        self,
+        engine: Any,
+        cpu_ms: int,
+        wall_ms: int,
+        memory_bytes: int,
+        text_bytes: int,
+        result_bytes: int,
+    ) -> None:
+        """`engine`: the JavaScript engine's extension module; the limits are those of `SandboxLimits`."""
+        self._engine = engine
+        self._harness = Path(__file__).with_name("harness.js").read_text("utf-8")
+        self._cpu_s = cpu_ms / 1000
+        self._wall_s = wall_ms / 1000
+        self._memory_bytes = memory_bytes
+        self._text_bytes = text_bytes
+        self._result_bytes = result_bytes
+
+    def serve(self) -> None:
+        """Answer calls until there are no more."""
+        calls, answers = os.fdopen(0, "rb"), os.fdopen(1, "wb")
+        statm = _open_statm()
+        confine(self._memory_bytes, self._text_bytes)
+        _answer(answers, READY, b"")
+        while len(head := calls.read(CALL.size)) == CALL.size:
+            texts = [calls.read(length).decode() for length in CALL.unpack(head)]
+            began_s = time.process_time()
+            _bound(began_s + 2 * self._cpu_s, self._wall_s)
+            kind, said = run(
+                self._engine, self._harness, texts, self._cpu_s, self._memory_bytes, self._result_bytes
+            )
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            _answer(answers, kind, said, _is_worn(statm), time.process_time() - began_s)
 
 
-def _bound(cpu_s: float, wall_s: float) -> None:
-    """Have the kernel end this process if the call takes longer, also if nobody is left to notice."""
-    soft = math.ceil(time.process_time() + 2 * cpu_s)
+def _bound(until_s: float, wall_s: float) -> None:
+    """Have the kernel end this process if the call takes longer, also if nobody is left to notice.
+
+    `until_s`: CPU time of this process.
+    """
+    soft = math.ceil(until_s)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
     signal.setitimer(signal.ITIMER_REAL, wall_s + _GRACE_S)
@@ -141,10 +165,6 @@ def _is_worn(statm: int | None) -> bool:
     return pages * resource.getpagesize() > _WORN_BYTES
 
 
-def _answer(answers: IO[bytes], kind: bytes, said: bytes, worn: bool = False) -> None:
-    answers.write(ANSWER.pack(kind, worn, len(said)) + said)
+def _answer(answers: IO[bytes], kind: bytes, said: bytes, worn: bool = False, used_s: float = 0.0) -> None:
+    answers.write(ANSWER.pack(kind, worn, int(used_s * 1_000_000), len(said)) + said)
     answers.flush()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:], sys.stdin.buffer, sys.stdout.buffer)

@@ -42,6 +42,10 @@ PREFIX: Final = "/w/"
 BODY_BYTES: Final = 4 * MIB
 """What a provider may send, before and after decompression: more than an event may hold, since transforms leave out."""
 
+FAILED_EVENTS: Final = 100
+"""A request whose transform fails costs its sender as much as so many events more: it is kept as it came, and nothing
+begins. With the default rate a webhook may fail 50 times a second; others are told when to come again."""
+
 SEALED_RETRY_S: Final = 60
 """What a sender is told to wait where somebody has to give the gateway its key first."""
 
@@ -122,11 +126,16 @@ class WebhooksRoute:
 
     def _wait_s(self, opened: OpenedWebhook) -> float:
         """How long the sender has to wait; 0 where the request is taken, and counted."""
-        rates, rate = self._core.rates, self._core.settings.events_rate(opened.environment.policy)
+        rates, rate = self._core.event_rates, self._core.settings.events_rate(opened.environment.policy)
         wait_s = rates.wait_s(opened.webhook.digest, rate)
         if not wait_s:
             rates.take(opened.webhook.digest, rate, 1)
         return wait_s
+
+    def _charge(self, opened: OpenedWebhook, events: int) -> None:
+        """What a request has cost, besides itself."""
+        rate = self._core.settings.events_rate(opened.environment.policy)
+        self._core.event_rates.take(opened.webhook.digest, rate, events)
 
     def _count(self, outcome: str) -> None:
         self._core.metrics.webhook_requests.add(outcome)
@@ -148,8 +157,7 @@ class WebhooksRoute:
         try:
             return await read_body(headers, receive, BODY_BYTES, turn=core.turns.of(who))
         except BodyError as error:
-            rate = core.settings.events_rate(opened.environment.policy)
-            core.rates.take(who, rate, error.unpacked // REFUSED_BYTES)
+            self._charge(opened, error.unpacked // REFUSED_BYTES)
             raise
 
     async def _outcome(self, opened: OpenedWebhook, request: WebhookRequest) -> Outcome:
@@ -162,6 +170,7 @@ class WebhooksRoute:
         if isinstance(outcome, Refused):
             _log.info("a webhook's request was refused", webhook=webhook.name, why=outcome.code)
         elif isinstance(outcome, Failed):
+            self._charge(opened, FAILED_EVENTS)
             letter = outcome.letter
             _log.warning(
                 "a webhook's transform failed",

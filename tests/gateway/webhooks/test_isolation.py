@@ -47,10 +47,10 @@ def token(name: str) -> str:
 def memory_of_workers() -> list[int]:
     """What each process of the sandbox holds now, in bytes."""
     found = []
-    for process in psutil.Process().children():
+    for process in psutil.Process().children(recursive=True):
         # One that has just ended holds nothing.
         with contextlib.suppress(psutil.NoSuchProcess):
-            if "worker.py" in str(process.cmdline()):
+            if "nursery.py" in str(process.cmdline()) and process.parent() != psutil.Process():
                 found.append(process.memory_info().rss)
     return found
 
