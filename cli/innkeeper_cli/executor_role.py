@@ -8,6 +8,7 @@ import structlog
 from innkeeper_apps.classes import Routes
 from innkeeper_apps.egress import EgressPolicy
 from innkeeper_apps.http_driver import HttpDriver
+from innkeeper_cli.collecting import settle
 from innkeeper_cli.egress import app_classes, request_classes
 from innkeeper_cli.gateway_role import reveal, store_settings
 from innkeeper_cli.settings import DevRole, ExecutorRole
@@ -111,6 +112,7 @@ async def serve(role: ExecutorRole) -> None:
     async def start() -> None:
         # Before the store: a pod that waits for Redis is alive, but not ready.
         await showing.start()
+        settle()
         await executor.start()
         # From here on an outage is waited out.
         mode, why = await durability.describe(executor.store)

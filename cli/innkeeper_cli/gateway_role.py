@@ -8,6 +8,7 @@ from pydantic import SecretBytes, SecretStr
 from innkeeper_apps.sandbox.pool import MIB, SandboxLimits
 from innkeeper_apps.sync import Syncer
 from innkeeper_apps.transport import Transport
+from innkeeper_cli.collecting import settle
 from innkeeper_cli.egress import app_classes
 from innkeeper_cli.errors import RoleError
 from innkeeper_cli.settings import DevRole, ExecutorRole, GatewayRole
@@ -196,6 +197,7 @@ async def serve(role: GatewayRole) -> None:
         await store.open()
         mode, why = await durability.describe(store)
         _log.info("store opened", at=str(store.address), durability=mode, why=why)
+        settle()
         await listen(server)
 
     try:

@@ -172,7 +172,9 @@ class WebhooksRoute:
         elif isinstance(outcome, Failed):
             self._charge(opened, FAILED_EVENTS)
             letter = outcome.letter
-            _log.warning(
+            # That it is suspended the failures before it have said, five times.
+            say = _log.debug if letter.code == "suspended" else _log.warning
+            say(
                 "a webhook's transform failed",
                 webhook=webhook.name,
                 env=request.env,
