@@ -15,6 +15,8 @@ from innkeeper_apps.sandbox.worker import ANSWER, CALL
 
 _ENGINE: Final = "_quickjs"
 _SHOWN_BYTES: Final = 2_000
+_CLOSING_S: Final = 5
+"""How long the nursery may take to end its workers."""
 
 
 class WorkerStartError(Exception):
@@ -220,7 +222,12 @@ class Nursery:
         """End it, and all workers with it."""
         self._writer.close()
         self._orders.close()
-        await self._process.wait()
+        try:
+            async with asyncio.timeout(_CLOSING_S):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
         await self._listening
 
     async def _listen(self) -> None:

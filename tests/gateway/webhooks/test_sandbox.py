@@ -284,6 +284,60 @@ async def test_a_worker_killed_between_two_calls_is_replaced_unnoticed(make_sand
     assert sandbox.worker_pids != {pid}
 
 
+async def test_workers_are_forked_by_one_process_that_is_started_again(make_sandbox: MakeSandbox) -> None:
+    sandbox = make_sandbox(limits(workers=1, calls_per_worker=2))
+    workers, nurseries = [], []
+    for _ in range(3):
+        await run(sandbox, ECHO)
+        workers += sandbox.worker_pids
+        nurseries.append(nursery_of(workers[-1]))
+        if len(nurseries) < 2:
+            await run(sandbox, ECHO)
+            continue
+        await asyncio.to_thread(end, nurseries[-1])
+        async with asyncio.timeout(60):
+            while sandbox.worker_pids:
+                await asyncio.sleep(0.005)
+    assert len(set(workers)) == 3
+    assert nurseries[0] == nurseries[1] != nurseries[2]
+
+
+def nursery_of(worker: int) -> psutil.Process:
+    """The process that has forked this one, which is the server's."""
+    nursery = psutil.Process(worker).parent()
+    assert nursery is not None
+    assert nursery.parent() == psutil.Process()
+    return nursery
+
+
+def end(process: psutil.Process) -> None:
+    """Kill it."""
+    process.kill()
+    process.wait(60)
+
+
+async def test_a_call_goes_on_where_the_process_that_forks_has_ended(make_sandbox: MakeSandbox) -> None:
+    sandbox = make_sandbox(limits(workers=1, cpu_ms=60_000))
+    source = (
+        "function transform(evt) { const until = Date.now() + 200; while (Date.now() < until); return evt }"
+    )
+    call = asyncio.create_task(sandbox.transform(LANE, Call(source=source, raw='{"name":"a"}')))
+    (pid,) = await until_busy(sandbox)
+    await asyncio.to_thread(end, nursery_of(pid))
+    assert await call == b'{"name":"a"}'
+    assert await run(sandbox, ECHO)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux says where a process may run")
+async def test_workers_yield_the_cpu(sandbox: Sandbox) -> None:
+    await run(sandbox, ECHO)
+    (pid,) = sandbox.worker_pids
+    assert psutil.Process(pid).nice() == 19
+    ours = os.sched_getaffinity(0)
+    assert len(os.sched_getaffinity(pid)) == max(1, len(ours) - 1)
+    assert os.sched_getaffinity(pid) <= ours
+
+
 @pytest.mark.parametrize(
     "source", [pytest.param(ECHO, id="idle"), pytest.param(SPIN, id="busy", marks=pytest.mark.slow)]
 )

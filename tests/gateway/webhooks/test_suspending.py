@@ -6,7 +6,7 @@ from innkeeper_apps.sandbox.failures import TransformError
 from innkeeper_apps.sandbox.fairness import Lane
 from innkeeper_apps.sandbox.pool import Call, Sandbox
 from innkeeper_apps.sandbox.suspending import FOR_S, IN_A_ROW, MOST_KNOWN, Suspensions
-from tests.gateway.webhooks.conftest import LANE, Failure
+from tests.gateway.webhooks.conftest import LANE, Failure, MakeSandbox, limits
 
 OTHER = Lane("production", "other")
 LOOP = "function transform(evt) { if (evt.loop) while (true) {} return {name: 'a'} }"
@@ -66,6 +66,19 @@ async def test_what_throws_is_run_as_often_as_it_comes(sandbox: Sandbox) -> None
     for _ in range(2 * IN_A_ROW):
         with pytest.raises(TransformError, match="no"):
             await sandbox.transform(LANE, Call(source=source, raw="{}"))
+
+
+async def test_what_fails_after_much_work_is_kept_out_too(make_sandbox: MakeSandbox) -> None:
+    """Also where it leaves its process as it was."""
+    sandbox = make_sandbox(limits(workers=1, cpu_ms=500))
+    source = "function transform() { const until = Date.now() + 300; while (Date.now() < until); throw new Error('no') }"
+    codes = []
+    for _ in range(IN_A_ROW + 1):
+        with pytest.raises(TransformError) as caught:
+            await sandbox.transform(LANE, Call(source=source, raw="{}"))
+        codes.append(caught.value.code)
+    assert codes == ["threw"] * IN_A_ROW + ["suspended"]
+    assert len(sandbox.worker_pids) == 1
 
 
 async def test_checks_of_sources_are_never_kept_out(sandbox: Sandbox) -> None:

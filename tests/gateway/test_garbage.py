@@ -1,0 +1,91 @@
+"""Nothing that a request leaves behind waits for Python's collector, which looks seldom: bodies would pile up."""
+
+import asyncio
+import gc
+import gzip
+import types
+
+import pytest
+
+from innkeeper_engine.model.environments import key_digest
+from innkeeper_engine.model.webhooks import Webhook
+from innkeeper_engine.store.environments import EnvironmentStore
+from innkeeper_engine.store.store import Store
+from innkeeper_engine.store.webhooks import WebhookStore
+from innkeeper_gateway.server import GatewayServer
+from innkeeper_gateway.settings import GatewaySettings
+from tests.gateway.conftest import MakeWorld
+from tests.gateway.tenants import environment, event_key
+
+TOKEN = "t" * 40
+EVENTS = f"/e/{event_key('prod')}"
+BOMB = gzip.compress(b" " * (10 * 2**20 + 1))
+
+
+def request(method: str, path: str, body: bytes = b"", *headers: str) -> bytes:
+    """A request as it goes over the wire, the only one on its connection."""
+    lines = (f"{method} {path} HTTP/1.1", "host: x", "connection: close", f"content-length: {len(body)}")
+    return "\r\n".join((*lines, *headers, "", "")).encode() + body
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        pytest.param(request("POST", EVENTS, b'{"name":"a"}'), 200, id="event"),
+        pytest.param(request("POST", "/e/wrong", b"{}"), 401, id="key"),
+        pytest.param(request("POST", EVENTS, b'{"name'), 400, id="json"),
+        pytest.param(request("POST", EVENTS, BOMB, "content-encoding: gzip"), 413, id="bomb"),
+        pytest.param(
+            request("POST", EVENTS, b'{"name":"a","data":{"a":"' + b"x" * 3_500_000 + b'"}}'), 400, id="large"
+        ),
+        pytest.param(request("POST", f"/w/{TOKEN}", b'{"name":"a"}'), 200, id="webhook"),
+        pytest.param(request("POST", f"/w/{TOKEN}", b"{}"), 202, id="dead letter"),
+        pytest.param(request("GET", "/v1/runs"), 401, id="api"),
+    ],
+)
+async def test_requests_leave_nothing_that_holds_itself(
+    make_world: MakeWorld, store: Store, sent: bytes, status: int
+) -> None:
+    await EnvironmentStore(store).write(environment("prod"))
+    script = "function transform(evt) { if (!evt.name) throw new Error('no name'); return evt }"
+    await WebhookStore(store).write(Webhook(name="w", env="prod", digest=key_digest(TOKEN), transform=script))
+    world = await make_world(GatewaySettings(managed=True, refusals_per_s=0, events_per_s=0))
+    server = GatewayServer(world.app, host="127.0.0.1", port=0)
+    await server.start()
+    try:
+        await answers(server.port, sent, 2)
+        gc.collect()
+        gc.disable()
+        assert await answers(server.port, sent, 5) == {status}
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        # Connections of asyncio hold themselves; what they were for must not hang on them.
+        kept = [each for each in gc.garbage if isinstance(each, FOREIGN) or is_ours(each)]
+        assert not kept
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+        await server.stop(grace_s=1)
+
+
+FOREIGN = (bytes, bytearray, BaseException, types.FrameType, types.CoroutineType, asyncio.Task)
+"""What a request could leave."""
+
+
+def is_ours(each: object) -> bool:
+    """Whether it is an object of this project."""
+    return type(each).__module__.startswith("innkeeper_")
+
+
+async def answers(port: int, sent: bytes, times: int) -> set[int]:
+    """Send it so often, and collect the statuses."""
+    found = set()
+    for _ in range(times):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        answer = await reader.read()
+        found.add(int(answer.split()[1]))
+        writer.close()
+        await writer.wait_closed()
+    return found
