@@ -17,10 +17,11 @@ from innkeeper_engine.model.clock import Clock, Ids
 from innkeeper_engine.model.effects import Ids2
 from innkeeper_engine.model.environments import Environment, parent_name
 from innkeeper_engine.store.asks import Asks
-from innkeeper_engine.store.environments import EnvironmentStore, RegistrationInbox
+from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.intents import ANSWERED
 from innkeeper_engine.store.letters import LetterStore
 from innkeeper_engine.store.notices import Notices
+from innkeeper_engine.store.registrations import RegistrationInbox
 from innkeeper_engine.store.store import Store
 from innkeeper_engine.store.webhooks import WebhookStore
 from innkeeper_engine.tracing import Tracer

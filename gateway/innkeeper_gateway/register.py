@@ -12,7 +12,7 @@ from innkeeper_apps.wire.fields import Fields, Findings, Problem
 from innkeeper_apps.wire.register import Registration, RegistrationError, parse_registration, shown_url
 from innkeeper_engine.compiled import app_uuid
 from innkeeper_engine.registering import FunctionTakenError
-from innkeeper_engine.store.environments import InboxFullError
+from innkeeper_engine.store.registrations import InboxFullError
 from innkeeper_gateway.bodies import REQUEST_SETTING
 from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import RETRY_AFTER_S, ApiError, json_response

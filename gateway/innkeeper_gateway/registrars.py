@@ -14,7 +14,7 @@ from innkeeper_engine.model.functions import App
 from innkeeper_engine.model.reach import Reach
 from innkeeper_engine.registering import register_app
 from innkeeper_engine.registry import read_apps
-from innkeeper_engine.store.environments import RegistrationInbox
+from innkeeper_engine.store.registrations import RegistrationInbox
 from innkeeper_engine.store.store import Store
 
 

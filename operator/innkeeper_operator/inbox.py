@@ -19,7 +19,7 @@ from innkeeper_apps.wire.register import Registration, RegistrationError, parse_
 from innkeeper_engine.model.clock import Clock
 from innkeeper_engine.store.asks import Asks, Wish
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
-from innkeeper_engine.store.environments import REGISTRATIONS_BELL, LeftRegistration, RegistrationInbox
+from innkeeper_engine.store.registrations import REGISTRATIONS_BELL, LeftRegistration, RegistrationInbox
 from innkeeper_engine.store.store import Store
 from innkeeper_operator.actions import Create
 from innkeeper_operator.asking import claimed

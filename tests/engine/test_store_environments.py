@@ -6,16 +6,11 @@ import contextlib
 import pytest
 
 from innkeeper_engine.model.environments import Environment, EventKey, SigningKey, key_digest
-from innkeeper_engine.store import environments
+from innkeeper_engine.store import registrations
 from innkeeper_engine.store.bell import Bell
-from innkeeper_engine.store.environments import (
-    CHANGED,
-    REGISTRATIONS_BELL,
-    EnvironmentStore,
-    InboxFullError,
-    RegistrationInbox,
-)
+from innkeeper_engine.store.environments import CHANGED, EnvironmentStore
 from innkeeper_engine.store.notices import Notices
+from innkeeper_engine.store.registrations import REGISTRATIONS_BELL, InboxFullError, RegistrationInbox
 from innkeeper_engine.store.store import Store
 
 KEY = "a-key-that-nobody-may-read"
@@ -144,8 +139,8 @@ async def test_the_bell_rings_for_what_was_left(store: Store) -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Room for eight registrations, or 4,000 bytes."""
-    monkeypatch.setattr(environments, "MOST_LEFT", 8)
-    monkeypatch.setattr(environments, "MOST_LEFT_BYTES", 4_000)
+    monkeypatch.setattr(registrations, "MOST_LEFT", 8)
+    monkeypatch.setattr(registrations, "MOST_LEFT_BYTES", 4_000)
 
 
 async def left(inbox: RegistrationInbox, env: str, app: str, body: bytes = b"{}") -> bool:

@@ -449,7 +449,7 @@ async def test_an_invalid_registration_is_refused_with_its_problems_and_left_now
 async def test_a_full_inbox_says_to_come_again(
     managed: World, prod: Tenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("innkeeper_engine.store.environments.MOST_LEFT", 0)
+    monkeypatch.setattr("innkeeper_engine.store.registrations.MOST_LEFT", 0)
     reply = await prod.http.post("/fn/register", json=registration_of("app"))
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "2")
     assert "is it running?" in reply.json()["error"]

@@ -17,7 +17,7 @@ from innkeeper_engine.model.effects import Fold as FoldNotes
 from innkeeper_engine.model.guards import CursorGuard, HistoryGuard, LeaseGuard, NoGuard
 from innkeeper_engine.model.state import Lease
 from innkeeper_engine.registry import Registries
-from innkeeper_engine.store.environments import RegistrationInbox
+from innkeeper_engine.store.registrations import RegistrationInbox
 from innkeeper_engine.store.store import Store
 from innkeeper_gateway.access.reviews import Reviews
 from innkeeper_gateway.app import GatewayApp, create_app

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from innkeeper_engine.store.environments import EnvironmentStore, RegistrationInbox
+from innkeeper_engine.store.environments import EnvironmentStore
+from innkeeper_engine.store.registrations import RegistrationInbox
 from tests.operator.house import House, RunningOperator, condition, function
 
 Json = dict[str, Any]

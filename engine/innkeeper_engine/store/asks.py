@@ -6,7 +6,7 @@ operator waits at one list only.
 
 from typing import Final, Literal, NamedTuple
 
-from innkeeper_engine.store.environments import REGISTRATIONS_BELL
+from innkeeper_engine.store.registrations import REGISTRATIONS_BELL
 from innkeeper_engine.store.store import Store
 
 What = Literal["look", "sync"]
