@@ -6,7 +6,7 @@ import pytest
 
 from innkeeper_engine.model.clock import RandomIds
 from innkeeper_engine.model.webhooks import DeadLetter, Proof, Webhook
-from innkeeper_engine.store import letters
+from innkeeper_engine.store import letters, webhooks
 from innkeeper_engine.store.letters import LetterStore
 from innkeeper_engine.store.notices import Notices
 from innkeeper_engine.store.store import Store
@@ -87,6 +87,70 @@ async def test_a_record_that_cannot_be_read_hides_no_other(store: Store) -> None
     await kept.write(HOOK)
     await store.command("HSET", store.key("webhooks"), "prod/odd", b'{"name": 1}')
     assert (await kept.read()).webhooks == (HOOK,)
+
+
+# ---- when they took requests
+
+PROD, TEST = ("prod", "shop/github"), ("test", "shop/github")
+
+
+async def server_ms(store: Store) -> int:
+    """The server's clock, in ms since the epoch."""
+    seconds, micros = await store.command("TIME")
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+async def test_of_two_gateways_times_the_newest_counts(store: Store) -> None:
+    """In whichever order they are written; each webhook has its own."""
+    kept = WebhookStore(store)
+    await kept.write(HOOK)
+    await kept.write(OTHER)
+    assert await kept.last_taken() == {}
+    before_ms = await server_ms(store)
+    await kept.note_taken({PROD: 5_000, TEST: 90_000})
+    after_ms = await server_ms(store)
+    first = await kept.last_taken()
+    assert before_ms - 5_000 <= first[PROD] <= after_ms - 5_000
+    assert before_ms - 90_000 <= first[TEST] <= after_ms - 90_000
+    await kept.note_taken({PROD: 3_600_000})
+    assert await kept.last_taken() == first
+    await kept.note_taken({PROD: 0})
+    second = await kept.last_taken()
+    assert second[PROD] >= before_ms
+    assert second[TEST] == first[TEST]
+
+
+async def test_what_is_noted_is_no_change_of_a_webhook(store: Store) -> None:
+    kept = WebhookStore(store)
+    await kept.write(HOOK)
+    version = (await kept.read()).version
+    await kept.note_taken({PROD: 0})
+    assert await kept.read_if_not(version) is None
+    noted = await kept.last_taken()
+    await kept.write(Webhook(name=HOOK.name, env=HOOK.env, digest=HOOK.digest, transform="another"))
+    assert await kept.last_taken() == noted
+
+
+async def test_a_time_goes_with_its_webhook_and_does_not_come_back(store: Store) -> None:
+    """Not even where a gateway writes it afterwards, which has not heard yet that the webhook has gone."""
+    kept = WebhookStore(store)
+    await kept.write(HOOK)
+    await kept.write(OTHER)
+    await kept.note_taken({PROD: 0, TEST: 0})
+    await kept.remove(*PROD)
+    assert set(await kept.last_taken()) == {TEST}
+    await kept.note_taken({PROD: 0, ("prod", "never/was"): 0})
+    assert set(await kept.last_taken()) == {TEST}
+
+
+async def test_more_webhooks_than_one_script_writes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "_AT_ONCE", 2)
+    kept, names = WebhookStore(store), [f"shop/{n}" for n in range(5)]
+    for name in names:
+        await kept.write(Webhook(name=name, env="prod", digest=name, transform=""))
+    await kept.note_taken({("prod", name): 0 for name in names})
+    assert set(await kept.last_taken()) == {("prod", name) for name in names}
+    await kept.note_taken({})
 
 
 # ---- dead letters
