@@ -1,11 +1,13 @@
 """A syntax tree to Python closures, once; evaluating is then calling one function with the variables."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from innkeeper_engine.cel import values
 from innkeeper_engine.cel.errors import EvaluationError
+from innkeeper_engine.cel.frames import METER, SLOTS, Frame, Run
 from innkeeper_engine.cel.functions import FUNCTIONS
+from innkeeper_engine.cel.macros import MACROS
 from innkeeper_engine.cel.nodes import (
     Binary,
     Call,
@@ -26,9 +28,6 @@ from innkeeper_engine.cel.nodes import (
 )
 from innkeeper_engine.cel.values import INT_MAX, INT_MIN, TEXT_PER_STEP, Meter
 
-Frame = dict[str, Any]
-Run = Callable[[Frame], Any]
-
 
 class _Missing:
     """The bound value of a subexpression that has none."""
@@ -37,10 +36,6 @@ class _Missing:
 
 
 MISSING: Final = _Missing()
-
-# No variable can have such a name.
-_METER: Final = "\0meter"
-_SLOTS: Final = "\0slots"
 
 
 class Program:
@@ -69,9 +64,9 @@ class Program:
             return self._run(env)
         frame = dict(env)
         if slots is not None:
-            frame[_SLOTS] = slots
+            frame[SLOTS] = slots
         if self._metered:
-            frame[_METER] = meter or Meter()
+            frame[METER] = meter or Meter()
         return self._run(frame)
 
 
@@ -109,13 +104,13 @@ def _compile(node: Node, *, metered: bool) -> Run:
         return _map(parts)
     if isinstance(node, Macro):
         cost = sum(1 for part in node.body for _ in walk(part))
-        return _MACROS[node.kind](parts[0], node.var, parts[1:], cost)
+        return MACROS[node.kind](parts[0], node.var, parts[1:], cost)
     raise TypeError(f"no evaluation for {type(node).__name__}")
 
 
 def _slot(index: int) -> Run:
     def run(frame: Frame) -> Any:
-        value = frame[_SLOTS][index]
+        value = frame[SLOTS][index]
         if value is MISSING:
             raise EvaluationError("a value was missing when the expression was bound")
         return value
@@ -197,7 +192,7 @@ def _binary(node: Binary, left: Run, right: Run, *, metered: bool) -> Run:
         same = _equality(node, left, right, metered=metered)
         return lambda frame: not same(frame)
     if op == "in":
-        return lambda frame: values.contains(right(frame), left(frame), frame.get(_METER) or Meter())
+        return lambda frame: values.contains(right(frame), left(frame), frame.get(METER) or Meter())
     if op in ("<", "<=", ">", ">="):
         return _order(op, left, right, metered=metered)
     if not metered:
@@ -206,9 +201,9 @@ def _binary(node: Binary, left: Run, right: Run, *, metered: bool) -> Run:
     def run(frame: Frame) -> Any:
         value = values.arithmetic(op, left(frame), right(frame))
         if type(value) is list:
-            frame[_METER].charge(len(value))
+            frame[METER].charge(len(value))
         elif type(value) is str:
-            frame[_METER].charge(len(value) // TEXT_PER_STEP)
+            frame[METER].charge(len(value) // TEXT_PER_STEP)
         return value
 
     return run
@@ -221,7 +216,7 @@ def _order(op: str, left: Run, right: Run, *, metered: bool) -> Run:
     def run(frame: Frame) -> bool:
         a, b = left(frame), right(frame)
         if type(a) is str and type(b) is str:
-            frame[_METER].charge(min(len(a), len(b)) // TEXT_PER_STEP)
+            frame[METER].charge(min(len(a), len(b)) // TEXT_PER_STEP)
         return values.order(op, a, b)
 
     return run
@@ -236,7 +231,7 @@ def _equality(node: Binary, left: Run, right: Run, *, metered: bool) -> Run:
         a, b = left(frame), right(frame)
         if type(a) is str and type(b) is str and not metered:
             return bool(a == b)
-        meter = frame.get(_METER) or Meter()
+        meter = frame.get(METER) or Meter()
         if type(a) is str:
             meter.charge(len(a) // TEXT_PER_STEP)
         return values.equal(a, b, meter)
@@ -308,7 +303,7 @@ def _call(name: str, args: list[Run], *, metered: bool) -> Run:
     def run(frame: Frame) -> Any:
         given = [arg(frame) for arg in args]
         if metered:
-            frame[_METER].charge(sum(len(value) // TEXT_PER_STEP for value in given if type(value) is str))
+            frame[METER].charge(sum(len(value) // TEXT_PER_STEP for value in given if type(value) is str))
         return function(*given)
 
     return run
@@ -329,88 +324,3 @@ def _map(parts: list[Run]) -> Run:
         return result
 
     return run
-
-
-def _elements(source: Any) -> list[Any]:
-    if type(source) is list:
-        return source
-    if type(source) is dict:
-        return list(source)
-    raise EvaluationError(f"a macro goes over a list or a map, not {values.kind(source)}")
-
-
-def _truth(value: Any) -> bool:
-    if type(value) is not bool:
-        raise EvaluationError(f"the macro's condition is {values.kind(value)}, not true or false")
-    return value
-
-
-def _quantifier(deciding: bool) -> Callable[[Run, str, list[Run], int], Run]:
-    """`exists` (an `||` over the elements) and `all` (an `&&`), with their absorbing of errors."""
-
-    def compile_macro(source: Run, var: str, body: list[Run], cost: int) -> Run:
-        condition = body[0]
-
-        def run(frame: Frame) -> bool:
-            problem, inner = "", dict(frame)
-            for element in _elements(source(frame)):
-                frame[_METER].charge(cost)
-                try:
-                    inner[var] = values.checked(element)
-                    value = _truth(condition(inner))
-                except EvaluationError as error:
-                    problem = problem or str(error)
-                    continue
-                if value is deciding:
-                    return deciding
-            if problem:
-                raise EvaluationError(problem)
-            return not deciding
-
-        return run
-
-    return compile_macro
-
-
-def _exists_one(source: Run, var: str, body: list[Run], cost: int) -> Run:
-    condition = body[0]
-
-    def run(frame: Frame) -> bool:
-        inner, count = dict(frame), 0
-        for element in _elements(source(frame)):
-            frame[_METER].charge(cost)
-            inner[var] = values.checked(element)
-            count += _truth(condition(inner))
-        return count == 1
-
-    return run
-
-
-def _filter(source: Run, var: str, body: list[Run], cost: int) -> Run:
-    return _transform(source, var, [body[0], lambda frame: frame[var]], cost)
-
-
-def _transform(source: Run, var: str, body: list[Run], cost: int) -> Run:
-    """`map`: its last part makes the element, one before it says which elements count."""
-    keep = body[0] if len(body) == 2 else None
-    make = body[-1]
-
-    def run(frame: Frame) -> list[Any]:
-        inner, result = dict(frame), []
-        for element in _elements(source(frame)):
-            frame[_METER].charge(cost)
-            inner[var] = values.checked(element)
-            if keep is None or _truth(keep(inner)):
-                result.append(make(inner))
-        return result
-
-    return run
-
-
-_MACROS: dict[str, Callable[[Run, str, list[Run], int], Run]] = {
-    "exists": _quantifier(deciding=True),
-    "all": _quantifier(deciding=False),
-    "exists_one": _exists_one,
-    "filter": _filter,
-    "map": _transform,
-}

@@ -10,7 +10,8 @@ from starlette.routing import BaseRoute
 
 from innkeeper_gateway.access.callers import NAMESPACE_HEADER
 from innkeeper_gateway.openapi import kinds, replies_jobs
-from innkeeper_gateway.openapi.operations import IN_FRONT, OPERATIONS, TAGS, Key, Operation, Reply, Who
+from innkeeper_gateway.openapi.operation import Key, Operation, Reply, Who
+from innkeeper_gateway.openapi.operations import IN_FRONT, OPERATIONS, TAGS
 from innkeeper_gateway.places import ENV_HEADER, MAX_BRANCH
 
 VERSION: Final = "1.0.0"

@@ -1,51 +1,10 @@
 """What each route answers and takes, by method and path; parameters and descriptions are the routes' own."""
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, TypeAlias
-
-import msgspec
+from typing import Any, Final
 
 from innkeeper_gateway.openapi import bodies, kinds, replies, replies_jobs
-
-Wrap = Literal["data", "page", "letters", "bare"]
-Who = Literal["caller", "app", "path", "nobody"]
-
-
-class Reply(msgspec.Struct, frozen=True):
-    """One successful answer."""
-
-    description: str
-    type: Any = None
-    """None: the body is empty."""
-    wrap: Wrap = "data"
-    """How the answer holds it: as `data`, as `data` with a `page`, or as it is."""
-    media: str = "application/json"
-
-
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """What a route answers and takes."""
-
-    id: str
-    tag: str
-    summary: str
-    replies: Mapping[int, Reply]
-    refusals: tuple[int, ...] = ()
-    """Statuses of errors, besides those that all who are let in by the same credentials may get."""
-    error: Any = kinds.Error
-    """What the body of an error is."""
-    body: Any = None
-    """None: no body is read."""
-    body_required: bool = True
-    who: Who = "caller"
-    """Who is let in: callers of the API, apps with a signing key, whoever knows the path, anybody."""
-    description: str = ""
-    """Of what has no route in FastAPI."""
-    method_parameters: tuple[str, ...] = ()
-    """Names of components: header parameters of its own."""
-
-
-Key: TypeAlias = tuple[str, str]
-"""Method and path."""
+from innkeeper_gateway.openapi.operation import Key, Operation, Reply
 
 _READ: Final = (413, 415)
 """Whoever reads a body may refuse it for its size and its encoding."""

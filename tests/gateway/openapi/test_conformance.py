@@ -27,7 +27,8 @@ from schemathesis.specs.openapi.checks import (
 from innkeeper_engine.store.connection import Address
 from innkeeper_gateway.app import ROUTERS
 from innkeeper_gateway.openapi.document import make_document
-from innkeeper_gateway.openapi.operations import OPERATIONS, Key
+from innkeeper_gateway.openapi.operation import Key
+from innkeeper_gateway.openapi.operations import OPERATIONS
 from innkeeper_gateway.openapi.route import written
 from tests.gateway.openapi.seeded import Seeded
 from tests.gateway.openapi.test_document import api_of
