@@ -167,9 +167,14 @@ class GatewayApp:
         await self.core.notices.close()
         await self.core.environments.close()
         await self.core.webhooks.close()
+        await self.core.taken.end()
         await self.core.sandbox.close()
         await self.core.access.close()
         self.core.filters.close()
+
+    async def finish(self) -> None:
+        """Write what waits to be written, once nobody is answered any more."""
+        await self.core.taken.write_rest()
 
     def _tell(self, method: str, path: str, status: int, seconds: float, *, quiet: bool) -> None:
         # Why Redis cannot be reached is told by itself; a busy sandbox may be somebody's flood.

@@ -48,6 +48,7 @@ from innkeeper_gateway.settings import GatewaySettings
 from innkeeper_gateway.syncing import DirectSync
 from innkeeper_gateway.webhooks.letters import StoredLetters
 from innkeeper_gateway.webhooks.source import Webhooks
+from innkeeper_gateway.webhooks.taken import TakenTimes
 
 UNKNOWN_TOKENS_PER_S: Final = 10
 """Tokens that the API server is asked about for one address, ten times as many in a row; those that were somebody's a
@@ -106,13 +107,15 @@ class Core:
         """Asks apps; None where an operator does, or nobody can."""
         key = settings.webhook_key
         self.webhook_sealer = None if key is None else Sealer(key)
+        webhook_store = WebhookStore(store)
         self.webhooks = Webhooks(
-            WebhookStore(store),
+            webhook_store,
             self.notices,
             self.environments,
             self.webhook_sealer,
             timeout_s=settings.store_timeout_s,
         )
+        self.taken = TakenTimes(webhook_store, clock, timeout_s=settings.store_timeout_s)
         self.notices.tell(ANSWERED)
         self.sandbox = Sandbox(settings.sandbox)
         self.letter_store = LetterStore(store)

@@ -103,6 +103,7 @@ class GatewayServer:
         self._server.config.timeout_graceful_shutdown = max(1, round(grace_s))
         self._server.should_exit = True
         await self._task
+        await self._app.finish()
         self._server = self._task = None
         _log.info("gateway has stopped", host=self._host, port=self.port)
 

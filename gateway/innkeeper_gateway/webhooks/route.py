@@ -121,6 +121,8 @@ class WebhooksRoute:
             await _busy(send, f"{trouble}; send the request again", RETRY_AFTER_S)
         else:
             self._count(type(outcome).__name__.lower())
+            if isinstance(outcome, Taken | Failed | Challenged):
+                self._core.taken.note(opened.webhook, request.received_ms)
             stays = not isinstance(outcome, Refused | Busy) or await patience.hold(who)
             await _answer(send, outcome, close_unless(stays))
 
