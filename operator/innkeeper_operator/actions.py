@@ -4,7 +4,11 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from innkeeper_operator.objects import Meta
+
 Json = dict[str, Any]
+StatusKind: TypeAlias = Literal["InngestApp", "Function", "Webhook"]
+Level: TypeAlias = Literal["Normal", "Warning"]
 
 
 class Apply(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +44,7 @@ class Delete(msgspec.Struct, frozen=True, kw_only=True):
 class SetStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Make `status` so (the whole of it). Only sent where it differs from what is there."""
 
-    kind: Literal["InngestApp", "Function", "Webhook"]
+    kind: StatusKind
     namespace: str
     name: str
     uid: str
@@ -63,9 +67,27 @@ class Tell(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str
     name: str
     uid: str
-    type: Literal["Normal", "Warning"]
+    type: Level
     reason: str
     message: str
+
+
+def set_status(kind: StatusKind, meta: Meta, status: Json) -> SetStatus:
+    """Make the status of the object with this metadata so."""
+    return SetStatus(kind=kind, namespace=meta.namespace, name=meta.name, uid=meta.uid, status=status)
+
+
+def tell(kind: str, meta: Meta, level: Level, reason: str, message: str) -> Tell:
+    """Tell of the object with this metadata; of a namespace, in the namespace itself."""
+    return Tell(
+        kind=kind,
+        namespace=meta.namespace or meta.name,
+        name=meta.name,
+        uid=meta.uid,
+        type=level,
+        reason=reason,
+        message=message,
+    )
 
 
 def _named(manifest: Json) -> str:

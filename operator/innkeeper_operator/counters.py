@@ -15,7 +15,7 @@ import structlog
 from innkeeper_engine.model.clock import Clock
 from innkeeper_engine.model.state import FunctionCounts
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
-from innkeeper_operator.actions import SetStatus
+from innkeeper_operator.actions import set_status
 from innkeeper_operator.cluster import Cluster
 from innkeeper_operator.conditions import time_text
 from innkeeper_operator.environs import Environs
@@ -141,17 +141,10 @@ class Counters:
         return found
 
     async def _write(self, change: Change) -> None:
-        namespace, name = change.key
         known = self._world.function(change.key)
         if not isinstance(known, FunctionObject) or known.meta.uid != change.uid:
             return
-        action = SetStatus(
-            kind=FUNCTION_KIND,
-            namespace=namespace,
-            name=name,
-            uid=change.uid,
-            status=known.status | {"runs": change.runs},
-        )
+        action = set_status(FUNCTION_KIND, known.meta, known.status | {"runs": change.runs})
         self._metrics.counter_writes.inc()
         raw = await self._cluster.do(action, status_now=known.status)
         self._written_ms[change.uid] = self._clock.now_ms()

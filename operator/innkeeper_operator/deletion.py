@@ -11,7 +11,7 @@ import msgspec
 
 from innkeeper_engine.durations import MINUTE_MS, SECOND_MS, DurationError, parse_duration_ms
 from innkeeper_engine.model.functions import App
-from innkeeper_operator.actions import Action, SetFinalizer, SetStatus
+from innkeeper_operator.actions import Action, SetFinalizer, set_status
 from innkeeper_operator.conditions import READY, Said, conditions, read_time_ms, time_text
 from innkeeper_operator.objects import APP_KIND, FINALIZER, AppObject
 from innkeeper_operator.projection import changed, keys_mark, with_checksum
@@ -120,4 +120,4 @@ def _say(view: AppView, said: Said) -> list[Action]:
     status = before | {"conditions": others + fresh}
     if status == before:
         return []
-    return [SetStatus(kind=APP_KIND, namespace=meta.namespace, name=meta.name, uid=meta.uid, status=status)]
+    return [set_status(APP_KIND, meta, status)]

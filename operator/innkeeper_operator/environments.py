@@ -19,7 +19,7 @@ from innkeeper_engine.model.environments import (
     branch_name,
     key_digest,
 )
-from innkeeper_operator.actions import Apply, Create, Tell
+from innkeeper_operator.actions import Apply, Create, Tell, tell
 from innkeeper_operator.keys import (
     EVENT,
     EVENT_KEY,
@@ -390,13 +390,4 @@ def _workload_secrets(
 
 
 def _warning(kind: str, meta: Meta, reason: str, message: str) -> Tell:
-    namespace = meta.namespace or meta.name
-    return Tell(
-        kind=kind,
-        namespace=namespace,
-        name=meta.name,
-        uid=meta.uid,
-        type="Warning",
-        reason=reason,
-        message=message,
-    )
+    return tell(kind, meta, "Warning", reason, message)

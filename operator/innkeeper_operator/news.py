@@ -1,12 +1,12 @@
 """Kubernetes Events of a plan: what has changed, told once, at the object that it is about."""
 
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from innkeeper_engine.model.functions import FunctionConfig
-from innkeeper_operator.actions import Action, Tell
+from innkeeper_operator.actions import Action, Level, Tell, tell
 from innkeeper_operator.conditions import SYNCED, Said, find, shorten
 from innkeeper_operator.effective import differences, listed
 from innkeeper_operator.functions import Judged
@@ -106,16 +106,6 @@ def _is_handler(slug: str, configs: Mapping[str, FunctionConfig]) -> bool:
     return belongs_to_another(slug, [str(each.event) for each in configs[slug].triggers], configs)
 
 
-def _tell(
-    about: AppObject | FunctionObject, level: Literal["Normal", "Warning"], reason: str, message: str
-) -> Tell:
-    meta = about.meta
-    return Tell(
-        kind=APP_KIND if isinstance(about, AppObject) else FUNCTION_KIND,
-        namespace=meta.namespace,
-        name=meta.name,
-        uid=meta.uid,
-        type=level,
-        reason=reason,
-        message=shorten(message, _LONGEST),
-    )
+def _tell(about: AppObject | FunctionObject, level: Level, reason: str, message: str) -> Tell:
+    kind = APP_KIND if isinstance(about, AppObject) else FUNCTION_KIND
+    return tell(kind, about.meta, level, reason, shorten(message, _LONGEST))

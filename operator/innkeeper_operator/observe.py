@@ -22,9 +22,6 @@ from innkeeper_operator.world import NAMESPACES, World, app_id_of
 
 _log = structlog.get_logger(__name__)
 
-_AT_ONCE = 8
-"""Requests to the API server at the same time, for one app."""
-
 
 class Observer:
     """Looks; decides nothing, and changes nothing."""

@@ -13,18 +13,17 @@ import msgspec
 from innkeeper_engine.durations import MINUTE_MS, SECOND_MS
 from innkeeper_engine.model.functions import App
 from innkeeper_operator import news
-from innkeeper_operator.actions import Action, Delete, SetFinalizer, SetStatus
+from innkeeper_operator.actions import Action, Delete, SetFinalizer, set_status
 from innkeeper_operator.cases import Declared, cases
 from innkeeper_operator.conditions import REACHABLE, READY, SYNCED, Said, find, since_ms
 from innkeeper_operator.deletion import finalizer, plan_deletion, plan_gone, plan_terminating
+from innkeeper_operator.function_statuses import other_statuses, statuses, waiting_statuses
 from innkeeper_operator.functions import (
     NOT_REGISTERED,
     SLUG_CONFLICT,
     Case,
     Judged,
     Scene,
-    duplicate_status,
-    function_status,
     invalid,
     is_free_again,
     judge,
@@ -106,7 +105,7 @@ def plan_waiting(
 ) -> tuple[Action, ...]:
     """What to do with the Functions that name an InngestApp which is not there yet, or not any more."""
     waiting = f"there is no InngestApp {app_name} in this namespace: the function runs as soon as there is"
-    return (*_people(functions, ""), *_waiting_statuses(functions, waiting, now_ms))
+    return (*_people(functions, ""), *waiting_statuses(functions, waiting, now_ms))
 
 
 def plan_unreadable(app: Unreadable) -> tuple[Action, ...]:
@@ -117,7 +116,7 @@ def plan_unreadable(app: Unreadable) -> tuple[Action, ...]:
     if app.meta.deleting and FINALIZER in app.meta.finalizers:
         meta = app.meta
         return (SetFinalizer(namespace=meta.namespace, name=meta.name, uid=meta.uid, present=False),)
-    return (_set_status(APP_KIND, app.meta, unreadable_status(app)),)
+    return (set_status(APP_KIND, app.meta, unreadable_status(app)),)
 
 
 class _Planner:
@@ -144,10 +143,10 @@ class _Planner:
         actions: list[Action] = list(_people(view.functions, view.app.meta.uid))
         actions += [_delete(each.case.object.meta) for each in gone if each.case.object]
         actions += self._own_objects(judged, names)
-        actions += _statuses([each for each in judged if each not in gone], view.now_ms)
-        actions += _other_statuses(view.functions, view.now_ms)
+        actions += statuses([each for each in judged if each not in gone], view.now_ms)
+        actions += other_statuses(view.functions, view.now_ms)
         if status != view.app.status:
-            actions.append(_set_status(APP_KIND, view.app.meta, status))
+            actions.append(set_status(APP_KIND, view.app.meta, status))
         holds = app is not None and view.app.spec.deletion_policy != "Orphan"
         actions += finalizer(view.app, present=holds)
         actions += news.of_sync(view.app, said[SYNCED], memory)
@@ -331,9 +330,9 @@ def _plan_duplicate(view: AppView, outcome: Outcome | None) -> AppPlan:
         f"the InngestApp {view.app.meta.name} is not in charge of the app {app_id!r}: its conditions say why"
     )
     actions: list[Action] = list(_people(view.functions, view.app.meta.uid))
-    actions += _waiting_statuses(view.functions, waiting, view.now_ms)
+    actions += waiting_statuses(view.functions, waiting, view.now_ms)
     if status != view.app.status:
-        actions.append(_set_status(APP_KIND, view.app.meta, status))
+        actions.append(set_status(APP_KIND, view.app.meta, status))
     return AppPlan(actions=(*actions, *release, *news.of_sync(view.app, sync, SyncMemory())))
 
 
@@ -361,51 +360,6 @@ def _delete(meta: Meta) -> Delete:
     return Delete(kind=FUNCTION_KIND, namespace=meta.namespace, name=meta.name, uid=meta.uid)
 
 
-def _set_status(kind: Any, meta: Meta, status: Json) -> SetStatus:
-    return SetStatus(kind=kind, namespace=meta.namespace, name=meta.name, uid=meta.uid, status=status)
-
-
 def _deserves_object(case: Case, wrong: Container[str]) -> bool:
     """Whether a function shall have an object: it is declared, if only in a way that cannot be taken."""
     return not case.hidden and (case.declared is not None or case.slug in wrong)
-
-
-def _statuses(judged: Iterable[Judged], now_ms: int) -> list[Action]:
-    """The statuses of the Functions that count, where they differ from what is there."""
-    actions: list[Action] = []
-    for each in judged:
-        function = each.case.object
-        if function is not None:
-            status = function_status(each, now_ms)
-            if status != function.status:
-                actions.append(_set_status(FUNCTION_KIND, function.meta, status))
-    return actions
-
-
-def _other_statuses(functions: Iterable[FunctionObject | Unreadable], now_ms: int) -> list[Action]:
-    """The statuses of Functions that do not count: duplicates, and those that cannot be read."""
-    given = [each for each in functions if not each.meta.deleting]
-    actions: list[Action] = [
-        _set_status(FUNCTION_KIND, each.meta, unreadable_status(each))
-        for each in given
-        if isinstance(each, Unreadable)
-    ]
-    for claim in claims(each for each in given if isinstance(each, FunctionObject)).values():
-        for function in claim.duplicates:
-            assert claim.holder is not None
-            status = duplicate_status(function, claim.holder, now_ms)
-            if status != function.status:
-                actions.append(_set_status(FUNCTION_KIND, function.meta, status))
-    return actions
-
-
-def _waiting_statuses(
-    functions: Sequence[FunctionObject | Unreadable], waiting: str, now_ms: int
-) -> list[Action]:
-    scene = Scene(app_id="", endpoint="", waiting=waiting, single=True, slugs={})
-    claimed = claims(each for each in functions if isinstance(each, FunctionObject))
-    judged = [
-        judge(scene, Case(id=function_id, slug="", declared=None, registered=None, object=claim.holder))
-        for function_id, claim in claimed.items()
-    ]
-    return [*_statuses(judged, now_ms), *_other_statuses(functions, now_ms)]

@@ -5,7 +5,7 @@ as long as the app likes, so it goes on beside the looks: its outcome is kept un
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
@@ -14,17 +14,14 @@ import structlog
 from innkeeper_engine.durations import MINUTE_MS
 from innkeeper_engine.model.clock import Clock
 from innkeeper_engine.model.environments import parent_name
-from innkeeper_engine.model.functions import App
 from innkeeper_engine.model.switches import app_switch
-from innkeeper_engine.registering import FunctionTakenError
 from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
-from innkeeper_operator.actions import Action, Apply, SetFinalizer, SetStatus
+from innkeeper_operator.actions import Apply, SetStatus
 from innkeeper_operator.asking import next_ask, told
 from innkeeper_operator.cluster import Cluster
 from innkeeper_operator.conditions import SYNCED, find
-from innkeeper_operator.doing import Doer, old_key_news
+from innkeeper_operator.doing import Doer, PlanDoer, old_key_news
 from innkeeper_operator.environs import Environs, Membership
-from innkeeper_operator.errors import ApiError
 from innkeeper_operator.keys import AppKeys
 from innkeeper_operator.memory import read_memory
 from innkeeper_operator.metrics import Metrics
@@ -40,13 +37,10 @@ from innkeeper_operator.plan import (
 from innkeeper_operator.registry_io import RegistryIO, registry_mark
 from innkeeper_operator.settings import OperatorSettings
 from innkeeper_operator.status import APP_ID_MISMATCH
-from innkeeper_operator.views import AppPlan, AppView, Ask, Attempts, Outcome, Refused
+from innkeeper_operator.views import AppPlan, Ask, Attempts, Outcome, Refused
 from innkeeper_operator.world import Dirty, Key, World
 
 _log = structlog.get_logger(__name__)
-
-_AT_ONCE = 8
-"""Requests to the API server at the same time, for one app."""
 
 
 class Asks(Protocol):
@@ -115,6 +109,7 @@ class Reconciler:
         self._on_stray = on_stray
         self._observer = Observer(world, cluster, registry, environs, settings, clock)
         self._doer = Doer(world, cluster, metrics, on_dirty)
+        self._plans = PlanDoer(world, registry, self._doer, on_dirty, self._observer.apps_of)
         self._states: dict[str, _State] = {}
         self._places: dict[Key, _Place] = {}
 
@@ -155,7 +150,7 @@ class Reconciler:
         outcome = pending.outcome if pending is not None else None
         view = await self._observer.view(app, member, outcome, pending.ask if pending is not None else None)
         plan = plan_app(view, outcome)
-        refused = await self._carry_out(view, plan, old_key_news(app, member.keys, outcome))
+        refused = await self._plans.do(view, plan, old_key_news(app, member.keys, outcome))
         self._places[key] = _Place(app.meta.uid, member.env, told_id(app, outcome))
         if pending is not None and (refused is None or self._is_noted(key, plan)):
             for done in pending.done:
@@ -183,7 +178,7 @@ class Reconciler:
             return self._clock.now_ms() + MINUTE_MS
         slugs = [function.slug for function in registered.functions]
         plan = plan_gone(registered, await self._registry.live_runs(env, slugs), self._clock.now_ms())
-        await self._write(env, app_id, registered, plan)
+        await self._plans.write(env, app_id, registered, plan)
         return plan.wake_ms
 
     async def strays(self) -> list[tuple[str, str]]:
@@ -337,8 +332,6 @@ class Reconciler:
                 error=str(error),
             )
 
-    # ---- doing
-
     def _is_noted(self, key: Key, plan: AppPlan) -> bool:
         """Whether the app's status remembers what a plan made of its answer, whatever else was refused."""
         known = self._world.app(key)
@@ -347,54 +340,6 @@ class Reconciler:
             for action in plan.actions
             if isinstance(action, SetStatus) and action.kind == APP_KIND
         )
-
-    async def _carry_out(self, view: AppView, plan: AppPlan, news: Iterable[Action]) -> ApiError | None:
-        """Do it; returns what the API server refused once the registration was written.
-
-        By then the outcome that the plan was made of counts, and whatever was refused is planned again.
-        """
-        app_id = view.registered.id if view.registered is not None else ""
-        # Before anything is registered, so that the object cannot go without the registration.
-        held = [each for each in plan.actions if isinstance(each, SetFinalizer) and each.present]
-        await self._doer.do(held)
-        await self._write(view.env, app_id, view.registered, plan)
-        try:
-            await self._doer.do([*(each for each in plan.actions if each not in held), *news])
-        except ApiError as error:
-            return error
-        return None
-
-    async def _write(self, env: str, app_id: str, before: App | None, plan: AppPlan) -> None:
-        if plan.write is not None:
-            try:
-                await self._registry.register(env, plan.write)
-            except FunctionTakenError:
-                # Another app was faster: the next look sees it, and says so.
-                self._on_dirty(
-                    Dirty(apps=frozenset(a.meta.key for a in self._observer.apps_of(env, plan.write.id)))
-                )
-                raise
-        if plan.cancel_runs:
-            # What was written says that nothing new starts, or these would not be all of them.
-            await self._registry.cancel_runs(env, app_id)
-        if plan.remove:
-            await self._registry.remove(env, app_id)
-        if before is not None and (plan.remove or plan.write is not None):
-            stays = plan.write is not None and not plan.remove
-            kept = {function.slug for function in plan.write.functions} if plan.write and stays else set()
-            self._freed({function.slug for function in before.functions} - kept)
-
-    def _freed(self, slugs: Iterable[str]) -> None:
-        """Slugs are free again: apps that waited for one are looked at."""
-        free = set(slugs)
-        if not free:
-            return
-        waiting = {
-            (function.meta.namespace, function.spec.app_ref.name)
-            for function in self._world.functions()
-            if not isinstance(function, Unreadable) and function.status.get("slug") in free
-        }
-        self._on_dirty(Dirty(apps=frozenset(waiting)))
 
 
 def _answers_for_another(app: AppObject) -> bool:

@@ -11,7 +11,7 @@ from innkeeper_apps.sandbox.pool import Sandbox
 from innkeeper_engine.model.clock import Clock
 from innkeeper_engine.model.webhooks import Webhook
 from innkeeper_engine.store.webhooks import WebhookStore
-from innkeeper_operator.actions import SetStatus
+from innkeeper_operator.actions import set_status
 from innkeeper_operator.doing import Doer
 from innkeeper_operator.environments import environment_of
 from innkeeper_operator.functions import unreadable_status
@@ -90,7 +90,7 @@ class WebhookReconciler:
             await self._remove(key)
             return None
         if isinstance(webhook, Unreadable):
-            await self._doer.do([_unreadable(webhook)])
+            await self._doer.do([set_status(WEBHOOK_KIND, webhook.meta, unreadable_status(webhook))])
             return None
         before = await self._read(key)
         action = plan_url(self._view(webhook, before), self._random_hex)
@@ -212,14 +212,3 @@ async def judge_transform(sandbox: Sandbox, source: str) -> Verdict:
 def _key(name: str) -> Key:
     namespace, _, rest = name.partition("/")
     return namespace, rest
-
-
-def _unreadable(webhook: Unreadable) -> SetStatus:
-    meta = webhook.meta
-    return SetStatus(
-        kind=WEBHOOK_KIND,
-        namespace=meta.namespace,
-        name=meta.name,
-        uid=meta.uid,
-        status=unreadable_status(webhook),
-    )

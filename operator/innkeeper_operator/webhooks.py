@@ -17,7 +17,7 @@ from innkeeper_apps.webhook_proofs import SecretError, check_secret
 from innkeeper_engine.durations import MINUTE_MS, SECOND_MS, parse_duration_ms
 from innkeeper_engine.model.environments import key_digest
 from innkeeper_engine.model.webhooks import DEFAULT_TOLERANCE_MS, Proof, ProofKind, Webhook
-from innkeeper_operator.actions import Action, Apply, Create, SetStatus, Tell
+from innkeeper_operator.actions import Action, Apply, Create, Level, Tell, set_status, tell
 from innkeeper_operator.conditions import READY, Said, conditions, find
 from innkeeper_operator.keys import WEBHOOK, Opens, labelled, secret_text
 from innkeeper_operator.made_secrets import TOKEN, URL, is_ours, url_secret
@@ -283,13 +283,8 @@ def plan_webhook(view: WebhookView, verdict: Verdict | None, sealer: Opens | Non
     said = _said(view, wrong, record)
     status = _status(view, said, token, record)
     actions: list[Action] = []
-    meta = view.webhook.meta
     if status != view.webhook.status:
-        actions.append(
-            SetStatus(
-                kind=WEBHOOK_KIND, namespace=meta.namespace, name=meta.name, uid=meta.uid, status=status
-            )
-        )
+        actions.append(set_status(WEBHOOK_KIND, view.webhook.meta, status))
     actions += _news(view, said)
     return WebhookPlan(record=record, actions=tuple(actions), wake_ms=_wake_ms(view, verdict, wrong))
 
@@ -355,18 +350,8 @@ def _news(view: WebhookView, said: Said) -> list[Tell]:
         return []
     if before is not None and (before.status, before.reason) == (said.status, said.reason):
         return []
-    meta = view.webhook.meta
-    return [
-        Tell(
-            kind=WEBHOOK_KIND,
-            namespace=meta.namespace,
-            name=meta.name,
-            uid=meta.uid,
-            type="Normal" if said.status == "True" else "Warning",
-            reason=said.reason,
-            message=said.message,
-        )
-    ]
+    level: Level = "Normal" if said.status == "True" else "Warning"
+    return [tell(WEBHOOK_KIND, view.webhook.meta, level, said.reason, said.message)]
 
 
 def _wake_ms(view: WebhookView, verdict: Verdict | None, wrong: UnusableError | None) -> int | None:
