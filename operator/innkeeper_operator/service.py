@@ -31,6 +31,7 @@ from innkeeper_operator.metrics import Metrics
 from innkeeper_operator.named import Named
 from innkeeper_operator.objects import AppObject
 from innkeeper_operator.queue import WorkQueue
+from innkeeper_operator.received import ReceivedTimes
 from innkeeper_operator.reconcile import Asks, Reconciler
 from innkeeper_operator.registry_io import RegistryIO
 from innkeeper_operator.settings import OperatorSettings
@@ -73,6 +74,7 @@ class Operator:
         clock: Clock | None = None,
         timing: Timing | None = None,
         counter_interval_ms: int = 30_000,
+        received_interval_ms: int = 60_000,
     ) -> None:
         """`asker` asks apps; `egress`: the rules that URLs of apps must pass; `identity` names this process
         in the Lease; `host` and `port` are for probes and metrics, 0 takes a free port; `metrics_port`: a second one.
@@ -143,9 +145,10 @@ class Operator:
             self._dirty,
             lambda env, app_id: self.queue.add(("stray", env, app_id)),
         )
+        webhook_store = WebhookStore(self.store)
         self.webhooks = WebhookReconciler(
             self.world,
-            WebhookStore(self.store),
+            webhook_store,
             Sandbox(SandboxLimits(workers=1)),
             Doer(self.world, self.cluster, self.metrics, self._dirty),
             settings,
@@ -175,6 +178,14 @@ class Operator:
             self._clock,
             self.metrics,
             interval_ms=counter_interval_ms,
+        )
+        self.received = ReceivedTimes(
+            self.world,
+            self.cluster,
+            webhook_store,
+            self.metrics,
+            self._dirty,
+            interval_ms=received_interval_ms,
         )
         self.health = Probes(self.checks, self._metrics_text, host=host, port=port)
         self._more_metrics = (
@@ -227,7 +238,7 @@ class Operator:
         self.queue.add(_ENVIRONMENTS)
         parts = [self.queue.run(), self._follow_registry(), self._inbox.run(), self._intents.run()]
         if self._settings.status_counters:
-            parts.append(self._counters.run())
+            parts += [self._counters.run(), self.received.run()]
         await self._together(*parts)
 
     async def _together(self, *parts: Awaitable[None]) -> None:

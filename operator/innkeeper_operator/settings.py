@@ -32,7 +32,7 @@ class OperatorSettings(msgspec.Struct, frozen=True, kw_only=True):
     policies: dict[str, dict[str, Any]] = {}
     """What namespaces are granted, fields of `Policy` by namespace, for such an operator."""
     status_counters: bool = True
-    """Write how many runs there are into the status of Functions."""
+    """Write how many runs there are into the status of Functions, and when the last request came into a Webhook's."""
     cluster_domain: str = "cluster.local"
     workers: int = 16
     """Apps that are looked at at the same time."""

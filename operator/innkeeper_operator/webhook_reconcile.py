@@ -26,6 +26,7 @@ from innkeeper_operator.webhooks import (
     plan_url,
     plan_webhook,
     read_transform,
+    record_key,
     record_name,
 )
 from innkeeper_operator.world import Key, World
@@ -106,7 +107,7 @@ class WebhookReconciler:
     async def strays(self) -> list[Key]:
         """Records without a Webhook, by its namespace and name."""
         records = await self._load()
-        found = [_key(name) for name in records]
+        found = [record_key(name) for name in records]
         return [key for key in found if self._looks_after(key[0]) and self._world.webhook(key) is None]
 
     # ---- observing
@@ -207,8 +208,3 @@ async def judge_transform(sandbox: Sandbox, source: str) -> Verdict:
     except SandboxBusyError as error:
         return Verdict(str(error), tried=False, lasting=False)
     return Verdict()
-
-
-def _key(name: str) -> Key:
-    namespace, _, rest = name.partition("/")
-    return namespace, rest

@@ -35,6 +35,9 @@ from innkeeper_operator.webhook_refs import proof_of, url_secret_name
 FALLBACK: Final = "-fallback"
 """Behind the name of an entry of a Secret: the entry with the secret that is valid beside it."""
 
+LAST_RECEIVED: Final = "lastReceivedTime"
+"""Of the status: what `received.py` writes, and plans leave as it is."""
+
 _TOKEN_FORM = re.compile(r"[A-Za-z0-9_-]{32,255}")
 _RETRY_MS: Final = 5 * SECOND_MS
 
@@ -97,6 +100,12 @@ class WebhookPlan(msgspec.Struct, frozen=True, kw_only=True):
 def record_name(namespace: str, name: str) -> str:
     """What a Webhook is called in the store."""
     return f"{namespace}/{name}"
+
+
+def record_key(name: str) -> tuple[str, str]:
+    """Namespace and name of the Webhook whose record is called so."""
+    namespace, _, rest = name.partition("/")
+    return namespace, rest
 
 
 # ---- the URL
@@ -334,6 +343,8 @@ def _status(view: WebhookView, said: Said, token: str, record: Webhook | None) -
             {READY: said}, view.webhook.status, generation=meta.generation, now_ms=view.now_ms
         ),
     }
+    if LAST_RECEIVED in view.webhook.status:
+        status[LAST_RECEIVED] = view.webhook.status[LAST_RECEIVED]
     if token and view.url_secret is not None:
         entry = URL if URL in view.url_secret.data else TOKEN
         status["urlSecretRef"] = {"name": view.url_secret.meta.name, "key": entry}

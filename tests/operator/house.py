@@ -281,6 +281,10 @@ class RunningOperator:
         self._thread.call(lambda: self.operator.queue.add(key))
         self.idle()
 
+    def write_received(self) -> None:
+        """Write now when Webhooks took requests, as is done every minute."""
+        self._thread.run(self.operator.received.write)
+
     @property
     def port(self) -> int:
         """Where probes are answered; waits until they are."""
@@ -342,6 +346,7 @@ class House:
         address = options.pop("address", self.valkey)
         identity = options.pop("identity", f"op-{next(self._names)}")
         interval_ms = options.pop("counter_interval_ms", 30_000)
+        received_ms = options.pop("received_interval_ms", 60_000)
         asker: Asks | None = options.pop("asker", None)
         settings = OperatorSettings(
             lease_namespace=self.lease_namespace,
@@ -365,6 +370,7 @@ class House:
                 clock=clock,
                 timing=Timing(lease_ms=15_000, renew_ms=10_000, retry_ms=100),
                 counter_interval_ms=interval_ms,
+                received_interval_ms=received_ms,
             )
             return operator, transport
 

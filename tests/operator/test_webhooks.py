@@ -357,6 +357,16 @@ def test_what_is_not_the_operators_is_left_alone(seen: WebhookView) -> None:
     assert plan_url(seen, lambda: TOKEN) is None
 
 
+def test_when_a_request_came_last_is_somebody_elses_to_write() -> None:
+    """A plan leaves it as it is, and writes nothing because of it."""
+    first = status(plan_webhook(view(), GOOD, SEALER))
+    assert "lastReceivedTime" not in first
+    seen = first | {"lastReceivedTime": "2026-11-18T11:06:40Z"}
+    assert plan_webhook(view(hook(status=seen), stored=RECORD), GOOD, SEALER).actions == ()
+    wrong = plan_webhook(view(hook(status=seen), stored=RECORD), Verdict("line 1: no"), SEALER)
+    assert status(wrong)["lastReceivedTime"] == "2026-11-18T11:06:40Z"
+
+
 def test_a_persons_token_will_do() -> None:
     seen = view(GITHUB, url_secret=secret("acme-webhook-url", token=TOKEN), secret=secret(secret="s"))
     plan = plan_webhook(seen, GOOD, SEALER)
