@@ -237,26 +237,8 @@ class Transform(_Spec, frozen=True, kw_only=True):
     config_map_ref: ConfigMapKeyRef | None = None
 
 
-class GithubVerify(_Spec, frozen=True, kw_only=True):
-    """Signature in `X-Hub-Signature-256`."""
-
-    secret_ref: SecretKeyRef
-
-
-class StripeVerify(_Spec, frozen=True, kw_only=True):
-    """Signature in `Stripe-Signature`."""
-
-    secret_ref: SecretKeyRef
-
-
-class SlackVerify(_Spec, frozen=True, kw_only=True):
-    """Signature in `X-Slack-Signature`."""
-
-    secret_ref: SecretKeyRef
-
-
-class StandardWebhooksVerify(_Spec, frozen=True, kw_only=True):
-    """Signature in `webhook-signature` (also `svix-signature`)."""
+class SecretVerify(_Spec, frozen=True, kw_only=True):
+    """A kind of proof that needs nothing but its secret."""
 
     secret_ref: SecretKeyRef
 
@@ -271,28 +253,22 @@ class HmacVerify(_Spec, frozen=True, kw_only=True):
     prefix: str | None = None
 
 
-class BasicVerify(_Spec, frozen=True, kw_only=True):
-    """HTTP basic authentication: the Secret's value is `user:password`."""
-
-    secret_ref: SecretKeyRef
-
-
-class BearerVerify(_Spec, frozen=True, kw_only=True):
-    """A bearer token."""
-
-    secret_ref: SecretKeyRef
-
-
 class Verify(_Spec, frozen=True, kw_only=True):
     """How a request proves where it comes from: exactly one of the kinds is set."""
 
-    github: GithubVerify | None = None
-    stripe: StripeVerify | None = None
-    slack: SlackVerify | None = None
-    standard_webhooks: StandardWebhooksVerify | None = None
+    github: SecretVerify | None = None
+    """Signature in `X-Hub-Signature-256`."""
+    stripe: SecretVerify | None = None
+    """Signature in `Stripe-Signature`."""
+    slack: SecretVerify | None = None
+    """Signature in `X-Slack-Signature`."""
+    standard_webhooks: SecretVerify | None = None
+    """Signature in `webhook-signature` (also `svix-signature`)."""
     hmac: HmacVerify | None = None
-    basic: BasicVerify | None = None
-    bearer: BearerVerify | None = None
+    basic: SecretVerify | None = None
+    """HTTP basic authentication: the Secret's value is `user:password`."""
+    bearer: SecretVerify | None = None
+    """A bearer token."""
     tolerance: str | None = None
 
 

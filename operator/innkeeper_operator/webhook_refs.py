@@ -5,26 +5,9 @@ from typing import TypeAlias
 
 from innkeeper_engine.model.webhooks import ProofKind
 from innkeeper_operator.objects import Unreadable, WebhookObject
-from innkeeper_operator.specs import (
-    BasicVerify,
-    BearerVerify,
-    GithubVerify,
-    HmacVerify,
-    SlackVerify,
-    StandardWebhooksVerify,
-    StripeVerify,
-    Verify,
-)
+from innkeeper_operator.specs import HmacVerify, SecretVerify, Verify
 
-OneProof: TypeAlias = (
-    GithubVerify
-    | StripeVerify
-    | SlackVerify
-    | StandardWebhooksVerify
-    | HmacVerify
-    | BasicVerify
-    | BearerVerify
-)
+OneProof: TypeAlias = SecretVerify | HmacVerify
 
 
 def proof_of(verify: Verify) -> tuple[ProofKind, OneProof] | None:
