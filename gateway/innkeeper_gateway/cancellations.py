@@ -22,7 +22,7 @@ from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, checked_ulid, json_of, needs
 from innkeeper_gateway.views import env_uuid, envelope, object_name
-from innkeeper_gateway.windows import expression_of, fields_of, function_of, instant, no_function, refused
+from innkeeper_gateway.windows import expression_of, fields_of, instant, named, permitted_function, refused
 
 MOST_ACTIVE: Final = 1_000
 """Cancellations of an environment that may still cancel something: every run that starts is held against them."""
@@ -54,13 +54,7 @@ async def create_cancellation(request: Request, core: CoreOf, caller: CallerOf) 
     wanted = read_cancellation(body, now_ms)
     env = caller.place.env
     registry = await core.registry(env)
-    entry = function_of(registry, wanted.app_id, wanted.function_id)
-    await core.access.require(caller, CANCEL, "" if entry is None else entry.config.object_name)
-    if entry is None:
-        raise no_function(wanted.app_id, wanted.function_id)
-    if wanted.expression is not None:
-        # Which runs are cancelled tells what it was true for.
-        await core.access.require(caller, SEE_PAYLOADS, entry.config.object_name)
+    entry = await permitted_function(core, caller, CANCEL, registry, wanted)
     async with core.in_time():
         total = (await core.store.live_runs(env, [entry.config.slug]))[entry.config.slug]
         made = _made(wanted, entry, core.ids.ulid(now_ms), now_ms, total)
@@ -133,8 +127,7 @@ def read_cancellation(body: Any, now_ms: int) -> Wanted:
     """
     example = f'{{"app_id": "...", "function_id": "...", "started_before": "{rfc3339(now_ms)}"}}'
     fields, findings = fields_of(body, _FIELDS, _REFUSAL, example)
-    app_id = fields.identity("app_id", "write the id of the app, as its client has it")
-    function_id = fields.identity("function_id", "write the id of the function, as its own code has it")
+    app_id, function_id = named(fields)
     after_ms = instant(fields, "started_after")
     before_ms = instant(fields, "started_before", "write when the runs were made at the latest")
     expression = expression_of(fields, "cancel")

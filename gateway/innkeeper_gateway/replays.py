@@ -21,7 +21,7 @@ from innkeeper_gateway.errors import ApiError, json_response
 from innkeeper_gateway.requests import KNOWN_CALLER, CallerOf, CoreOf, checked_ulid, json_of, needs
 from innkeeper_gateway.reruns import startable
 from innkeeper_gateway.views import envelope, object_name
-from innkeeper_gateway.windows import expression_of, fields_of, function_of, instant, no_function, refused
+from innkeeper_gateway.windows import expression_of, fields_of, instant, named, permitted_function, refused
 
 MOST_ACTIVE: Final = 100
 """Replays of an environment that are not done."""
@@ -58,13 +58,7 @@ async def create_replay(request: Request, core: CoreOf, caller: CallerOf) -> Res
     wanted = read_wanted(body, now_ms)
     env = caller.place.env
     registry = await core.registry(env)
-    entry = function_of(registry, wanted.app_id, wanted.function_id)
-    await core.access.require(caller, RERUN, "" if entry is None else entry.config.object_name)
-    if entry is None:
-        raise no_function(wanted.app_id, wanted.function_id)
-    if wanted.expression is not None:
-        # How many are replayed tells what it was true for.
-        await core.access.require(caller, SEE_PAYLOADS, entry.config.object_name)
+    entry = await permitted_function(core, caller, RERUN, registry, wanted)
     slug = startable(registry, entry.config.slug).config.slug
     async with core.in_time():
         gone = await _room(core, env)
@@ -144,8 +138,7 @@ def read_wanted(body: Any, now_ms: int) -> Wanted:
     """
     example = '{"app_id": "...", "function_id": "...", "statuses": ["Failed"]}'
     fields, findings = fields_of(body, _FIELDS, _REFUSAL, example)
-    app_id = fields.identity("app_id", "write the id of the app, as its client has it")
-    function_id = fields.identity("function_id", "write the id of the function, as its own code has it")
+    app_id, function_id = named(fields)
     from_ms, until_ms = instant(fields, "from") or 0, instant(fields, "until")
     # A clock that is ahead means now; and what this replay makes is none of its own.
     until_ms = now_ms if until_ms is None else min(until_ms, now_ms)

@@ -1,13 +1,16 @@
 """What jobs over many runs of a function are asked for with: a function, and a window of time."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from innkeeper_apps.wire.expressions import EVENT, condition
 from innkeeper_apps.wire.fields import Fields, Findings
 from innkeeper_engine.cel import compile_expression
 from innkeeper_engine.compiled import FunctionEntry, Registry
 from innkeeper_engine.durations import DurationError, parse_instant_ms
+from innkeeper_gateway.access.callers import Caller
+from innkeeper_gateway.access.permissions import SEE_PAYLOADS, Permission
+from innkeeper_gateway.core import Core
 from innkeeper_gateway.errors import ApiError
 
 
@@ -36,6 +39,14 @@ def expression_of(fields: Fields, doing: str) -> str | None:
     if isinstance(given, str) and not given.strip():
         fields.problem("if", f"is empty: leave it out to {doing} all runs of the window")
     return condition(fields, "if", EVENT, compile_expression)
+
+
+def named(fields: Fields) -> tuple[str | None, str | None]:
+    """The ids of the app and the function; None, and a problem, where one is missing."""
+    return (
+        fields.identity("app_id", "write the id of the app, as its client has it"),
+        fields.identity("function_id", "write the id of the function, as its own code has it"),
+    )
 
 
 def refused(findings: Findings, refusal: str) -> ApiError:
@@ -71,10 +82,43 @@ def function_of(registry: Registry, app_id: str, function_id: str) -> FunctionEn
     return None
 
 
-def no_function(app_id: str, function_id: str) -> ApiError:
-    """404: nothing of the kind is registered."""
-    return ApiError(
-        404,
-        f"no function {function_id!r} of the app {app_id!r} is registered; `function_id` is what the function's own code "
-        "calls it",
-    )
+class Asked(Protocol):
+    """What is asked for, as far as it says whose runs are meant."""
+
+    @property
+    def app_id(self) -> str:
+        """The app's id."""
+        ...
+
+    @property
+    def function_id(self) -> str:
+        """The function's own id, or its slug."""
+        ...
+
+    @property
+    def expression(self) -> str | None:
+        """`if`: which of the runs are meant."""
+        ...
+
+
+async def permitted_function(
+    core: Core, caller: Caller, permission: Permission, registry: Registry, asked: Asked
+) -> FunctionEntry:
+    """The function that a job is asked for, where the caller may have its runs dealt with so.
+
+    Raises:
+        ApiError: 403, the caller may not, or may not see payloads and an expression would tell of them; 404, there is
+            no such function.
+    """
+    entry = function_of(registry, asked.app_id, asked.function_id)
+    await core.access.require(caller, permission, "" if entry is None else entry.config.object_name)
+    if entry is None:
+        raise ApiError(
+            404,
+            f"no function {asked.function_id!r} of the app {asked.app_id!r} is registered; `function_id` is what the "
+            "function's own code calls it",
+        )
+    if asked.expression is not None:
+        # Which runs are meant, or how many, tells what it was true for.
+        await core.access.require(caller, SEE_PAYLOADS, entry.config.object_name)
+    return entry

@@ -18,7 +18,6 @@ from innkeeper_gateway.lists.filtering import Budget
 from innkeeper_gateway.lists.filters import EVENT, Filter, read_filter
 from innkeeper_gateway.lists.paging import (
     DEFAULT,
-    MOST_ROUNDS,
     CursorOf,
     FilterOf,
     FlagOf,
@@ -34,6 +33,7 @@ from innkeeper_gateway.lists.paging import (
     paged,
     read_cursor,
 )
+from innkeeper_gateway.lists.searching import Rows, search
 from innkeeper_gateway.requests import KNOWN_CALLER, KNOWN_PARAMETERS, CallerOf, CoreOf, needs
 from innkeeper_gateway.views import envelope, event_view, withhold_data
 
@@ -100,7 +100,7 @@ async def list_events(
     async with core.filters.turn(env, filtered=wanted.filter is not None) as budget:
         if unknown_branch:
             return await _unknown(core, env, wanted, payloads, limit, last, digest, budget)
-        found = await page_of(_events(core, env, wanted, _position(last), limit, budget), limit)
+        found = await page_of(_events(core, env, wanted, last, limit, budget), limit)
     views = [_view(row, env, payloads) for row in found.items]
     return json_response(paged(views, found.position, limit, digest, core.clock.now_ms()))
 
@@ -149,50 +149,36 @@ _MOST_SAMPLE_BYTES: Final = 4_096
 # ---- pages
 
 
-async def _events(
+def _events(
     core: Core,
     env: str,
     wanted: Wanted,
-    at: EventPosition,
+    position: str,
     limit: int,
     budget: Budget | None,
     before: str = "",
 ) -> AsyncIterator[Seen[EventRow]]:
     """The events that are wanted, and where to go on after each."""
     lists = Lists(core.store)
-    for _ in range(MOST_ROUNDS):
-        async with core.in_time():
-            page = await lists.events(
-                env,
-                name=wanted.name,
-                at=at,
-                after_ms=wanted.after_ms,
-                before=before or wanted.before,
-                limit=limit + 1,
-                bodies=True,
-            )
-        picked = await _picked(core, wanted.filter, page.rows, budget)
-        for row, is_picked in zip(page.rows, picked, strict=False):
-            yield Seen(row if is_picked else None, _written(row.after))
-        if len(picked) < len(page.rows):
-            return
-        yield Seen(None, _written(page.after))
-        if page.after is None or (budget is not None and budget.is_spent):
-            return
-        at = page.after
 
+    async def read(at: str) -> Rows[EventRow]:
+        page = await lists.events(
+            env,
+            name=wanted.name,
+            at=_position(at),
+            after_ms=wanted.after_ms,
+            before=before or wanted.before,
+            limit=limit + 1,
+            bodies=True,
+        )
+        return Rows(page.rows, [_written(row.after) for row in page.rows], _written(page.after))
 
-async def _picked(
-    core: Core, chosen: Filter | None, rows: list[EventRow], budget: Budget | None
-) -> list[bool]:
-    """Which are wanted; of the first of them only, where a filter has no more to spend."""
-    if chosen is None or budget is None:
-        return [row.stored is not None for row in rows]
+    def wants(row: EventRow) -> tuple[bool, int]:
+        if row.stored is None:
+            return False, 1
+        return (True, 1) if wanted.filter is None else wanted.filter.event(row.stored.body)
 
-    def cost(row: EventRow) -> tuple[bool, int]:
-        return (False, 1) if row.stored is None else chosen.event(row.stored.body)
-
-    return await core.filters.picked(cost, rows, budget)
+    return search(core, read, position, wants, budget)
 
 
 def _view(row: EventRow, env: str, payloads: bool) -> dict[str, Any]:
@@ -288,7 +274,7 @@ async def _of_branch(
     if last_entry and branch < last_branch:
         ms, n = _order(last_entry)
         before = f"{ms}-{n + 1}"
-    return await page_of(_events(core, branch, wanted, NEWEST, limit, budget, before), limit)
+    return await page_of(_events(core, branch, wanted, "", limit, budget, before), limit)
 
 
 def _in_branch(text: str) -> tuple[str, str]:

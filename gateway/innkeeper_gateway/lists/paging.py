@@ -24,8 +24,6 @@ _EPOCH_S: Final = re.compile(r"\d{9,11}", re.ASCII)
 MOST: Final = 200
 """Entries of a page."""
 DEFAULT: Final = 20
-MOST_ROUNDS: Final = 8
-"""Scripts that one request runs at most."""
 _DIGITS: Final = re.compile(r"-?\d{1,9}", re.ASCII)
 
 

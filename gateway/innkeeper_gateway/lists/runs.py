@@ -18,7 +18,6 @@ from innkeeper_gateway.lists.filtering import Budget
 from innkeeper_gateway.lists.filters import EVENT_AND_OUTPUT, Filter, read_filter
 from innkeeper_gateway.lists.paging import (
     DEFAULT,
-    MOST_ROUNDS,
     CursorOf,
     FilterOf,
     InstantOf,
@@ -32,6 +31,7 @@ from innkeeper_gateway.lists.paging import (
     paged,
     read_cursor,
 )
+from innkeeper_gateway.lists.searching import Rows, search
 from innkeeper_gateway.lists.traces import fold_trace, invoked_events, trace_view
 from innkeeper_gateway.reading import known_run, until_folded
 from innkeeper_gateway.requests import KNOWN_CALLER, KNOWN_PARAMETERS, CallerOf, CoreOf, needs
@@ -167,7 +167,7 @@ def _is_of(registry: Registry, slug: str, app_id: str) -> bool:
     return slug.startswith(f"{app_id}-") if entry is None else entry.app.id == app_id
 
 
-async def _runs(
+def _runs(
     core: Core,
     env: str,
     slugs: Sequence[str] | None,
@@ -180,36 +180,22 @@ async def _runs(
 ) -> AsyncIterator[Seen[RunRow]]:
     """The runs that are wanted, and where to go on after each."""
     lists = Lists(core.store)
-    for _ in range(MOST_ROUNDS):
-        async with core.in_time():
-            page = await lists.runs(
-                env,
-                slugs=slugs,
-                statuses=statuses,
-                before=before,
-                after_ms=after_ms,
-                limit=limit + 1,
-                bodies=chosen is not None,
-            )
-        picked = await _picked(core, chosen, page.rows, budget)
-        for row, is_picked in zip(page.rows, picked, strict=False):
-            yield Seen(row if is_picked else None, row.score)
-        if len(picked) < len(page.rows):
-            return
-        yield Seen(None, page.after)
-        if not page.after or (budget is not None and budget.is_spent):
-            return
-        before = page.after
 
+    async def read(at: str) -> Rows[RunRow]:
+        page = await lists.runs(
+            env,
+            slugs=slugs,
+            statuses=statuses,
+            before=at,
+            after_ms=after_ms,
+            limit=limit + 1,
+            bodies=chosen is not None,
+        )
+        return Rows(page.rows, [row.score for row in page.rows], page.after)
 
-async def _picked(
-    core: Core, chosen: Filter | None, rows: Sequence[RunRow], budget: Budget | None
-) -> list[bool]:
-    """Which are wanted; of the first of them only, where a filter has no more to spend."""
-    if chosen is None or budget is None:
-        return [True] * len(rows)
-
-    def cost(row: RunRow) -> tuple[bool, int]:
+    def wants(row: RunRow) -> tuple[bool, int]:
+        if chosen is None:
+            return True, 1
         return chosen.run(row.event, output_of(row.run.status, row.output, row.error))
 
-    return await core.filters.picked(cost, rows, budget)
+    return search(core, read, before, wants, budget)
