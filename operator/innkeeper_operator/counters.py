@@ -6,7 +6,7 @@ writes a second for ever, so there is a budget for the whole operator, and who w
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -23,7 +23,7 @@ from innkeeper_operator.errors import ApiError
 from innkeeper_operator.metrics import Metrics
 from innkeeper_operator.objects import FUNCTION_KIND, AppObject, FunctionObject, Json
 from innkeeper_operator.registry_io import RegistryIO
-from innkeeper_operator.world import FUNCTIONS, Key, World
+from innkeeper_operator.world import FUNCTIONS, Dirty, Key, World
 
 _log = structlog.get_logger(__name__)
 
@@ -93,16 +93,19 @@ class Counters:
         environs: Environs,
         clock: Clock,
         metrics: Metrics,
+        on_dirty: Callable[[Dirty], None],
         *,
         interval_ms: int = INTERVAL_MS,
         writes_per_s: float = WRITES_PER_S,
     ) -> None:
+        """`on_dirty`: the answer to a write may show a change of which the watch has not told yet."""
         self._world = world
         self._cluster = cluster
         self._registry = registry
         self._environs = environs
         self._clock = clock
         self._metrics = metrics
+        self._on_dirty = on_dirty
         self._interval_s = interval_ms / 1000
         self._pause_s = 1 / writes_per_s
         self._written_ms: dict[str, int] = {}
@@ -112,13 +115,18 @@ class Counters:
         while True:
             await asyncio.sleep(self._interval_s)
             try:
-                await self._round()
+                await self.write()
             except (ApiError, StoreError, StoreUnavailableError) as error:
                 _log.warning("counts of runs were not written", error=str(error))
             except Exception:
                 _log.exception("counts of runs were not written")
 
-    async def _round(self) -> None:
+    async def write(self) -> None:
+        """Count, and write what is due.
+
+        Raises:
+            ApiError, StoreError, StoreUnavailableError: the rest is left to the next round.
+        """
         functions = [f for f in self._world.functions() if isinstance(f, FunctionObject)]
         alive = {function.meta.uid for function in functions}
         self._written_ms = {uid: at for uid, at in self._written_ms.items() if uid in alive}
@@ -149,4 +157,4 @@ class Counters:
         raw = await self._cluster.do(action, status_now=known.status)
         self._written_ms[change.uid] = self._clock.now_ms()
         if raw is not None:
-            self._world.put(FUNCTIONS, raw)
+            self._on_dirty(self._world.put(FUNCTIONS, raw))

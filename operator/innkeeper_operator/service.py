@@ -177,6 +177,7 @@ class Operator:
             self.environs,
             self._clock,
             self.metrics,
+            self._dirty,
             interval_ms=counter_interval_ms,
         )
         self.received = ReceivedTimes(

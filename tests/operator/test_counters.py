@@ -1,14 +1,21 @@
 """Counts of runs in the status: seldom, only where they changed, within a budget, oldest first."""
 
 from collections.abc import Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from innkeeper_engine.model.state import FunctionCounts
-from innkeeper_operator.counters import INTERVAL_MS, changes, shown
+from innkeeper_operator.actions import SetStatus
+from innkeeper_operator.cluster import Cluster
+from innkeeper_operator.counters import INTERVAL_MS, Counters, changes, shown
+from innkeeper_operator.environs import Environs
+from innkeeper_operator.metrics import Metrics
 from innkeeper_operator.objects import FunctionObject, Meta
+from innkeeper_operator.registry_io import RegistryIO
 from innkeeper_operator.specs import AppRef, FunctionSpec
+from innkeeper_operator.world import APPS, FUNCTIONS, Dirty, World
 from tests.operator.house import House, RunningOperator
 
 NOW_MS = 1_795_000_000_000
@@ -55,6 +62,68 @@ def test_no_function_is_written_twice_in_half_a_minute_and_the_oldest_comes_firs
     counts = {("prod", name): SOME for name in ("a", "b", "c")}
     written = {"u-a": NOW_MS - INTERVAL_MS, "u-b": NOW_MS - INTERVAL_MS + 1, "u-c": NOW_MS - 2 * INTERVAL_MS}
     assert [change.key[1] for change in changes(functions, counts, written, NOW_MS)] == ["c", "a"]
+
+
+class Scene:
+    """One app with one function that has run, and all that counters reach."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.generation = 1
+        self.version = 0
+        self.dirty: list[Dirty] = []
+        endpoint = {"endpoint": {"url": "http://shop.example/api/inngest"}}
+        self.world.put(APPS, self.raw("shop", endpoint, {}))
+        self.world.put(FUNCTIONS, self.charge({"slug": "shop-charge"}))
+        self.counters = Counters(
+            self.world,
+            cast(Cluster, self),
+            cast(RegistryIO, self),
+            cast(Environs, self),
+            self,
+            Metrics(),
+            self.dirty.append,
+            writes_per_s=1_000_000,
+        )
+
+    def raw(self, name: str, spec: dict[str, Any], status: dict[str, Any]) -> dict[str, Any]:
+        """An object as the API server has it."""
+        self.version += 1
+        meta = {"name": name, "namespace": "prod", "uid": f"u-{name}", "generation": self.generation}
+        return {
+            "metadata": meta | {"resourceVersion": str(self.version)},
+            "spec": spec,
+            "status": status,
+        }
+
+    def charge(self, status: dict[str, Any]) -> dict[str, Any]:
+        """The Function."""
+        return self.raw("charge", {"appRef": {"name": "shop"}, "id": "charge"}, status)
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch."""
+        return NOW_MS
+
+    def member(self, app: object) -> SimpleNamespace:
+        """What `Environs` says of an app."""
+        return SimpleNamespace(env="prod")
+
+    async def counts(self, env: str, slugs: object) -> dict[str, FunctionCounts]:
+        """What a `RegistryIO` counts."""
+        return {"shop-charge": SOME}
+
+    async def do(self, action: SetStatus, *, status_now: dict[str, Any]) -> dict[str, Any]:
+        """What a `Cluster` does."""
+        return self.charge(dict(action.status))
+
+
+@pytest.mark.parametrize(("generation", "apps"), [(1, frozenset()), (2, frozenset({("prod", "shop")}))])
+async def test_a_spec_that_the_answer_shows_first_is_looked_at(generation: int, apps: frozenset[Any]) -> None:
+    """The watch tells of it afterwards, and then it is known already."""
+    scene = Scene()
+    scene.generation = generation
+    await scene.counters.write()
+    assert [each.apps for each in scene.dirty] == [apps]
 
 
 @pytest.fixture(scope="module")
