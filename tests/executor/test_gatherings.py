@@ -14,6 +14,7 @@ from innkeeper_engine.model.state import Applied
 from innkeeper_engine.registering import KEPT_MS
 from innkeeper_executor.gathering import Gatherings
 from tests.executor.house import ENV, Hand, House, VirtualClock, function, output, soon
+from tests.executor.many_runs import find_due
 
 PERIOD_MS = 10_000
 
@@ -62,9 +63,7 @@ async def test_a_gathering_starts_one_run_also_where_executors_die(
     await gather(house, hand, 1, 2)
     assert await hand.chores() == 0
     clock.ms += PERIOD_MS
-    await slow.due(0)
-    assert slow.found_due is not None
-    (found,) = slow.found_due.gathered
+    (found,) = (await find_due(slow)).gathered
     clock.ms += 4_999
     assert await hand.chores() == 0
     clock.ms += 1
@@ -90,9 +89,7 @@ async def test_a_run_that_was_started_by_one_who_never_knew_is_started_once(
         await house.store.apply(guard, effects, registry=registry)
         raise ConnectionError("no answer came")
 
-    await hand.due(0)
-    assert hand.found_due is not None
-    (found,) = hand.found_due.gathered
+    (found,) = (await find_due(hand)).gathered
     with pytest.raises(ConnectionError):
         await Gatherings(house.store, hand.surroundings, unheard).fire(found)
     await hand.gatherings.fire(found)
@@ -109,9 +106,7 @@ async def test_events_that_come_after_it_was_due_begin_another_one(
     hand = house.hand()
     await gather(house, hand, 1)
     clock.ms += PERIOD_MS
-    await hand.due(0)
-    assert hand.found_due is not None
-    (found,) = hand.found_due.gathered
+    (found,) = (await find_due(hand)).gathered
     await gather(house, hand, 2)
     await hand.gatherings.fire(found)
     assert await received(hand) == [1]
@@ -148,9 +143,8 @@ async def test_a_pause_that_was_written_before_the_run_started_counts(
         decided.append(effects)
         return await house.store.apply(guard, effects, registry=registry)
 
-    await hand.due(0)
-    assert hand.found_due is not None
-    await Gatherings(house.store, hand.surroundings, late).fire(hand.found_due.gathered[0])
+    (found,) = (await find_due(hand)).gathered
+    await Gatherings(house.store, hand.surroundings, late).fire(found)
     assert [type(effects[0]).__name__ for effects in decided] == ["Start", "Skip"]
     (run,) = await house.store.recent_runs(ENV, 9)
     assert await house.status(run) == "Skipped"
@@ -188,9 +182,7 @@ async def test_a_function_that_goes_while_its_gathering_is_read_is_waited_for(
     hand = house.hand()
     await gather(house, hand, 1)
     clock.ms += PERIOD_MS
-    await hand.due(0)
-    assert hand.found_due is not None
-    (found,) = hand.found_due.gathered
+    (found,) = (await find_due(hand)).gathered
     await hand.surroundings.context(ENV)
     await house.register(function("g"))
     await hand.gatherings.fire(found)
@@ -245,9 +237,7 @@ async def test_a_gathering_that_is_gone_is_not_started_again(still_house: House,
     hand = house.hand()
     await gather(house, hand, 1)
     clock.ms += PERIOD_MS
-    await hand.due(0)
-    assert hand.found_due is not None
-    (found,) = hand.found_due.gathered
+    (found,) = (await find_due(hand)).gathered
     assert (await house.store.apply(GatherGuard(found.id), [])).status == "ok"
     await hand.gatherings.fire(found)
     assert await run_count(house) == 0

@@ -18,10 +18,7 @@ from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_executor import replaying
 from innkeeper_executor.replaying import Replays
 from tests.executor.house import ENV, Hand, House, VirtualClock, function, output, soon
-
-
-class DeadError(Exception):
-    """An executor ends here."""
+from tests.executor.many_runs import DeadError, do_all, find_due, interrupted, make_runs
 
 
 async def replay(house: House, **fields: Any) -> str:
@@ -50,10 +47,7 @@ def paused(slug: str) -> FunctionConfig:
 
 async def cancelled(house: House, hand: Hand, *numbers: int, name: str = "test/f") -> list[str]:
     """Runs that were made, one for each number, and cancelled."""
-    events = [house.event(name, {"n": number}) for number in numbers]
-    await house.store.append(ENV, events)
-    await hand.route_all()
-    runs = [run for event_id, _, _ in events for run in await house.started(event_id)]
+    runs = await make_runs(house, hand, *numbers, name=name)
     for run in runs:
         await house.cancel(run)
     return runs
@@ -68,14 +62,6 @@ async def made_by(house: House, replay_id: str) -> list[RunSummary]:
 async def progress(house: House, replay_id: str) -> ReplayProgress:
     """How far it is."""
     return await house.store.replay_progress(ENV, replay_id)
-
-
-async def go_on(hand: Hand) -> int:
-    """All that is due now; how many pages that were."""
-    pages = 0
-    while await hand.chores():
-        pages += 1
-    return pages
 
 
 async def test_each_run_that_is_meant_is_run_once_more_also_where_an_executor_dies(
@@ -111,11 +97,9 @@ async def test_each_run_that_is_meant_is_run_once_more_also_where_an_executor_di
     halfway = await progress(house, replay_id)
     assert (halfway.phase, halfway.revision) == ("running", 2)
     assert 0 < halfway.replayed <= 32 <= halfway.looked < 50
-    await hand.due(0)
-    assert hand.found_due is not None
-    assert hand.found_due.replays == [], "somebody works on it"
+    assert (await find_due(hand)).replays == [], "somebody works on it"
     clock.ms += replaying.UNFINISHED_MS
-    await go_on(hand)
+    await do_all(hand)
     done = await progress(house, replay_id)
     assert (done.phase, done.looked, done.replayed, done.unavailable) == ("done", 102, 50, 0)
     made = await made_by(house, replay_id)
@@ -135,15 +119,7 @@ async def test_two_who_work_on_one_page_make_each_run_once(still_house: House, c
     await cancelled(house, hand, *range(40))
     clock.ms += 1
     replay_id = await replay(house)
-    overtaken = False
-
-    async def late(guard: Guard, effects: Sequence[Effect], *, registry: int | None = None) -> Applied:
-        nonlocal overtaken
-        if not overtaken:
-            overtaken = True
-            await other.replays.go_on(ENV, replay_id)
-        return await house.store.apply(guard, effects, registry=registry)
-
+    late = interrupted(house, 1, lambda: other.replays.go_on(ENV, replay_id))
     await Replays(house.store, hand.surroundings, late).go_on(ENV, replay_id)
     found = await progress(house, replay_id)
     assert (found.phase, found.looked, found.replayed) == ("done", 40, 40)
@@ -165,7 +141,7 @@ async def test_what_a_replay_makes_is_not_run_once_more_by_it(
         await house.cancel(run.id)
     last = (await progress(house, replay_id)).last
     await house.store.command("ZREM", house.store.key(f"runs:{ENV}"), last)
-    await go_on(hand)
+    await do_all(hand)
     made = await made_by(house, replay_id)
     assert sorted(run.of for run in made) == sorted(runs)
     assert (await progress(house, replay_id)).phase == "done"
@@ -182,16 +158,16 @@ async def test_a_replay_waits_while_the_function_starts_nothing(
     clock.ms += 1
     await house.register(paused("f"))
     replay_id = await replay(house)
-    assert await go_on(hand) == 1
+    assert await do_all(hand) == 1
     found = await progress(house, replay_id)
     assert (found.phase, found.why) == ("waiting", "paused")
     await house.register(function("g"))
     clock.ms += replaying.HELD_MS
-    assert await go_on(hand) == 1
+    assert await do_all(hand) == 1
     assert (await progress(house, replay_id)).why == "gone"
     await house.register(function("f"))
     clock.ms += replaying.HELD_MS
-    await go_on(hand)
+    await do_all(hand)
     assert [run.status for run in await made_by(house, replay_id)] == ["Scheduled"]
     assert (await progress(house, replay_id)).why == ""
 
@@ -205,11 +181,11 @@ async def test_a_replay_that_waits_longer_than_runs_are_kept_is_still_there(
     hand = house.hand()
     replay_id = await replay(house)
     clock.ms += 2 * house.store.settings.runs_keep_s * 1000
-    assert await go_on(hand) == 1
+    assert await do_all(hand) == 1
     assert (await progress(house, replay_id)).phase == "waiting"
     await house.register(function("f"))
     clock.ms += replaying.HELD_MS
-    await go_on(hand)
+    await do_all(hand)
     assert (await progress(house, replay_id)).phase == "done"
 
 
@@ -224,7 +200,7 @@ async def test_a_run_whose_event_cannot_be_read_keeps_no_other_from_being_replay
     await house.store.command("HSET", house.store.key(f"pl:{runs[0]}"), "e:0", b"z99\nnothing")
     clock.ms += 1
     replay_id = await replay(house)
-    await go_on(hand)
+    await do_all(hand)
     found = await progress(house, replay_id)
     assert (found.phase, found.replayed, found.unavailable) == ("done", 1, 1)
 
@@ -239,21 +215,13 @@ async def test_a_function_that_is_paused_in_the_middle_of_a_page_starts_no_more(
     await cancelled(house, hand, *range(40))
     clock.ms += 1
     replay_id = await replay(house)
-    portions = 0
-
-    async def pausing(guard: Guard, effects: Sequence[Effect], *, registry: int | None = None) -> Applied:
-        nonlocal portions
-        portions += 1
-        if portions == 2:
-            await house.register(paused("f"))
-        return await house.store.apply(guard, effects, registry=registry)
-
+    pausing = interrupted(house, 2, lambda: house.register(paused("f")))
     await Replays(house.store, hand.surroundings, pausing).go_on(ENV, replay_id)
     assert {run.status for run in await made_by(house, replay_id)} == {"Scheduled"}
     assert (await progress(house, replay_id)).replayed == 16
     await house.register(function("f"))
     clock.ms += replaying.UNFINISHED_MS
-    await go_on(hand)
+    await do_all(hand)
     assert (await progress(house, replay_id)).replayed == 40
 
 
@@ -270,11 +238,11 @@ async def test_a_replay_is_behind_what_comes_by_itself(
     await house.store.append(ENV, [house.event("test/f", {"n": n}) for n in (2, 3)])
     await hand.route_all()
     replay_id = await replay(house)
-    assert await go_on(hand) == 1
+    assert await do_all(hand) == 1
     assert (await progress(house, replay_id)).why == "queue"
     assert await hand.due(1) == 1
     clock.ms += replaying.QUEUE_MS
-    await go_on(hand)
+    await do_all(hand)
     assert len(await made_by(house, replay_id)) == 1
     hand.worker.stop_accepting()
     (await hand.driver.arrival()).answer(output())
@@ -289,19 +257,11 @@ async def test_a_replay_that_is_stopped_makes_no_more(still_house: House, clock:
     await cancelled(house, hand, *range(40))
     clock.ms += 1
     replay_id = await replay(house)
-    portions = 0
-
-    async def stopped(guard: Guard, effects: Sequence[Effect], *, registry: int | None = None) -> Applied:
-        nonlocal portions
-        portions += 1
-        if portions == 2:
-            await house.store.apply(NoGuard(), [SetReplay(ENV, replay_id, b"", 0)])
-        return await house.store.apply(guard, effects, registry=registry)
-
+    stopped = interrupted(house, 2, lambda: house.store.apply(NoGuard(), [SetReplay(ENV, replay_id, b"", 0)]))
     await Replays(house.store, hand.surroundings, stopped).go_on(ENV, replay_id)
     assert len(await made_by(house, replay_id)) == 16
     clock.ms += 60_000
-    assert await go_on(hand) == 0
+    assert await do_all(hand) == 0
     assert await house.store.command("KEYS", house.store.key("rp*")) == []
 
 
@@ -319,7 +279,7 @@ async def test_what_was_skipped_runs_with_its_event_and_what_has_none_is_counted
     clock.ms += 1
     await house.store.command("DEL", house.store.key(f"ev:{ENV}:{events[0][0]}"))
     replay_id = await replay(house, statuses=("Skipped", "Failed"))
-    await go_on(hand)
+    await do_all(hand)
     (made,) = await made_by(house, replay_id)
     assert made.event_ids == (events[1][0],)
     found = await progress(house, replay_id)
@@ -339,7 +299,7 @@ async def test_large_events_come_a_few_at_a_time(still_house: House, clock: Virt
             await house.cancel(run)
     clock.ms += 1
     replay_id = await replay(house)
-    assert await go_on(hand) == 3
+    assert await do_all(hand) == 3
     found = await progress(house, replay_id)
     assert (found.looked, found.replayed) == (8, 8)
 
@@ -354,12 +314,12 @@ async def test_a_replay_that_is_done_is_shown_as_long_as_runs_are_kept(
     await house.register(function("f"))
     hand = house.hand()
     replay_id = await replay(house, until_ms=clock.now_ms() + 1, created_ms=clock.now_ms() - keep_s * 1000)
-    assert await go_on(hand) == 1
+    assert await do_all(hand) == 1
     clock.ms += keep_s * 1000 - 1
-    assert await go_on(hand) == 0
+    assert await do_all(hand) == 0
     assert list(await house.store.replays(ENV)) == [replay_id]
     clock.ms += 1
-    assert await go_on(hand) == 1
+    assert await do_all(hand) == 1
     assert await house.store.replays(ENV) == {}
     assert await house.store.command("KEYS", house.store.key("rp*")) == []
 

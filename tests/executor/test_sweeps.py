@@ -16,12 +16,9 @@ from innkeeper_engine.registering import KEPT_MS
 from innkeeper_executor import sweeping
 from innkeeper_executor.sweeping import Sweeps
 from tests.executor.house import ENV, Hand, House, VirtualClock, function, ops, output, sleep, soon
+from tests.executor.many_runs import DeadError, do_all, find_due, interrupted, make_runs
 
 HOUR_MS = 3_600_000
-
-
-class DeadError(Exception):
-    """An executor ends here."""
 
 
 async def cancel(house: House, **fields: Any) -> str:
@@ -38,30 +35,6 @@ async def cancel(house: House, **fields: Any) -> str:
     )
     await house.store.configure(ENV, cancellations=[(made.id, msgspec.json.encode(made), now_ms)])
     return made.id
-
-
-async def make(house: House, hand: Hand, *numbers: int, name: str = "test/f") -> list[str]:
-    """A run for each number."""
-    events = [house.event(name, {"n": number}) for number in numbers]
-    await house.store.append(ENV, events)
-    await hand.route_all()
-    found = [await house.started(event_id) for event_id, _, _ in events]
-    return [run for runs in found for run in runs]
-
-
-async def found_due(hand: Hand) -> list[tuple[str, str]]:
-    """What there is to sweep, found and not done."""
-    await hand.due(0)
-    assert hand.found_due is not None
-    return hand.found_due.sweeps
-
-
-async def sweep_all(hand: Hand) -> int:
-    """All that is to be done; how many pages that were."""
-    pages = 0
-    while await hand.chores():
-        pages += 1
-    return pages
 
 
 async def statuses(house: House, runs: Sequence[str]) -> list[str]:
@@ -83,23 +56,18 @@ async def test_a_thousand_runs_are_looked_through_also_where_an_executor_dies(
     house = still_house
     await house.register(function("f"), function("g"))
     hand, dead = house.hand(), house.hand()
-    runs = await make(house, hand, *range(1_000))
-    (other,) = await make(house, hand, 1, name="test/g")
+    runs = await make_runs(house, hand, *range(1_000))
+    (other,) = await make_runs(house, hand, 1, name="test/g")
     # Some have begun: they are in the second phase.
     assert await hand.due() == 64
     begun = [await hand.driver.arrival() for _ in range(64)]
     cancellation = await cancel(house, expression="event.data.n % 2 == 0")
-    pieces = 0
 
-    async def dying(guard: Guard, effects: Sequence[Effect], *, registry: int | None = None) -> Applied:
-        nonlocal pieces
-        pieces += 1
-        if pieces > 7:
-            raise DeadError
-        return await house.store.apply(guard, effects, registry=registry)
+    async def die() -> None:
+        raise DeadError
 
-    assert await found_due(dead) == [(ENV, cancellation)]
-    sweeps = Sweeps(house.store, dead.surroundings, dying)
+    assert (await find_due(dead)).sweeps == [(ENV, cancellation)]
+    sweeps = Sweeps(house.store, dead.surroundings, interrupted(house, 8, die))
     await sweeps.go_on(ENV, cancellation)
     with pytest.raises(DeadError):
         await sweeps.go_on(ENV, cancellation)
@@ -107,7 +75,7 @@ async def test_a_thousand_runs_are_looked_through_also_where_an_executor_dies(
     assert (halfway.revision, halfway.phase) == (1, "queued")
     assert 0 < halfway.cancelled < halfway.looked
     clock.ms += 5_000
-    assert await sweep_all(hand) >= 4
+    assert await do_all(hand) >= 4
     found = dict(zip(runs, await statuses(house, runs), strict=True))
     assert {found[run] for n, run in enumerate(runs) if n % 2 == 0} == {"Cancelled"}
     assert {found[run] for n, run in enumerate(runs) if n % 2} == {"Scheduled", "Running"}
@@ -126,7 +94,7 @@ async def test_a_page_that_two_look_through_is_counted_once(still_house: House) 
     house = still_house
     await house.register(function("f"))
     hand, other = house.hand(), house.hand()
-    runs = await make(house, hand, *range(10))
+    runs = await make_runs(house, hand, *range(10))
     cancellation = await cancel(house)
     seen: list[Guard] = []
 
@@ -137,7 +105,7 @@ async def test_a_page_that_two_look_through_is_counted_once(still_house: House) 
         return await house.store.apply(guard, effects, registry=registry)
 
     for each in (hand, other):
-        await found_due(each)
+        await find_due(each)
     await Sweeps(house.store, hand.surroundings, overtaken).go_on(ENV, cancellation)
     sweep = await house.store.sweep(ENV, cancellation)
     assert (sweep.revision, sweep.phase, sweep.looked, sweep.cancelled) == (1, "begun", 0, 0)
@@ -155,12 +123,12 @@ async def test_runs_that_begin_later_in_the_window_are_cancelled_as_they_start(
     cancellation = await cancel(
         house, after_ms=now_ms + 1_000, before_ms=now_ms + 2_000, expression="event.data.n == 1"
     )
-    early = await make(house, hand, 1)
-    assert await sweep_all(hand) == 3
+    early = await make_runs(house, hand, 1)
+    assert await do_all(hand) == 3
     clock.ms += 1_000
-    inside, spared = await make(house, hand, 1), await make(house, hand, 2)
+    inside, spared = await make_runs(house, hand, 1), await make_runs(house, hand, 2)
     clock.ms += 1_000
-    late = await make(house, hand, 1)
+    late = await make_runs(house, hand, 1)
     assert await statuses(house, early + inside + spared + late) == [
         "Scheduled",
         "Cancelled",
@@ -187,13 +155,13 @@ async def test_a_run_counts_from_the_receipt_of_its_event(
     if is_there:
         await hand.route_all()
     await cancel(house, after_ms=received_ms + 1, before_ms=received_ms + HOUR_MS)
-    await sweep_all(hand)
+    await do_all(hand)
     await hand.route_all()
     runs = await house.started(event[0])
     assert await statuses(house, runs) == ["Scheduled"], "received before the window"
     if is_there:
         await cancel(house, after_ms=received_ms, before_ms=received_ms + 1)
-        await sweep_all(hand)
+        await do_all(hand)
         assert await statuses(house, runs) == ["Cancelled"]
 
 
@@ -226,7 +194,7 @@ async def test_a_cancellation_that_is_over_is_shown_for_the_retention_and_forgot
     await house.register(function("f"))
     hand = house.hand()
     cancellation = await cancel(house)
-    assert await sweep_all(hand) == 3
+    assert await do_all(hand) == 3
     clock.ms += HOUR_MS + house.store.settings.runs_keep_s * 1000 - 1
     assert await hand.chores() == 0
     assert list(await house.store.cancellations(ENV)) == [cancellation]
@@ -242,7 +210,7 @@ async def test_a_cancellation_that_is_deleted_cancels_nothing_more(still_house: 
     house = still_house
     await house.register(function("f"))
     hand = house.hand()
-    runs = await make(house, hand, *range(100))
+    runs = await make_runs(house, hand, *range(100))
     cancellation = await cancel(house)
     pieces: list[int] = []
 
@@ -252,7 +220,7 @@ async def test_a_cancellation_that_is_deleted_cancels_nothing_more(still_house: 
         pieces.append(len(effects))
         return await house.store.apply(guard, effects, registry=registry)
 
-    assert await found_due(hand) == [(ENV, cancellation)]
+    assert (await find_due(hand)).sweeps == [(ENV, cancellation)]
     await Sweeps(house.store, hand.surroundings, deleted).go_on(ENV, cancellation)
     assert pieces == [64, 36]
     assert sorted(await statuses(house, runs)).count("Cancelled") == 64
@@ -281,13 +249,13 @@ async def test_runs_with_large_events_are_looked_at_a_few_at_a_time(still_house:
 
     house.store.run_heads = watched  # type: ignore[method-assign, assignment]
     await cancel(house, expression="event.data.n < 4")
-    await sweep_all(hand)
+    await do_all(hand)
     assert (await statuses(house, runs)).count("Cancelled") == 4
     assert sum(count for count, _ in read) == 8
     assert len(read) > 1
     read.clear()
     await cancel(house)
-    await sweep_all(hand)
+    await do_all(hand)
     assert set(await statuses(house, runs)) == {"Cancelled"}
     assert read == [(4, False)]
 
@@ -297,10 +265,10 @@ async def test_runs_that_ended_without_a_word_are_taken_off_the_list(still_house
     house = still_house
     await house.register(function("f"))
     hand = house.hand()
-    runs = await make(house, hand, *range(3))
+    runs = await make_runs(house, hand, *range(3))
     await house.store.command("DEL", house.store.key(f"st:{runs[0]}"))
     cancellation = await cancel(house)
-    await sweep_all(hand)
+    await do_all(hand)
     assert (await house.store.sweep(ENV, cancellation)).looked == 2
     assert await house.store.live_runs(ENV, ["f"]) == {"f": 0}
 
@@ -312,7 +280,7 @@ async def test_a_cancellation_of_a_later_version_is_left_to_it(
     house = still_house
     await house.register(function("f"))
     hand = house.hand()
-    runs = await make(house, hand, 1)
+    runs = await make_runs(house, hand, 1)
     await house.store.configure(ENV, cancellations=[("X", b'{"new":1}', 1)])
     assert await hand.chores() == 1
     assert await hand.chores() == 0
@@ -326,7 +294,7 @@ async def test_executors_sweep_by_themselves(house: House, monkeypatch: pytest.M
     """Page after page at once; a request in flight is aborted, and its slot is the next one's when it has stopped."""
     monkeypatch.setattr(sweeping, "PAGE", 10)
     await house.register(function("f", concurrency=1))
-    runs = await make(house, house.hand(), *range(300))
+    runs = await make_runs(house, house.hand(), *range(300))
     await house.start_executor()
     request = await house.driver.arrival()
     request.may_stop.clear()
@@ -356,7 +324,7 @@ async def until_swept(house: House, cancellation: str) -> None:
 
 async def asleep(house: House, hand: Hand) -> str:
     """A run of `f` that sleeps for a second."""
-    (run,) = await make(house, hand, 1)
+    (run,) = await make_runs(house, hand, 1)
     assert await hand.due() == 1
     (await hand.driver.arrival()).answer(ops(sleep("z", "1s")))
     await soon(hand.worker.wait_until_idle())
@@ -370,8 +338,8 @@ async def test_what_a_function_that_is_gone_has_begun_is_cancelled_ten_minutes_l
     house = still_house
     await house.register(function("f", concurrency=3), function("g"))
     hand = house.hand()
-    run, (queued,) = await asleep(house, hand), await make(house, hand, 2)
-    (other,) = await make(house, hand, 1, name="test/g")
+    run, (queued,) = await asleep(house, hand), await make_runs(house, hand, 2)
+    (other,) = await make_runs(house, hand, 1, name="test/g")
     await house.register(function("g"))
     clock.ms += KEPT_MS - 1
     assert await hand.chores() == 0
@@ -382,7 +350,7 @@ async def test_what_a_function_that_is_gone_has_begun_is_cancelled_ten_minutes_l
     request.answer(output())
     await soon(hand.worker.wait_until_idle())
     clock.ms += 1
-    assert await sweep_all(hand) == 3
+    assert await do_all(hand) == 3
     assert await statuses(house, [run, queued]) == ["Cancelled", "Cancelled"]
     assert {await why(house, each) for each in (run, queued)} == {"function"}
     assert await house.store.cancellations(ENV) == {}
@@ -419,15 +387,12 @@ async def test_a_function_that_comes_back_at_the_last_moment_goes_on(
     house = still_house
     await house.register(function("f"), function("g"))
     hand = house.hand()
-    (run,) = await make(house, hand, 1)
+    (run,) = await make_runs(house, hand, 1)
     await house.register(function("g"))
     clock.ms += KEPT_MS
-    ((_, gone),) = await found_due(hand)
+    ((_, gone),) = (await find_due(hand)).sweeps
 
-    async def back(guard: Guard, effects: Sequence[Effect], *, registry: int | None = None) -> Applied:
-        await house.register(function("f"), function("g"))
-        return await house.store.apply(guard, effects, registry=registry)
-
+    back = interrupted(house, 1, lambda: house.register(function("f"), function("g")))
     await Sweeps(house.store, hand.surroundings, back).go_on(ENV, gone)
     assert await house.store.cancellations(ENV) == {}
     assert await house.status(run) == "Scheduled"
@@ -443,12 +408,12 @@ async def test_a_function_that_comes_back_after_its_runs_were_cancelled_begins_a
     house = still_house
     await house.register(function("f"), function("g"))
     hand = house.hand()
-    (run,) = await make(house, hand, 1)
+    (run,) = await make_runs(house, hand, 1)
     await house.register(function("g"))
     clock.ms += KEPT_MS
     for _ in range(2):
         assert await hand.chores() == 1
-    ((_, gone),) = await found_due(hand)
+    ((_, gone),) = (await find_due(hand)).sweeps
     context = await hand.surroundings.context(ENV)
     await house.register(function("f", concurrency=1), function("g"))
     sweep = await house.store.sweep(ENV, gone)
@@ -456,7 +421,7 @@ async def test_a_function_that_comes_back_after_its_runs_were_cancelled_begins_a
     assert await house.status(run) == "Cancelled"
     assert await house.store.cancellations(ENV) == {}
     assert await house.store.command("HGETALL", house.store.key(f"f:{ENV}/f")) == [b"c", b"1"]
-    (after,) = await make(house, hand, 2)
+    (after,) = await make_runs(house, hand, 2)
     assert await hand.due() == 1
     request = await hand.driver.arrival()
     assert request.call.run_id == after
@@ -469,9 +434,9 @@ async def test_the_end_of_a_function_that_an_older_version_brought_back_is_void(
     house = still_house
     await house.register(function("f"))
     hand = house.hand()
-    runs = await make(house, hand, 1)
+    runs = await make_runs(house, hand, 1)
     await cancel(house, why="function")
-    assert await sweep_all(hand) == 1
+    assert await do_all(hand) == 1
     assert await statuses(house, runs) == ["Scheduled"]
     assert await house.store.cancellations(ENV) == {}
 
@@ -483,11 +448,11 @@ async def test_a_run_whose_event_cannot_be_read_keeps_no_other_from_being_cancel
     house = still_house
     await house.register(function("f"))
     hand = house.hand()
-    runs = await make(house, hand, 1, 2)
+    runs = await make_runs(house, hand, 1, 2)
     await house.store.command("HSET", house.store.key(f"pl:{runs[0]}"), "e:0", b"z99\nnothing")
     await cancel(house, expression="event.data.n > 0 || true")
-    await sweep_all(hand)
+    await do_all(hand)
     assert await statuses(house, runs) == ["Scheduled", "Cancelled"]
     await cancel(house)
-    await sweep_all(hand)
+    await do_all(hand)
     assert await statuses(house, runs) == ["Cancelled", "Cancelled"]

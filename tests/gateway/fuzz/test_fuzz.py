@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from innkeeper_apps.sealing import Sealer
@@ -27,6 +27,7 @@ from innkeeper_engine.store.webhooks import WebhookStore
 from innkeeper_gateway.protocol import ConnectionLimits
 from innkeeper_gateway.server import GatewayServer
 from innkeeper_gateway.settings import GatewaySettings
+from tests.gateway import amounts
 from tests.gateway.fuzz.inputs import (
     Header,
     broken,
@@ -190,19 +191,8 @@ def victim(valkey: Address) -> Iterator[Victim]:
         assert grown < MOST_GROWTH, f"the process has grown by {grown >> 20} MiB"
 
 
-@pytest.fixture(
-    params=[pytest.param(CI, id="ci"), pytest.param(NIGHTLY, id="nightly", marks=pytest.mark.nightly)]
-)
-def often(request: pytest.FixtureRequest) -> settings:
-    """How many requests, and whether always the same."""
-    return settings(
-        max_examples=request.param,
-        derandomize=request.param == CI,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.shrink],
-    )
+often = amounts.often(CI, NIGHTLY)
+"""How many requests, and whether always the same."""
 
 
 def request(method: bytes, path: bytes, headers: list[Header], body: bytes) -> bytes:

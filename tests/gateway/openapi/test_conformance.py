@@ -12,7 +12,7 @@ import orjson
 import pytest
 import requests
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from schemathesis import APIOperation, BaseSchema, Case, GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -30,6 +30,7 @@ from innkeeper_gateway.openapi.document import make_document
 from innkeeper_gateway.openapi.operation import Key
 from innkeeper_gateway.openapi.operations import OPERATIONS
 from innkeeper_gateway.openapi.route import written
+from tests.gateway import amounts
 from tests.gateway.openapi.seeded import Seeded
 from tests.gateway.openapi.test_document import api_of
 
@@ -167,19 +168,8 @@ def test_what_is_at_the_edges(operation: APIOperation, seeded: Seeded, session: 
         ask(case, seeded, session)
 
 
-@pytest.fixture(
-    params=[pytest.param(CI, id="ci"), pytest.param(NIGHTLY, id="nightly", marks=pytest.mark.nightly)]
-)
-def often(request: pytest.FixtureRequest) -> settings:
-    """How many requests, and whether always the same."""
-    return settings(
-        max_examples=request.param,
-        derandomize=request.param == CI,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.shrink],
-    )
+often = amounts.often(CI, NIGHTLY)
+"""How many requests, and whether always the same."""
 
 
 @each_operation
