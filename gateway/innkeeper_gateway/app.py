@@ -226,8 +226,10 @@ def make_api(core: Core) -> FastAPI:
     # A redirect would say where to go by the Host that the client named.
     api = FastAPI(title="Innkeeper", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     api.state.core = core
+    # The routes are what they are wherever they are served: FastAPI's `include_router` would make each of them anew, with
+    # the first request that looks at it.
     for router in ROUTERS:
-        api.include_router(router)
+        api.router.routes.extend(router.routes)
     api.add_exception_handler(ApiError, _on_api_error)
     api.add_exception_handler(BodyError, _on_body_error)
     api.add_exception_handler(ClientGoneError, _on_client_gone)

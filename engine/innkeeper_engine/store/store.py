@@ -26,7 +26,14 @@ from innkeeper_engine.model.state import (
 from innkeeper_engine.retention import DEFAULT_S
 from innkeeper_engine.store import scripts
 from innkeeper_engine.store.bodies import encode_body
-from innkeeper_engine.store.connection import Address, Argument, Connection, Reply, StoreError
+from innkeeper_engine.store.connection import (
+    Address,
+    Argument,
+    Connection,
+    Reply,
+    StoreError,
+    gather_commands,
+)
 from innkeeper_engine.store.reading import Reader
 from innkeeper_engine.store.wire import (
     encode_effect,
@@ -406,8 +413,11 @@ class Store(Reader):
         return await connection.call("EVALSHA", script.sha, 1, self.settings.prefix, self.given_now(), packed)
 
     async def _greet(self, connection: Connection) -> None:
-        for name in scripts.VERBS:
-            await connection.call("SCRIPT", "LOAD", scripts.load(name).source)
+        every = [scripts.load(name) for name in scripts.VERBS]
+        # Most connections are not a server's first: it has the scripts, and need not read all of them again.
+        known = await connection.call("SCRIPT", "EXISTS", *(script.sha for script in every))
+        missing = [script for script, is_known in zip(every, known, strict=True) if not is_known]
+        await gather_commands(connection, [("SCRIPT", "LOAD", script.source) for script in missing])
         if self._greeting is not None:
             await self._greeting(Greeter(self, connection))
 
