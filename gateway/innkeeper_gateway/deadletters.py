@@ -83,34 +83,21 @@ async def replay_letter(letter_id: str, core: CoreOf, caller: CallerOf) -> Respo
             409, f"the webhook {letter.webhook} is not there any more: nothing can be made of the letter"
         )
     outcome = await replay(webhook, letter, core.sandbox, core.settings.limits, _seed(letter_id, letter))
+    about = {"letter": letter_id, "webhook": letter.webhook}
     match outcome:
         case Taken(events):
             async with core.in_time():
                 if events:
                     await core.store.append(letter.env, events, seeded=True, trace=current_trace())
                 await core.letter_store.drop_letter(letter.env, letter_id)
-            audit(
-                caller,
-                "replay dead letter",
-                letter.env,
-                letter=letter_id,
-                webhook=letter.webhook,
-                events=len(events),
-            )
+            audit(caller, "replay dead letter", letter.env, **about, events=len(events))
             return json_response(
                 envelope({"ids": [event_id for event_id, _, _ in events]}, core.clock.now_ms())
             )
         case Failed(again):
             async with core.in_time():
                 await core.letters.keep_as(letter_id, again)
-            audit(
-                caller,
-                "replay dead letter",
-                letter.env,
-                letter=letter_id,
-                webhook=letter.webhook,
-                failed=again.code,
-            )
+            audit(caller, "replay dead letter", letter.env, **about, failed=again.code)
             payloads = await core.access.may(caller, SEE_PAYLOADS)
             raise ApiError(
                 422,
@@ -167,17 +154,7 @@ def _short_view(letter: ShortLetter) -> dict[str, Any]:
 
 
 def _view(letter_id: str, letter: DeadLetter, payloads: bool) -> dict[str, Any]:
-    short = ShortLetter(
-        id=letter_id,
-        webhook=letter.webhook,
-        env=letter.env,
-        received_ms=letter.received_ms,
-        code=letter.code,
-        line=letter.line,
-        column=letter.column,
-        body_bytes=len(letter.body),
-    )
-    view = _short_view(short)
+    view = _short_view(ShortLetter.of(letter_id, letter))
     view["failure"]["message"] = letter.message if payloads else None
     view["request"] = (
         {"headers": letter.headers, "query": letter.query, "body": _text(letter.body)} if payloads else None

@@ -116,6 +116,20 @@ class ShortLetter(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     body_bytes: int = 0
     """How large the body is."""
 
+    @classmethod
+    def of(cls, letter_id: str, letter: DeadLetter) -> "ShortLetter":
+        """The letter of this id, in short."""
+        return cls(
+            id=letter_id,
+            webhook=letter.webhook,
+            env=letter.env,
+            received_ms=letter.received_ms,
+            code=letter.code,
+            line=letter.line,
+            column=letter.column,
+            body_bytes=len(letter.body),
+        )
+
 
 class Page(NamedTuple):
     """Some letters, newest first."""
@@ -139,17 +153,8 @@ class LetterStore:
         Where there would be too many, the oldest of its webhook, or of its environment, go: returns how many that
         were.
         """
-        short = ShortLetter(
-            id=letter_id,
-            webhook=letter.webhook,
-            env=letter.env,
-            received_ms=letter.received_ms,
-            code=letter.code,
-            line=letter.line,
-            column=letter.column,
-            body_bytes=len(letter.body),
-        )
-        about, whole = msgspec.msgpack.encode(short), msgspec.msgpack.encode(letter)
+        about = msgspec.msgpack.encode(ShortLetter.of(letter_id, letter))
+        whole = msgspec.msgpack.encode(letter)
         size = len(about) + len(whole) + _OVERHEAD_BYTES
         place = (letter_id, letter.env, letter.webhook, about, whole, size)
         return int(await self._run(_KEEP, letter.env, *place, retention_s, MOST_LETTERS, MOST_BYTES))
