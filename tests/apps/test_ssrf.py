@@ -214,6 +214,12 @@ async def test_rebinding_gains_nothing(secret: RawServer) -> None:
 # ---- redirects
 
 
+async def call_as_app(transport: Transport, url: str) -> None:
+    """A call of an app of one's own, sent again to where it is redirected."""
+    reach = Reach(env="shop")
+    await transport.send("POST", url, {}, b"", timeout_s=5, limit=99, redirects="repeat", reach=reach)
+
+
 ALLOWED_APP = ["app.example", "app-2.example"]
 
 
@@ -301,16 +307,7 @@ async def test_a_way_back_from_elsewhere_is_a_persons_too() -> None:
                     Classes(EgressPolicy.dev(), EgressPolicy.users(ALLOWED_APP), lookup=lookup)
                 )
                 with pytest.raises(TransportError, match=r"app\.svc are not allowed"):
-                    await transport.send(
-                        "POST",
-                        f"http://app.svc:{first.port}/",
-                        {},
-                        b"",
-                        timeout_s=5,
-                        limit=99,
-                        redirects="repeat",
-                        reach=Reach(env="shop"),
-                    )
+                    await call_as_app(transport, f"http://app.svc:{first.port}/")
                 await transport.close()
         assert app.connections == 0
 
@@ -325,16 +322,7 @@ async def test_another_port_of_the_same_host_is_elsewhere(secret: RawServer) -> 
 
         transport = Transport(Classes(EgressPolicy.dev(), EgressPolicy.users(), lookup=lookup))
         with pytest.raises(TransportError, match=r"app\.svc are not allowed"):
-            await transport.send(
-                "POST",
-                f"http://app.svc:{app.port}/",
-                {},
-                b"",
-                timeout_s=5,
-                limit=99,
-                redirects="repeat",
-                reach=Reach(env="shop"),
-            )
+            await call_as_app(transport, f"http://app.svc:{app.port}/")
         await transport.close()
         assert len(app.seen) == 1
     assert secret.connections == 0

@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,24 +12,7 @@ from innkeeper_apps.sync import Syncer, SyncError
 from innkeeper_apps.transport import Transport
 from innkeeper_apps.wire.keys import sign, verify
 from tests.apps.rawserver import RawServer, Seen, http, replies, serving
-
-KEY = "signkey-prod-0123456789abcdef0123456789abcdef"
-OTHER = "signkey-prod-" + "ab" * 16
-NOW_S = 1_795_344_097
-RECORDED = {
-    sync["name"]: sync["response"]
-    for sync in json.loads((Path(__file__).parent / "fixtures" / "wire-syncs.json").read_bytes())
-}
-SDK = {"x_inngest_sdk": "inngest-js:v4.24.0", "x_inngest_sdk_handled": "true"}
-UNAUTHORIZED = http(401, b'{"message":"Unauthorized"}', x_inngest_sdk_handled="true")
-
-
-class RecordedClock:
-    """The time at which the replies were recorded: their signatures are fresh."""
-
-    def now_ms(self) -> int:
-        """In ms."""
-        return NOW_S * 1000
+from tests.apps.recorded import KEY, NOW_S, OTHER, SDK, UNAUTHORIZED, RecordedClock, recorded
 
 
 @pytest.fixture
@@ -39,15 +21,6 @@ async def syncer() -> AsyncIterator[Syncer]:
     transport = Transport(Resolver(EgressPolicy.dev()))
     yield Syncer(transport, RecordedClock(), server_kind="cloud")
     await transport.close()
-
-
-def recorded(name: str) -> bytes:
-    """A recorded reply as bytes; Python sends its JSON with spaces, and each SDK signs what it sends."""
-    response = RECORDED[name]
-    separators = (",", ":") if name.startswith("js") else None
-    body = json.dumps(response["body"], separators=separators).encode()
-    headers = {key.replace("-", "_"): value for key, value in response["headers"].items()}
-    return http(response["status"], body, **headers)
 
 
 def url_of(server: RawServer) -> str:

@@ -39,6 +39,7 @@ from tests.engine.flow_settings import (
 )
 from tests.engine.flow_witness import ENV, Event, Run, Witness
 from tests.engine.model_driver import TestClock
+from tests.engine.model_runs import beat
 
 LEASE_MS = 1_000
 EXECUTORS = ("X", "Y", "Z")
@@ -145,14 +146,7 @@ class Cluster(Witness):
 
     async def beat(self, executor: str) -> None:
         """A heartbeat: what is lost is forgotten, what has ended is given back."""
-        held = self._held[executor]
-        lost, ended = await self.store.beat((lease.item, token) for token, lease in held.items())
-        for token in lost:
-            del held[token]
-        for token in ended:
-            lease = held.pop(token)
-            applied = await self.store.apply(LeaseGuard(lease.item, token, lease.seen), [])
-            assert applied.status == "ended", applied
+        await beat(self.store, self._held[executor])
         await self.look()
 
     async def cancel(self) -> None:

@@ -21,6 +21,7 @@ from innkeeper_engine.store.numbers import read_shard_numbers
 from innkeeper_engine.store.store import Store
 from tests.engine.model_apps import FUNCTIONS, Invoke, Sdk, app, output_of
 from tests.engine.model_driver import TestClock
+from tests.engine.model_runs import beat
 from tests.engine.model_server import Key, read_shard
 
 ENV = "env"
@@ -107,14 +108,7 @@ class House:
 
     async def beat(self, executor: str) -> None:
         """A heartbeat: what is lost is forgotten, what has ended is given back."""
-        held = self.held[executor]
-        lost, ended = await self.store.beat((lease.item, token) for token, lease in held.items())
-        for token in lost:
-            del held[token]
-        for token in ended:
-            lease = held.pop(token)
-            applied = await self.store.apply(LeaseGuard(lease.item, token, lease.seen), [])
-            assert applied.status == "ended"
+        await beat(self.store, self.held[executor])
 
     async def hello(self, executor: str) -> None:
         """An executor has reconnected."""

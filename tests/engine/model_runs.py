@@ -124,6 +124,17 @@ async def nothing_to_lease(store: Store) -> bool:
     return (await store.due(executor="X", tokens=["none"])).leases == []
 
 
+async def beat(store: Store, held: dict[str, Lease]) -> None:
+    """A heartbeat of an executor for the leases that it knows: what is lost is forgotten, what has ended given back."""
+    lost, ended = await store.beat((each.item, token) for token, each in held.items())
+    for token in lost:
+        del held[token]
+    for token in ended:
+        gone = held.pop(token)
+        applied = await store.apply(LeaseGuard(gone.item, token, gone.seen), [])
+        assert applied.status == "ended", applied
+
+
 async def commit(store: Store, held: Lease, *effects: Effect) -> Applied:
     """End a lease with these effects."""
     return await store.apply(LeaseGuard(held.item, held.token, held.seen), effects)

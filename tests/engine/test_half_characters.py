@@ -16,41 +16,14 @@ from innkeeper_engine.model.clock import RandomIds
 from innkeeper_engine.model.decoding import decoded, shown
 from innkeeper_engine.model.effects import Effect, Finish, Note, Retry, Save, Start, Wait
 from innkeeper_engine.model.functions import App, FunctionConfig, Trigger
-from innkeeper_engine.model.state import Lease, QueuedEvent
+from innkeeper_engine.model.state import QueuedEvent
 from innkeeper_engine.store.wire import encode_effect
+from tests.engine.model_decide import lease
 
 NOW_MS = 1_800_000_000_000
 STEP = "a" * 40
 HALF = rb"\ud83d"
-
-
-def lease(attempt: int = 0, **payload: bytes) -> Lease:
-    """A first request of a run, with `e:0` and what else is given."""
-    return Lease(
-        item="r.0",
-        token="t",
-        run="r",
-        kind="s",
-        step="step",
-        attempt=attempt,
-        generation=1,
-        expiries=0,
-        seen=0,
-        sealed=b"",
-        env="default",
-        slug="app-fn",
-        version=2,
-        plan_only=False,
-        step_count=0,
-        state_bytes=10,
-        event_count=1,
-        queued_ms=NOW_MS,
-        wanted_ms=NOW_MS,
-        started_ms=NOW_MS,
-        retries=4,
-        stack=(),
-        payload={"e:0": b'{"data":{"x":"\\ud83d"},"name":"go"}', **payload},
-    )
+PAYLOAD = {"e:0": b'{"data":{"x":"\\ud83d"},"name":"go"}'}
 
 
 def context(*functions: FunctionConfig) -> Context:
@@ -69,7 +42,9 @@ def context(*functions: FunctionConfig) -> Context:
 def answered(status: int, body: bytes, attempt: int = 0) -> list[Effect]:
     """The effects of a response, each such that it can be written and sent to the store."""
     effects = respond(
-        lease(attempt), read_answer(status, {"x-inngest-sdk": "js:v4"}, body, NOW_MS), context()
+        lease(attempt=attempt, payload=PAYLOAD),
+        read_answer(status, {"x-inngest-sdk": "js:v4"}, body, NOW_MS),
+        context(),
     )
     for effect in effects:
         if isinstance(effect, Note):

@@ -16,7 +16,7 @@ from tests.kube.fixtures import (
     real_api,
     skip_without_real_api,
 )
-from tests.operator.house import House, RunningOperator, crds, read_configuration
+from tests.operator.house import House, RunningOperator, StartOperator, crds, read_configuration
 
 __all__ = ["cluster", "emulator", "module_cluster", "module_emulator", "real_api"]
 
@@ -54,3 +54,30 @@ def running(house: House) -> RunningOperator:
     operator = house.operator()
     operator.settled()
     return operator
+
+
+@pytest.fixture
+def start(house: House) -> Iterator[StartOperator]:
+    """Starts operators, which end with the test."""
+    started: list[RunningOperator] = []
+
+    def start_one(**options: object) -> RunningOperator:
+        started.append(house.operator(**options))
+        return started[-1]
+
+    yield start_one
+    for each in started:
+        if not each.stopped:
+            each.stop()
+
+
+@pytest.fixture
+def start_settled(start: StartOperator) -> StartOperator:
+    """As `start`; each has looked at all there is when it is given."""
+
+    def start_one(**options: object) -> RunningOperator:
+        operator = start(**options)
+        operator.settled()
+        return operator
+
+    return start_one

@@ -647,3 +647,7 @@ def read_configuration(cluster: Cluster, path: Any) -> Configuration:
 def crds(folder: Any) -> list[Json]:
     """The project's CustomResourceDefinitions."""
     return [yaml.safe_load(path.read_text()) for path in sorted(folder.glob("*.yaml"))]
+
+
+StartOperator = Callable[..., RunningOperator]
+"""Starts an operator with these settings."""

@@ -2,32 +2,13 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
-
-import pytest
 
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.registrations import RegistrationInbox
-from tests.operator.house import House, RunningOperator, condition, function
+from tests.operator.house import House, StartOperator, condition, function
 
 Json = dict[str, Any]
-Start = Callable[..., RunningOperator]
-
-
-@pytest.fixture
-def start(house: House) -> Iterator[Start]:
-    """Starts operators, which end with the test."""
-    started: list[RunningOperator] = []
-
-    def start_one(**options: object) -> RunningOperator:
-        started.append(house.operator(**options))
-        started[-1].settled()
-        return started[-1]
-
-    yield start_one
-    for each in started:
-        each.stop()
 
 
 def body(*functions: str, app_id: str = "shop", url: str = "http://192.0.2.250:3000/api/inngest") -> bytes:
@@ -75,8 +56,10 @@ def until_known(house: House, env: str) -> None:
         time.sleep(0.02)
 
 
-def test_an_app_that_cannot_be_asked_in_band_registers_itself(house: House, start: Start) -> None:
-    start()
+def test_an_app_that_cannot_be_asked_in_band_registers_itself(
+    house: House, start_settled: StartOperator
+) -> None:
+    start_settled()
     namespace = house.namespace()
     app = house.app(namespace, "charge")
     app.in_band = False
@@ -93,8 +76,10 @@ def test_an_app_that_cannot_be_asked_in_band_registers_itself(house: House, star
     assert all(f.url.startswith(url) for f in house.registry(namespace)["shop"].functions)
 
 
-def test_a_registration_of_an_app_that_has_an_inngestapp_counts(house: House, start: Start) -> None:
-    operator = start()
+def test_a_registration_of_an_app_that_has_an_inngestapp_counts(
+    house: House, start_settled: StartOperator
+) -> None:
+    operator = start_settled()
     namespace = house.namespace()
     app = house.app(namespace, "charge")
     house.deploy(namespace, app)
@@ -108,21 +93,21 @@ def test_a_registration_of_an_app_that_has_an_inngestapp_counts(house: House, st
 
 
 def test_a_registration_that_was_left_while_no_operator_ran_is_taken_at_its_start(
-    house: House, start: Start
+    house: House, start_settled: StartOperator
 ) -> None:
     namespace = house.namespace()
     house.serve(namespace, "shop", [("shop-a", "r1", "192.0.2.250")])
     house.declare(namespace, appId="shop")
     leave(house, namespace, body("charge"))
-    start()
+    start_settled()
     house.until("InngestApp", namespace, "shop", lambda obj: obj.get("status", {}).get("functions") == 1)
     until_empty(house)
 
 
 def test_an_app_that_nobody_declared_is_not_registered_unless_that_is_allowed(
-    house: House, start: Start
+    house: House, start_settled: StartOperator
 ) -> None:
-    start(auto_register="Existing")
+    start_settled(auto_register="Existing")
     namespace = house.namespace()
     leave(house, namespace, body("charge"))
     until_empty(house)
@@ -130,8 +115,8 @@ def test_an_app_that_nobody_declared_is_not_registered_unless_that_is_allowed(
     assert house.cluster.list("InngestApp", namespace) == []
 
 
-def test_always_makes_an_inngestapp_for_it(house: House, start: Start) -> None:
-    start(auto_register="Always")
+def test_always_makes_an_inngestapp_for_it(house: House, start_settled: StartOperator) -> None:
+    start_settled(auto_register="Always")
     namespace = house.namespace()
     until_known(house, namespace)
     face = house.apps.face(house.app(namespace, "charge", app_id="My_Shop"))
@@ -152,8 +137,8 @@ def test_always_makes_an_inngestapp_for_it(house: House, start: Start) -> None:
     assert set(house.registry(namespace)) == {"My_Shop"}
 
 
-def test_never_takes_only_what_was_asked_for(house: House, start: Start) -> None:
-    start(auto_register="Never")
+def test_never_takes_only_what_was_asked_for(house: House, start_settled: StartOperator) -> None:
+    start_settled(auto_register="Never")
     namespace = house.namespace()
     app = house.app(namespace, "charge")
     house.deploy(namespace, app)
@@ -164,8 +149,8 @@ def test_never_takes_only_what_was_asked_for(house: House, start: Start) -> None
     assert len(house.registry(namespace)["shop"].functions) == 1
 
 
-def test_what_cannot_be_read_is_put_away(house: House, start: Start) -> None:
-    operator = start()
+def test_what_cannot_be_read_is_put_away(house: House, start_settled: StartOperator) -> None:
+    operator = start_settled()
     namespace = house.namespace()
     leave(house, namespace, b'{"appName": 3}')
     until_empty(house)

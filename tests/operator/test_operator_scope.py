@@ -2,7 +2,6 @@
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ from innkeeper_operator.cluster import find_configuration
 from tests.kube.access import Rule
 from tests.kube.cluster import Cluster
 from tests.kube.emulator import KubeEmulator
-from tests.operator.house import House, RunningOperator, condition
+from tests.operator.house import House, StartOperator, condition
 
 Json = dict[str, Any]
-Start = Callable[..., RunningOperator]
 
 _GROUP = ("innkeeper.dev",)
 
@@ -25,20 +23,6 @@ _GROUP = ("innkeeper.dev",)
 def _emulated(module_cluster: Cluster) -> None:
     if module_cluster.real:
         pytest.skip("makes users of the emulator")
-
-
-@pytest.fixture
-def start(house: House) -> Iterator[Start]:
-    """Starts operators, which end with the test."""
-    started: list[RunningOperator] = []
-
-    def start_one(**options: object) -> RunningOperator:
-        started.append(house.operator(**options))
-        return started[-1]
-
-    yield start_one
-    for each in started:
-        each.stop()
 
 
 def rules(namespace: str, secrets: tuple[str, ...] | None = None) -> list[Rule]:
@@ -88,7 +72,7 @@ def as_user(house: House, emulator: KubeEmulator, given: list[Rule]) -> None:
 
 
 def test_an_operator_of_one_namespace_needs_no_rights_elsewhere(
-    house: House, start: Start, module_emulator: KubeEmulator
+    house: House, start: StartOperator, module_emulator: KubeEmulator
 ) -> None:
     inside, outside = house.namespace(keys=False), house.namespace(keys=False)
     as_user(house, module_emulator, rules(inside))
@@ -118,7 +102,7 @@ def test_an_operator_of_one_namespace_needs_no_rights_elsewhere(
 
 
 def test_in_the_mode_named_only_secrets_that_apps_name_are_asked_for(
-    house: House, start: Start, module_emulator: KubeEmulator
+    house: House, start: StartOperator, module_emulator: KubeEmulator
 ) -> None:
     namespace = house.namespace(keys=False)
     as_user(house, module_emulator, rules(namespace, ("innkeeper-keys", "shop-keys")))
@@ -172,7 +156,9 @@ def test_in_the_mode_named_only_secrets_that_apps_name_are_asked_for(
     assert {asked.name for asked in secrets} == {"innkeeper-keys", "shop-keys", "forbidden"}
 
 
-def test_rights_that_are_missing_are_said(house: House, start: Start, module_emulator: KubeEmulator) -> None:
+def test_rights_that_are_missing_are_said(
+    house: House, start: StartOperator, module_emulator: KubeEmulator
+) -> None:
     namespace = house.namespace()
     as_user(house, module_emulator, [each for each in rules(namespace) if "pods" not in each.resources])
     operator = start(namespaces=(namespace,))

@@ -1,34 +1,14 @@
 """Pauses and wishes over the API, as the operator hears of them: statuses say who and why, and apps are asked at once."""
 
 import time
-from collections.abc import Callable, Iterator
 from typing import Any
-
-import pytest
 
 from innkeeper_engine.model.switches import Switch
 from innkeeper_engine.store.asks import Asks, Wish
 from innkeeper_engine.switching import switch_off, switch_on
-from tests.operator.house import PATIENCE_S, House, RunningOperator, condition
+from tests.operator.house import PATIENCE_S, House, StartOperator, condition
 
 Json = dict[str, Any]
-Start = Callable[..., RunningOperator]
-
-
-@pytest.fixture
-def start(house: House) -> Iterator[Start]:
-    """Starts operators, which end with the test."""
-    started: list[RunningOperator] = []
-
-    def start_one(**options: object) -> RunningOperator:
-        started.append(house.operator(**options))
-        started[-1].settled()
-        return started[-1]
-
-    yield start_one
-    for each in started:
-        if not each.stopped:
-            each.stop()
 
 
 def pause(house: House, env: str, slug: str = "", **fields: Any) -> None:
@@ -71,9 +51,9 @@ def set_up(house: House, *functions: str, **spec: Any) -> tuple[str, Any]:
 
 
 def test_the_status_of_a_function_says_who_switched_it_off_and_the_spec_stays(
-    house: House, start: Start
+    house: House, start_settled: StartOperator
 ) -> None:
-    operator = start()
+    operator = start_settled()
     namespace, _ = set_up(house, "charge", "refund")
     pause(house, namespace, "shop-charge", reason="it spams", new_runs="Queue")
     name = "shop-charge"
@@ -102,8 +82,10 @@ def test_the_status_of_a_function_says_who_switched_it_off_and_the_spec_stays(
     operator.idle()
 
 
-def test_an_app_that_is_switched_off_is_not_asked_until_it_is_resumed(house: House, start: Start) -> None:
-    operator = start()
+def test_an_app_that_is_switched_off_is_not_asked_until_it_is_resumed(
+    house: House, start_settled: StartOperator
+) -> None:
+    operator = start_settled()
     namespace, app = set_up(house, "charge")
     pause(house, namespace)
     shown = house.until("InngestApp", namespace, "shop", paused)
@@ -132,13 +114,13 @@ def test_an_app_that_is_switched_off_is_not_asked_until_it_is_resumed(house: Hou
     assert paused(house.cluster.get("InngestApp", namespace, "shop") or {}) is None
 
 
-def test_a_pause_is_still_known_to_the_next_operator(house: House, start: Start) -> None:
-    first = start()
+def test_a_pause_is_still_known_to_the_next_operator(house: House, start_settled: StartOperator) -> None:
+    first = start_settled()
     namespace, app = set_up(house, "charge")
     first.stop()
     pause(house, namespace, "shop-charge")
     app.declare({**app.functions[0], "name": "Other"})
-    second = start()
+    second = start_settled()
     house.until("Function", namespace, "shop-charge", paused)
     wish(house, namespace, "1")
     second.skip(60_000)
@@ -149,8 +131,8 @@ def test_a_pause_is_still_known_to_the_next_operator(house: House, start: Start)
     assert paused(house.cluster.get("Function", namespace, "shop-charge") or {})["who"] == "ann"
 
 
-def test_an_app_is_asked_at_once_when_somebody_wants_that(house: House, start: Start) -> None:
-    operator = start()
+def test_an_app_is_asked_at_once_when_somebody_wants_that(house: House, start_settled: StartOperator) -> None:
+    operator = start_settled()
     namespace, app = set_up(house, "charge")
     operator.idle()
     app.declare("charge", "fresh")
@@ -164,20 +146,24 @@ def test_an_app_is_asked_at_once_when_somebody_wants_that(house: House, start: S
     assert app.asked == asked + 1
 
 
-def test_a_wish_that_was_left_while_no_operator_ran_is_granted(house: House, start: Start) -> None:
-    first = start()
+def test_a_wish_that_was_left_while_no_operator_ran_is_granted(
+    house: House, start_settled: StartOperator
+) -> None:
+    first = start_settled()
     namespace, app = set_up(house, "charge")
     first.stop()
     app.declare("charge", "fresh")
     wish(house, namespace, "1")
     wish(house, namespace, "2", app_id="nobody")
-    start()
+    start_settled()
     house.until("InngestApp", namespace, "shop", lambda obj: obj["status"]["functions"] == 2)
     until_granted(house)
 
 
-def test_a_wish_is_met_by_an_app_that_fails_and_asked_without_its_backoff(house: House, start: Start) -> None:
-    operator = start()
+def test_a_wish_is_met_by_an_app_that_fails_and_asked_without_its_backoff(
+    house: House, start_settled: StartOperator
+) -> None:
+    operator = start_settled()
     namespace, app = set_up(house, "charge")
     operator.idle()
     app.status = 500

@@ -7,7 +7,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -16,31 +16,13 @@ from tests.conftest import ValkeyProcess
 from tests.kube.cluster import Cluster
 from tests.kube.emulator import KubeEmulator
 from tests.operator.conftest import CRDS
-from tests.operator.house import House, RunningOperator, ScriptedApp, crds, says
+from tests.operator.house import House, ScriptedApp, StartOperator, crds, says
 
 
 @pytest.fixture(autouse=True)
 def _emulated(module_cluster: Cluster) -> None:
     if module_cluster.real:
         pytest.skip("does to the API server what one does not do to a real one")
-
-
-Start = Callable[..., RunningOperator]
-
-
-@pytest.fixture
-def start(house: House) -> Iterator[Start]:
-    """Starts operators, which end with the test."""
-    started: list[RunningOperator] = []
-
-    def start_one(**options: object) -> RunningOperator:
-        started.append(house.operator(**options))
-        return started[-1]
-
-    yield start_one
-    for each in started:
-        if not each.stopped:
-            each.stop()
 
 
 def synced(house: House, *functions: str, name: str = "shop") -> tuple[str, ScriptedApp]:
@@ -63,7 +45,7 @@ def ready(port: int) -> tuple[int, dict[str, str]]:
 
 
 def test_it_waits_for_missing_definitions_and_says_what_to_do(
-    house: House, start: Start, module_emulator: KubeEmulator
+    house: House, start: StartOperator, module_emulator: KubeEmulator
 ) -> None:
     for crd in crds(CRDS):
         module_emulator.delete("customresourcedefinitions", "", crd["metadata"]["name"])
@@ -79,7 +61,7 @@ def test_it_waits_for_missing_definitions_and_says_what_to_do(
 
 
 def test_it_survives_a_restart_of_the_api_server_and_sees_what_went_meanwhile(
-    house: House, start: Start, module_emulator: KubeEmulator
+    house: House, start: StartOperator, module_emulator: KubeEmulator
 ) -> None:
     start()
     namespace, app = synced(house, "charge", "refund")
@@ -97,7 +79,9 @@ def test_it_survives_a_restart_of_the_api_server_and_sees_what_went_meanwhile(
     assert app.asked == 1
 
 
-def test_it_survives_watches_that_expire(house: House, start: Start, module_emulator: KubeEmulator) -> None:
+def test_it_survives_watches_that_expire(
+    house: House, start: StartOperator, module_emulator: KubeEmulator
+) -> None:
     operator = start()
     namespace, app = synced(house, "charge")
     house.until_ready(namespace)
@@ -112,7 +96,7 @@ def test_it_survives_watches_that_expire(house: House, start: Start, module_emul
 
 
 def test_what_an_overloaded_api_server_refuses_is_tried_again(
-    house: House, start: Start, module_emulator: KubeEmulator
+    house: House, start: StartOperator, module_emulator: KubeEmulator
 ) -> None:
     operator = start()
     operator.settled()
@@ -131,7 +115,7 @@ def test_what_an_overloaded_api_server_refuses_is_tried_again(
 
 
 def test_a_second_operator_waits_and_takes_over_at_once_when_the_first_ends(
-    house: House, start: Start
+    house: House, start: StartOperator
 ) -> None:
     first = start(identity="first")
     first.settled()
@@ -151,7 +135,7 @@ def test_a_second_operator_waits_and_takes_over_at_once_when_the_first_ends(
     assert second.metric("leading") == 1
 
 
-def test_an_operator_that_loses_its_lease_ends_its_work(house: House, start: Start) -> None:
+def test_an_operator_that_loses_its_lease_ends_its_work(house: House, start: StartOperator) -> None:
     operator = start(identity="loser")
     operator.settled()
     lease = house.cluster.get("leases", house.lease_namespace, "innkeeper-operator")
@@ -168,7 +152,7 @@ def test_an_operator_that_loses_its_lease_ends_its_work(house: House, start: Sta
 
 
 def test_a_registry_that_lost_everything_is_written_again(
-    house: House, start: Start, private_valkey: Callable[..., ValkeyProcess]
+    house: House, start: StartOperator, private_valkey: Callable[..., ValkeyProcess]
 ) -> None:
     valkey = private_valkey()
     operator = start(address=valkey.address)
@@ -193,7 +177,9 @@ def test_a_registry_that_lost_everything_is_written_again(
         again.stop()
 
 
-def test_looking_again_writes_nothing(house: House, start: Start, module_emulator: KubeEmulator) -> None:
+def test_looking_again_writes_nothing(
+    house: House, start: StartOperator, module_emulator: KubeEmulator
+) -> None:
     operator = start()
     operator.settled()
     namespace, app = synced(house, "charge")
@@ -211,7 +197,7 @@ def test_looking_again_writes_nothing(house: House, start: Start, module_emulato
 
 @pytest.mark.slow
 def test_a_restart_with_a_thousand_functions_writes_nothing_and_calls_nobody(
-    house: House, start: Start, module_emulator: KubeEmulator
+    house: House, start: StartOperator, module_emulator: KubeEmulator
 ) -> None:
     namespace = house.namespace()
     apps = []

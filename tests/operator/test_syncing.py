@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,26 +15,9 @@ from innkeeper_operator.keys import AppKeys, SourcedKey
 from innkeeper_operator.syncing import Asker
 from innkeeper_operator.views import Answered, Ask, Failed, Outcome, Refused
 from tests.apps.rawserver import RawServer, Seen, http, replies, serving
-
-KEY = "signkey-prod-0123456789abcdef0123456789abcdef"
-OTHER = "signkey-prod-" + "ab" * 16
-NOW_S = 1_795_344_097
-SDK = {"x_inngest_sdk": "inngest-js:v4.24.0", "x_inngest_sdk_handled": "true"}
-UNAUTHORIZED = http(401, b'{"message":"Unauthorized"}', x_inngest_sdk_handled="true")
-RECORDED = {
-    sync["name"]: sync["response"]
-    for sync in json.loads((Path(__file__).parents[1] / "apps" / "fixtures" / "wire-syncs.json").read_bytes())
-}
+from tests.apps.recorded import KEY, NOW_S, OTHER, SDK, UNAUTHORIZED, RecordedClock, recorded
 
 Respond = Callable[[RawServer, Seen, asyncio.StreamWriter], Awaitable[None]]
-
-
-class RecordedClock:
-    """The time at which the replies were recorded: their signatures are fresh."""
-
-    def now_ms(self) -> int:
-        """In ms."""
-        return NOW_S * 1000
 
 
 @pytest.fixture
@@ -61,15 +43,6 @@ def with_keys(*keys: str) -> AppKeys:
             for key, entry in zip(keys, entries, strict=False)
         )
     )
-
-
-def recorded(name: str) -> bytes:
-    """A recorded reply as bytes; Python sends its JSON with spaces, and each SDK signs what it sends."""
-    response = RECORDED[name]
-    separators = (",", ":") if name.startswith("js") else None
-    body = json.dumps(response["body"], separators=separators).encode()
-    headers = {key.replace("-", "_"): value for key, value in response["headers"].items()}
-    return http(response["status"], body, **headers)
 
 
 def in_band(document: Any) -> bytes:
