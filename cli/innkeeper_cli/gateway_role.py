@@ -66,36 +66,24 @@ def store_settings(role: ExecutorRole | DevRole | GatewayRole) -> StoreSettings:
 
 def gateway_settings(role: GatewayRole) -> GatewaySettings:
     """The gateway's own settings from the role's."""
-    if role.managed:
-        return GatewaySettings(
-            managed=True,
-            webhook_key=_reveal_bytes(role.webhook_key),
-            sandbox=sandbox_limits(role),
-            limits=request_limits(role),
-            admin_token=reveal(role.admin_token),
-            trusted_proxies=role.trusted_proxies,
-            events_per_s=role.events_per_s,
-            requests_per_s=role.requests_per_s,
-            refusals_per_s=role.refusals_per_s,
-            webhooks_url=role.webhooks_url,
-            webhook_intents=role.webhook_intents,
-            webhook_redirects=role.webhook_redirects,
-            auto_register=role.auto_register or "Existing",
-            version=VERSION,
-        )
     return GatewaySettings(
+        managed=role.managed,
         webhook_key=_reveal_bytes(role.webhook_key),
         sandbox=sandbox_limits(role),
         limits=request_limits(role),
         event_keys=tuple(key.get_secret_value() for key in role.event_key or ()),
         signing_key=reveal(role.signing_key),
-        signing_key_fallback=reveal(role.signing_key_fallback),
+        # Where an operator keeps the keys, none of these is read: the role itself leaves out only those it requires.
+        signing_key_fallback=None if role.managed else reveal(role.signing_key_fallback),
         admin_token=reveal(role.admin_token),
         trusted_proxies=role.trusted_proxies,
         events_per_s=role.events_per_s,
         requests_per_s=role.requests_per_s,
         refusals_per_s=role.refusals_per_s,
-        auto_register=role.auto_register or "Always",
+        webhooks_url=role.webhooks_url,
+        webhook_intents=role.webhook_intents,
+        webhook_redirects=role.webhook_redirects,
+        auto_register=role.auto_register or ("Existing" if role.managed else "Always"),
         version=VERSION,
     )
 

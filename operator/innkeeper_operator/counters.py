@@ -14,15 +14,14 @@ import structlog
 
 from innkeeper_engine.model.clock import Clock
 from innkeeper_engine.model.state import FunctionCounts
-from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_operator.actions import set_status
 from innkeeper_operator.cluster import Cluster
 from innkeeper_operator.conditions import time_text
 from innkeeper_operator.environs import Environs
-from innkeeper_operator.errors import ApiError
 from innkeeper_operator.metrics import Metrics
 from innkeeper_operator.objects import FUNCTION_KIND, AppObject, FunctionObject, Json
 from innkeeper_operator.registry_io import RegistryIO
+from innkeeper_operator.rounds import in_rounds
 from innkeeper_operator.world import FUNCTIONS, Dirty, Key, World
 
 _log = structlog.get_logger(__name__)
@@ -112,14 +111,7 @@ class Counters:
 
     async def run(self) -> None:
         """Count and write until cancelled; what fails is tried again in the next round."""
-        while True:
-            await asyncio.sleep(self._interval_s)
-            try:
-                await self.write()
-            except (ApiError, StoreError, StoreUnavailableError) as error:
-                _log.warning("counts of runs were not written", error=str(error))
-            except Exception:
-                _log.exception("counts of runs were not written")
+        await in_rounds(self.write, self._interval_s, "counts of runs were not written")
 
     async def write(self) -> None:
         """Count, and write what is due.

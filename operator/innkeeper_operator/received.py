@@ -13,7 +13,6 @@ import msgspec
 import structlog
 
 from innkeeper_engine.durations import MINUTE_MS
-from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_engine.store.webhooks import WebhookStore
 from innkeeper_operator.actions import set_status
 from innkeeper_operator.cluster import Cluster
@@ -21,6 +20,7 @@ from innkeeper_operator.conditions import read_time_ms, time_text
 from innkeeper_operator.errors import ApiError
 from innkeeper_operator.metrics import Metrics
 from innkeeper_operator.objects import WEBHOOK_KIND, Json, Unreadable, WebhookObject
+from innkeeper_operator.rounds import in_rounds
 from innkeeper_operator.webhooks import LAST_RECEIVED, record_key
 from innkeeper_operator.world import WEBHOOKS, Dirty, Key, World
 
@@ -97,14 +97,7 @@ class ReceivedTimes:
 
     async def run(self) -> None:
         """Look and write until cancelled; what fails is tried again in the next round."""
-        while True:
-            await asyncio.sleep(self._interval_s)
-            try:
-                await self.write()
-            except (ApiError, StoreError, StoreUnavailableError) as error:
-                _log.warning("when webhooks took requests was not written", error=str(error))
-            except Exception:
-                _log.exception("when webhooks took requests was not written")
+        await in_rounds(self.write, self._interval_s, "when webhooks took requests was not written")
 
     async def write(self) -> None:
         """Write what is not shown yet: one look into the store, and a write for each Webhook that shows something else.

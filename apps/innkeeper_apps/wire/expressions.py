@@ -50,12 +50,10 @@ class CheckExpression(Protocol):
 
 def value_expression(fields: Fields, key: str, check: CheckExpression) -> str | None:
     """An expression over `event` that gives a key; None where it is absent or not valid."""
-    text = fields.text(key)
-    if text is None:
+    compiled = _over_event(fields, key, check)
+    if compiled is None:
         return None
-    checked = _compile(fields, key, text, EVENT, check)
-    if checked is None:
-        return None
+    text, checked = compiled
     if _is_quoted_path(checked, text):
         fields.warn(
             key,
@@ -72,12 +70,10 @@ def number_expression(fields: Fields, key: str, check: CheckExpression, low: int
 
     A constant outside of `low` to `high` is told, since whoever evaluates the expression stays within them.
     """
-    text = fields.text(key)
-    if text is None:
+    compiled = _over_event(fields, key, check)
+    if compiled is None:
         return None
-    checked = _compile(fields, key, text, EVENT, check)
-    if checked is None:
-        return None
+    text, checked = compiled
     if checked.types is not None and not _NUMBERS & set(checked.types):
         hint = "write a whole number of seconds, for example event.data.plan == 'pro' ? 120 : 0"
         if _is_quoted_path(checked, text):
@@ -90,6 +86,13 @@ def number_expression(fields: Fields, key: str, check: CheckExpression, low: int
                 key, f"{number} counts as {max(low, min(high, number))}: {low} to {high} is the range"
             )
     return text
+
+
+def _over_event(fields: Fields, key: str, check: CheckExpression) -> tuple[str, CheckedExpression] | None:
+    """An expression over `event`, as it is written and compiled; None where it is absent or not valid."""
+    text = fields.text(key)
+    checked = None if text is None else _compile(fields, key, text, EVENT, check)
+    return None if text is None or checked is None else (text, checked)
 
 
 def _constants(node: Node) -> list[int]:
