@@ -189,6 +189,12 @@ OF_SHARD: Final = (
         "Ended runs whose payloads and history went before their time, for memory was short",
         lambda shard: shard.runs_shed,
     ),
+    _plain(
+        "innkeeper_events_shed_total",
+        "counter",
+        "Events that went before their time, for memory was short",
+        lambda shard: shard.events_shed,
+    ),
     _by_env("innkeeper_dead_letters", "Dead letters of webhooks on the list", lambda env: env.dead_letters),
     _plain(
         "innkeeper_redis_memory_bytes", "gauge", "Memory that Redis uses", lambda shard: shard.memory_bytes

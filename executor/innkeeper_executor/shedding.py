@@ -1,4 +1,4 @@
-"""When memory is short: payloads and history of finished runs go before their time, so that runs can go on."""
+"""When memory is short: payloads and history of finished runs, and events, go before their time."""
 
 import structlog
 
@@ -15,24 +15,29 @@ class Shedding:
         self._is_helpless = False
 
     async def shed_some(self) -> None:
-        """Take from ended runs, of the environments with most first, until there is room or nothing is left to take.
+        """Take from ended runs, then events, until there is room or nothing is left to take.
+
+        Of the environments with most first, their oldest first.
 
         Raises:
             StoreError, StoreUnavailableError: the store does not answer; what went has gone.
         """
-        runs = notes = 0
+        runs = notes = events = 0
         while True:
             shed = await self._store.shed()
-            runs, notes = runs + shed.runs, notes + shed.notes
-            if not shed.full or not shed.runs:
+            runs, notes, events = runs + shed.runs, notes + shed.notes, events + shed.events
+            if not shed.full or not shed.more:
                 break
-        if runs:
+        if runs or events:
             log.warning(
-                "memory is short: finished runs have lost payloads and history", runs=runs, notes=notes
+                "memory is short: finished runs have lost payloads and history, and events have gone",
+                runs=runs,
+                notes=notes,
+                events=events,
             )
         if shed.full and not self._is_helpless:
             log.error(
-                "memory is short, and no finished run has anything left to take: give Redis more memory, or let "
-                "events and runs be kept for a shorter time"
+                "memory is short, and no finished run and no event is left to take from: give Redis more memory, or "
+                "let events and runs be kept for a shorter time"
             )
         self._is_helpless = shed.full

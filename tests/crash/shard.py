@@ -56,6 +56,8 @@ KEPT = frozenset(
         "forget",
         "kept",
         "lost",
+        "eis",
+        "eiat",
     }
 )
 WATCH = b"K"

@@ -203,7 +203,9 @@ async def story(store: Store) -> None:
         await commit(store, held)
 
 
-FOR_EVER = frozenset({"clock", "forget", "kept", "me", "mg", "regver", "wake", "rwake", "routes", "hist"})
+FOR_EVER = frozenset(
+    {"clock", "eis", "forget", "kept", "me", "mg", "regver", "wake", "rwake", "routes", "hist"}
+)
 BY_ENVIRONMENT = frozenset({"esq", "es", "ec", "ew", "runs", "ended", "lis", "f", "mf", "reg", "fns"})
 """One key an environment or function; what they list is bounded: by routing, by the retention, by what is registered."""
 

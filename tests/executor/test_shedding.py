@@ -26,16 +26,21 @@ class Answers(Store):
 
 
 async def test_it_goes_on_until_there_is_room() -> None:
-    store = Answers(Shed(200, 5, True), Shed(17, 1, True), Shed(200, 9, False))
+    store = Answers(
+        Shed(200, 5, 3, True, True),
+        Shed(0, 0, 0, True, True),
+        Shed(17, 1, 200, True, True),
+        Shed(200, 9, 4, False, True),
+    )
     with capture_logs() as logs:
         await Shedding(store).shed_some()
     assert store.answers == []
     (line,) = logs
-    assert (line["log_level"], line["runs"], line["notes"]) == ("warning", 417, 15)
+    assert (line["log_level"], line["runs"], line["notes"], line["events"]) == ("warning", 417, 15, 207)
 
 
 async def test_where_nothing_is_left_to_take_that_is_said_once_until_it_helps_again() -> None:
-    nothing, enough = Shed(0, 0, True), Shed(3, 3, False)
+    nothing, enough = Shed(0, 0, 0, True, False), Shed(3, 3, 3, False, True)
     shedding = Shedding(Answers(nothing, nothing, enough, nothing))
     levels = []
     for _ in range(4):

@@ -66,6 +66,8 @@ class ShardNumbers(msgspec.Struct, kw_only=True):
     notes_lost: int = 0
     runs_shed: int = 0
     """Ended runs whose payloads and history went before their time, for memory was short."""
+    events_shed: int = 0
+    """Events that went before their time, for memory was short: of such runs, or by themselves."""
     memory_bytes: int = 0
     memory_max_bytes: int = 0
     """0: no limit is set."""

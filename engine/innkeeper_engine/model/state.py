@@ -91,7 +91,7 @@ class Due(NamedTuple):
     replays: list[tuple[str, str]] = []  # noqa: RUF012
     """(environment, id) of replays of which a page is due."""
     full: bool = False
-    """Whether the server has so little memory left that finished runs should go (`Store.shed`)."""
+    """Whether the server has so little memory left that what is over should go (`Store.shed`)."""
     watch: bool = False
     """Whether a page of `Store.watch` is due."""
 
@@ -103,8 +103,12 @@ class Shed(NamedTuple):
     """Runs that have lost payloads and history."""
     notes: int
     """Lines of history that they had."""
+    events: int
+    """Events that have gone, of these runs or by themselves."""
     full: bool
     """Whether more should go."""
+    more: bool
+    """Whether there may be anything left that could."""
 
 
 class QueuedEvent(NamedTuple):

@@ -33,7 +33,7 @@ async def read_shard_numbers(store: Store, now_ms: int) -> ShardNumbers:
     )
     known = sorted({name.decode() for found in names for name in found}, key=lambda e: (BRANCH_MARK in e, e))
     environments = await _read_environments(store, known[:MOST_ENVIRONMENTS], now_ms)
-    ready, parked, timers, leases, expired, waiting, lost, shed = of_shard
+    ready, parked, timers, leases, expired, waiting, lost, runs_shed, events_shed = of_shard
     used = _memory(memory)
     return ShardNumbers(
         now_ms=now_ms,
@@ -47,7 +47,8 @@ async def read_shard_numbers(store: Store, now_ms: int) -> ShardNumbers:
         leases_expired=expired,
         notes_waiting=waiting,
         notes_lost=lost,
-        runs_shed=shed,
+        runs_shed=runs_shed,
+        events_shed=events_shed,
         memory_bytes=used.get("used_memory", 0),
         memory_max_bytes=used.get("maxmemory", 0),
     )

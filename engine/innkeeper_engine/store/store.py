@@ -235,12 +235,14 @@ class Store(Reader):
     async def shed(self, n: int = 200) -> Shed:
         """Take payloads and history from up to `n` ended runs, whatever their retention, where memory is short.
 
-        Of the environment that keeps most the oldest go first, then of the one that keeps most now. What goes on
-        loses nothing. One script takes no more than is to go, and from no more runs than it has time for, so there may
-        be more to take when it says that memory is still short.
+        Of the environment that keeps most the oldest go first, then of the one that keeps most now. Where no ended run
+        has anything left, events go in the same way, `n` at most: those that are routed and older than an hour, that
+        no run which goes on has begun with, and that no gathering holds. What goes on loses nothing. One script takes
+        no more than is to go, and no more than it has time for, so there may be more to take (`more`) when it says that
+        memory is still short (`full`), even where it has taken nothing.
         """
-        runs, notes, full = await self._script(self._connection, "shed", {"n": n})
-        return Shed(runs, notes, bool(full))
+        runs, notes, events, full, more = await self._script(self._connection, "shed", {"n": n})
+        return Shed(runs, notes, events, bool(full), bool(more))
 
     async def peek(self, n: int) -> Peeked | None:
         """Up to `n` events of one environment that wait to be routed; None when there are none."""

@@ -1,7 +1,7 @@
 -- How full the server is: the share of maxmemory that is used, 0 where there is no limit, or the server does not say.
 -- Asking takes longer than most scripts, so all of the shard ask once a second. In the clock: full, and fullat (ms).
 local LOOK_EVERY_MS = 1000
--- From here on payloads and history of finished runs go, the oldest first, until there is room again.
+-- From here on payloads and history of finished runs go, then events, the oldest first, until there is room again.
 local SHED_AT, SHED_UNTIL = 0.8, 0.78
 -- From here on no events are accepted: what is left is for the runs that go on.
 local REFUSE_AT = 0.9

@@ -3,7 +3,7 @@
 -- ei:<env> is a stream of an environment's events, <received ms>-<number>: e id, n name, p the entry of the event of the
 -- same name before it: '' where there was none, '?' where nobody knows. en:<env> has of each name
 -- "<its newest entry> <day> <how many on that day> <id of the newest>", and under the empty name the entry up to which
--- names have been left out. eb:<env> are the branches of an environment that events came for, by when the last did.
+-- names have been left out. Where memory was short, entries are missing that others name. eb:<env> are the branches of an environment that events came for, by when the last did.
 local DAY_MS = 86400000
 local MOST_NAMES = 1000
 local LOOKED_AT_FOR_ROOM = 8
@@ -82,6 +82,8 @@ local function list_events(env, events, before)
     local ttl = events_keep_s(env) + 2 * DAY_MS / 1000
     call('EXPIRE', list, ttl)
     call('EXPIRE', names, ttl)
+    -- For whoever makes room (shed).
+    call('ZADD', P .. 'eis', 'NX', 0, env)
   end
   if math.floor(before / TRIM_EVERY) < math.floor((before + #events) / TRIM_EVERY) then
     call('XTRIM', list, 'MINID', '~', digits(now - events_keep_s(env) * 1000))

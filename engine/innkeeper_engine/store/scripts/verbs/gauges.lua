@@ -3,8 +3,8 @@
 -- nothing to do, is forgotten. request.environments are looked at with all of their functions, as many of them as one
 -- script may; of one that has many functions only how it is itself.
 -- Reply: {shard, environment, functions, environments}. shard: {ready lanes, parked lanes, timers, leases, expired leases,
--- notes that wait for the recorder, notes that went before it saw them, runs that were shed}; environment: {events not routed, stuck
--- runs, dead letters, when (ms) the oldest event that is not routed came or ''};
+-- notes that wait for the recorder, notes that went before it saw them, runs and events that were shed}; environment: {events not
+-- routed, stuck runs, dead letters, when (ms) the oldest event that is not routed came or ''};
 -- a function: {runs that have not begun, runs that have, items, leased items, held lanes, when (ms) the oldest run that
 -- has not begun is due or ''}; environments: {of the environment as above} or {that, {slug}, counts of each of
 -- request.days, of the functions}.
@@ -38,11 +38,11 @@ local function leases()
 end
 
 local function of_shard()
-  local found = call('HMGET', P .. 'mg', 'parked', 'expired')
+  local found, shed = call('HMGET', P .. 'mg', 'parked', 'expired'), call('HMGET', P .. 'lost', 'runs', 'events')
   local waiting, lost = history()
   local timers = call('ZCARD', P .. 'timers') + call('ZCARD', P .. 'timers2')
   return {call('ZCARD', P .. 'ready'), tonumber(found[1] or '0'), timers, leases(),
-    tonumber(found[2] or '0'), waiting, lost, tonumber(call('HGET', P .. 'lost', 'runs') or '0')}
+    tonumber(found[2] or '0'), waiting, lost, tonumber(shed[1] or '0'), tonumber(shed[2] or '0')}
 end
 
 local function oldest_event(env)

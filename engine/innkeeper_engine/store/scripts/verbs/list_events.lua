@@ -1,7 +1,8 @@
 -- list_events: a page of an environment's events, newest first. env, name ('' for all but the engine's own), at {mode,
 -- entry}, after ms, before (an entry, exclusive, or ''), limit, budget: entries that are looked at, bodies: whether events
 -- come along, no more than about MOST_BYTES hold. Writes nothing.
--- Modes: '' from the newest; s all entries before this one, one by one; c this entry and those of the same name before it.
+-- Modes: '' from the newest; s all entries before this one, one by one; c this entry and those of the same name before it,
+-- all before it where it has gone (shed).
 -- Reply: {{{entry, event id, name, value or '', mode and entry to go on with}}, mode and entry to go on with}; the mode to go
 -- on with is '' where nothing is left.
 local list, names = P .. 'ei:' .. request.env, P .. 'en:' .. request.env
@@ -70,8 +71,10 @@ while mode ~= '' and not is_full() and looked < request.budget do
   if mode == 'c' then
     local entry = call('XRANGE', list, at, at)[1]
     looked = looked + 1
-    if not entry or parts(at) < request.after then
+    if parts(at) < request.after then
       mode, at = '', ''
+    elseif not entry then
+      mode = 's'
     else
       take(entry[1], entry[2][2], entry[2][4], entry[2][6])
     end

@@ -3,7 +3,7 @@
 -- them with the time (ms) at which they were found. The timer K says when the next page is due; the list `watching` holds
 -- what is left of the round, and `watched` the cursor in its head where that is q<fn> or b<fn>: runs of a function that
 -- have not begun, and that have. v<cursor> are environments that have had an app, m<cursor> those that things are
--- counted of, e<env> one of them, f<cursor> <env> its functions. What nobody needs any more, and what other versions leave
+-- counted of, e<env> one of them, f<cursor> <env> its functions, l<cursor> those that have lists of events. What nobody needs any more, and what other versions leave
 -- behind, goes on the way. With request.arm only the timer is set, where it is not.
 -- Reply: runs that were found now, {env, fn, run}.
 local ROUND_MS, PAGE_MS, FIRST_MS = 600000, 100, 10000
@@ -126,8 +126,22 @@ local function look_at_functions(cursor, env)
   if is_idle then forget_environment(env) end
 end
 
+-- The list of an environment that no events come for goes by its expiry.
+local function look_at_listed(cursor)
+  local page = call('ZSCAN', P .. 'eis', cursor, 'COUNT', 50)
+  left = left - 1 - #page[2] / 2
+  if page[1] ~= '0' then call('LPUSH', list, 'l' .. page[1]) end
+  for i = 1, #page[2], 2 do
+    local env = page[2][i]
+    if call('EXISTS', P .. 'ei:' .. env) == 0 then
+      call('ZREM', P .. 'eis', env)
+      call('HDEL', P .. 'eiat', env)
+    end
+  end
+end
+
 if call('EXISTS', list) == 0 then
-  call('RPUSH', list, 'v0', 'm0')
+  call('RPUSH', list, 'v0', 'm0', 'l0')
   rearm_replays()
 end
 repeat
@@ -148,6 +162,8 @@ repeat
       look_at_functions('0', name)
     elseif kind == 'f' then
       look_at_functions(string.match(name, '^(%d+) (.*)$'))
+    elseif kind == 'l' then
+      look_at_listed(name)
     end
   end
 until left <= 0
