@@ -26,6 +26,7 @@ OF_THE_SHARD = {
     "inngest_steps_scheduled",
     "innkeeper_dead_letters",
     "innkeeper_events_oldest_age_seconds",
+    "innkeeper_events_shed_total",
     "innkeeper_events_waiting",
     "innkeeper_history_lag_notes",
     "innkeeper_history_lost_notes_total",
@@ -288,6 +289,21 @@ SCENARIOS: dict[str, tuple[str, dict[str, str], int, bool]] = {
         True,
     ),
     "runs are shed": ("InnkeeperRunsShed", {f"innkeeper_runs_shed_total{{{OWN}}}": "0x5 40x20"}, 10, True),
+    "events are shed, and no runs": (
+        "InnkeeperRunsShed",
+        {
+            f"innkeeper_runs_shed_total{{{OWN}}}": "7x20",
+            f"innkeeper_events_shed_total{{{OWN}}}": "0x5 40x20",
+        },
+        10,
+        True,
+    ),
+    "nothing is shed any more": (
+        "InnkeeperRunsShed",
+        {f"innkeeper_runs_shed_total{{{OWN}}}": "7x20", f"innkeeper_events_shed_total{{{OWN}}}": "40x20"},
+        10,
+        False,
+    ),
     "a transform fails once": (
         "InnkeeperDeadLetters",
         {f'innkeeper_webhook_requests_total{{{OWN},outcome="failed"}}': "0x5 1x20"},

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,3 +59,23 @@ def clock() -> TestClock:
 async def timed(open_store: OpenStore, clock: TestClock) -> Store:
     """A store whose time is `clock`."""
     return await open_store(clock_ms=clock)
+
+
+@pytest.fixture
+async def small(
+    request: pytest.FixtureRequest, open_store: OpenStore, clock: TestClock
+) -> AsyncIterator[Store]:
+    """A store with little memory, on a server of its own, whose time is `clock`."""
+    binary = REDIS if request.node.callspec.params["either_server"] == "redis" else None
+    directory = Path(tempfile.mkdtemp(prefix="ik-"))
+    try:
+        options = ("--maxmemory", "16mb", "--maxmemory-policy", "noeviction")
+        server = ValkeyProcess(directory, *options, binary=binary)
+        try:
+            store = await open_store(address=server.address, clock_ms=clock)
+            yield store
+            await store.close()
+        finally:
+            server.stop()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

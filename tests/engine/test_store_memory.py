@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import itertools
-from collections.abc import AsyncIterator, Callable
 
 import msgspec
 import pytest
@@ -16,8 +15,8 @@ from innkeeper_engine.store.connection import StoreError
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.numbers import read_shard_numbers
 from innkeeper_engine.store.store import Store
-from tests.conftest import OpenStore, ValkeyProcess
 from tests.engine.model_driver import TestClock
+from tests.engine.model_memory import make_short, used
 from tests.engine.model_runs import (
     DAY_MS,
     ENV,
@@ -39,17 +38,6 @@ OUTPUT = b'"' + b"x" * 15_000 + b'"'
 """Short enough to be stored as it is."""
 
 
-@pytest.fixture
-async def small(
-    private_valkey: Callable[..., ValkeyProcess], open_store: OpenStore, clock: TestClock
-) -> AsyncIterator[Store]:
-    """A store with little memory."""
-    server = private_valkey("--maxmemory", "16mb", "--maxmemory-policy", "noeviction")
-    store = await open_store(address=server.address, clock_ms=clock)
-    yield store
-    await store.close()
-
-
 async def run_many(store: Store, env: str, count: int, clock: TestClock, name: str = "") -> list[str]:
     """Runs that end at once, each with an output and two lines of history; in the order of their ends."""
     made = [f"{name or env}-{n}" for n in range(count)]
@@ -58,18 +46,6 @@ async def run_many(store: Store, env: str, count: int, clock: TestClock, name: s
         body = start(run, event=n)._replace(env=env, fn=f"{env}/app-fn")
         await do(store, body, Fold(run, (b"{}", b"{}")), finish(run, OUTPUT))
     return made
-
-
-async def used(store: Store) -> float:
-    """The share of its memory that the server uses."""
-    info = (await store.command("INFO", "memory")).decode()
-    fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
-    return int(fields["used_memory"]) / int(fields["maxmemory"])
-
-
-async def make_short(store: Store) -> None:
-    """From now on the server may use much less than it does."""
-    await store.command("CONFIG", "SET", "maxmemory", "100kb")
 
 
 async def is_short(store: Store, clock: TestClock) -> bool:
