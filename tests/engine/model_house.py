@@ -285,6 +285,7 @@ _FOR_EVER = frozenset(
         "ended",
         "forget",
         "kept",
+        "eis",
         "lis",
         "tat",
     }
