@@ -38,6 +38,15 @@ async def gather(house: House, hand: Hand, *numbers: int) -> None:
     await hand.route_all()
 
 
+async def one_due(house: House, clock: VirtualClock, *others: FunctionConfig) -> Hand:
+    """Event 1 was debounced, and its time has come; registered are also these others."""
+    await house.register(debounced(), *others)
+    hand = house.hand()
+    await gather(house, hand, 1)
+    clock.ms += PERIOD_MS
+    return hand
+
+
 async def received(hand: Hand) -> list[int]:
     """The numbers of the events with which the app is called; it returns."""
     assert await hand.due() == 1
@@ -80,10 +89,7 @@ async def test_a_run_that_was_started_by_one_who_never_knew_is_started_once(
 ) -> None:
     """The answer to the commit got lost: it comes up no more, and the run is there."""
     house = still_house
-    await house.register(debounced())
-    hand = house.hand()
-    await gather(house, hand, 1)
-    clock.ms += PERIOD_MS
+    hand = await one_due(house, clock)
 
     async def unheard(guard: Guard, effects: Any, *, registry: int | None = None) -> Applied:
         await house.store.apply(guard, effects, registry=registry)
@@ -102,10 +108,7 @@ async def test_events_that_come_after_it_was_due_begin_another_one(
 ) -> None:
     """Also before its run has started."""
     house = still_house
-    await house.register(debounced())
-    hand = house.hand()
-    await gather(house, hand, 1)
-    clock.ms += PERIOD_MS
+    hand = await one_due(house, clock)
     (found,) = (await find_due(hand)).gathered
     await gather(house, hand, 2)
     await hand.gatherings.fire(found)
@@ -131,10 +134,7 @@ async def test_a_pause_that_was_written_before_the_run_started_counts(
 ) -> None:
     """Even in the moment between the decision and its commit."""
     house = still_house
-    await house.register(debounced())
-    hand = house.hand()
-    await gather(house, hand, 1)
-    clock.ms += PERIOD_MS
+    hand = await one_due(house, clock)
     decided: list[list[Effect]] = []
 
     async def late(guard: Guard, effects: Any, *, registry: int | None = None) -> Applied:
@@ -178,10 +178,7 @@ async def test_a_function_that_goes_while_its_gathering_is_read_is_waited_for(
 ) -> None:
     """The commit is refused, for the registry has changed, and decided on anew."""
     house = still_house
-    await house.register(debounced(), function("g"))
-    hand = house.hand()
-    await gather(house, hand, 1)
-    clock.ms += PERIOD_MS
+    hand = await one_due(house, clock, function("g"))
     (found,) = (await find_due(hand)).gathered
     await hand.surroundings.context(ENV)
     await house.register(function("g"))
@@ -233,10 +230,7 @@ async def test_what_nothing_is_left_of_is_dropped(still_house: House, clock: Vir
 async def test_a_gathering_that_is_gone_is_not_started_again(still_house: House, clock: VirtualClock) -> None:
     """Its guard says so, whatever the effects."""
     house = still_house
-    await house.register(debounced())
-    hand = house.hand()
-    await gather(house, hand, 1)
-    clock.ms += PERIOD_MS
+    hand = await one_due(house, clock)
     (found,) = (await find_due(hand)).gathered
     assert (await house.store.apply(GatherGuard(found.id), [])).status == "ok"
     await hand.gatherings.fire(found)

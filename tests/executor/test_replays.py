@@ -53,6 +53,15 @@ async def cancelled(house: House, hand: Hand, *numbers: int, name: str = "test/f
     return runs
 
 
+async def replay_of_forty(house: House, clock: VirtualClock) -> tuple[Hand, str]:
+    """A replay of forty runs is asked for; who may do it, and its id."""
+    await house.register(function("f"))
+    hand = house.hand()
+    await cancelled(house, hand, *range(40))
+    clock.ms += 1
+    return hand, await replay(house)
+
+
 async def made_by(house: House, replay_id: str) -> list[RunSummary]:
     """The runs that a replay has made."""
     found = [await house.store.run(run) for run in await house.store.recent_runs(ENV, 10_000)]
@@ -114,11 +123,8 @@ async def test_each_run_that_is_meant_is_run_once_more_also_where_an_executor_di
 async def test_two_who_work_on_one_page_make_each_run_once(still_house: House, clock: VirtualClock) -> None:
     """And count it once."""
     house = still_house
-    await house.register(function("f"))
-    hand, other = house.hand(), house.hand()
-    await cancelled(house, hand, *range(40))
-    clock.ms += 1
-    replay_id = await replay(house)
+    hand, replay_id = await replay_of_forty(house, clock)
+    other = house.hand()
     late = interrupted(house, 1, lambda: other.replays.go_on(ENV, replay_id))
     await Replays(house.store, hand.surroundings, late).go_on(ENV, replay_id)
     found = await progress(house, replay_id)
@@ -210,11 +216,7 @@ async def test_a_function_that_is_paused_in_the_middle_of_a_page_starts_no_more(
 ) -> None:
     """What the page has left is done when it goes on."""
     house = still_house
-    await house.register(function("f"))
-    hand = house.hand()
-    await cancelled(house, hand, *range(40))
-    clock.ms += 1
-    replay_id = await replay(house)
+    hand, replay_id = await replay_of_forty(house, clock)
     pausing = interrupted(house, 2, lambda: house.register(paused("f")))
     await Replays(house.store, hand.surroundings, pausing).go_on(ENV, replay_id)
     assert {run.status for run in await made_by(house, replay_id)} == {"Scheduled"}
@@ -252,11 +254,7 @@ async def test_a_replay_is_behind_what_comes_by_itself(
 async def test_a_replay_that_is_stopped_makes_no_more(still_house: House, clock: VirtualClock) -> None:
     """Not even the rest of the page that somebody is at."""
     house = still_house
-    await house.register(function("f"))
-    hand = house.hand()
-    await cancelled(house, hand, *range(40))
-    clock.ms += 1
-    replay_id = await replay(house)
+    hand, replay_id = await replay_of_forty(house, clock)
     stopped = interrupted(house, 2, lambda: house.store.apply(NoGuard(), [SetReplay(ENV, replay_id, b"", 0)]))
     await Replays(house.store, hand.surroundings, stopped).go_on(ENV, replay_id)
     assert len(await made_by(house, replay_id)) == 16
