@@ -27,7 +27,11 @@ def _documents(file: Path) -> Iterator[tuple[int, Json]]:
     else:
         texts = [(1, text)]
     for line, part in texts:
-        yield from ((line, document) for document in yaml.safe_load_all(part) if isinstance(document, dict))
+        yield from (
+            (line, document)
+            for document in yaml.load_all(part, yaml.CSafeLoader)
+            if isinstance(document, dict)
+        )
 
 
 def _manifests() -> Iterator[tuple[str, Json]]:

@@ -1,13 +1,16 @@
 """Gateways over a real store."""
 
+import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import httpx
 import msgspec
 import pytest
 
 from innkeeper_apps.sync import Syncer
 from innkeeper_engine.store.store import Store
-from innkeeper_gateway.access.reviews import Reviews
+from innkeeper_gateway.access.reviews import ApiServer, Reviews
 from innkeeper_gateway.settings import GatewaySettings
 from tests.gateway.world import World
 
@@ -18,6 +21,16 @@ FALLBACK_KEY = "signkey-prod-ffffffffffffffffffffffffffffffff"
 PRODUCTION = GatewaySettings(
     event_keys=("first-key", "second-key"), signing_key=SIGNING_KEY, signing_key_fallback=FALLBACK_KEY
 )
+
+NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def reviews_of(server: ApiServer, monotonic_s: Callable[[], float] = time.monotonic) -> Reviews:
+    """Questions to an API server without TLS. By itself, each would read all authorities that Python trusts."""
+    client = httpx.AsyncClient(
+        base_url=server.url, verify=NO_AUTHORITIES, timeout=server.timeout_s, trust_env=False
+    )
+    return Reviews(server, client=client, monotonic_s=monotonic_s)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from innkeeper_gateway.access.reviews import (
 from innkeeper_gateway.core import UNKNOWN_TOKENS_PER_S
 from innkeeper_gateway.rates import REQUESTS_BURST_S, Rates
 from innkeeper_gateway.settings import GatewaySettings
-from tests.gateway.conftest import MakeWorld
+from tests.gateway.conftest import MakeWorld, reviews_of
 from tests.gateway.tenants import Tenant, environment
 from tests.gateway.world import World, function, registration
 from tests.kube.access import Rule
@@ -93,7 +93,7 @@ async def reviews(emulator: KubeEmulator, tokens: Tokens, tmp_path: Path) -> Asy
     """The gateway's questions to it."""
     token = tmp_path / "token"
     token.write_text(f"{tokens['gateway']}\n")
-    asked = Reviews(ApiServer(url=emulator.url, token_file=token))
+    asked = reviews_of(ApiServer(url=emulator.url, token_file=token))
     yield asked
     await asked.close()
 
@@ -303,7 +303,7 @@ async def test_an_api_server_that_is_away_refuses_for_now(
     token = tmp_path / "token"
     token.write_text("t")
     await EnvironmentStore(store).write(environment("prod", namespaces=("prod",)))
-    gone = Reviews(ApiServer(url="http://127.0.0.1:1", token_file=token))
+    gone = reviews_of(ApiServer(url="http://127.0.0.1:1", token_file=token))
     world = await make_world(GatewaySettings(managed=True), reviews=gone)
     reply = await Caller(world, tokens["ann"])("GET", "/v1/runs")
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "2")
@@ -361,7 +361,7 @@ async def test_answers_are_kept_for_seconds(emulator: KubeEmulator, tmp_path: Pa
     """The API server is asked once for many requests, and again when the time is over."""
     token, now_s = tmp_path / "token", [0.0]
     token.write_text(tokens["gateway"])
-    reviews = Reviews(ApiServer(url=emulator.url, token_file=token), monotonic_s=lambda: now_s[0])
+    reviews = reviews_of(ApiServer(url=emulator.url, token_file=token), monotonic_s=lambda: now_s[0])
     asked: list[str] = []
 
     def on_token(spec: dict[str, Any]) -> dict[str, Any]:
@@ -381,7 +381,7 @@ async def test_a_token_for_another_audience_is_nobodys(
     """A server that does not know of audiences says so by leaving them out."""
     token = tmp_path / "token"
     token.write_text(tokens["gateway"])
-    reviews = Reviews(ApiServer(url=emulator.url, token_file=token, audiences=("innkeeper",)))
+    reviews = reviews_of(ApiServer(url=emulator.url, token_file=token, audiences=("innkeeper",)))
     emulator.reviewer.on_token = lambda spec: {"authenticated": True, "user": {"username": "ann"}}
     assert await reviews.who(tokens["ann"]) is None
     await reviews.close()
@@ -393,7 +393,7 @@ async def test_a_gateway_without_the_right_to_ask_says_so(
     """The error names what is missing, and no token."""
     token = tmp_path / "token"
     token.write_text(tokens["eve"])
-    reviews = Reviews(ApiServer(url=emulator.url, token_file=token))
+    reviews = reviews_of(ApiServer(url=emulator.url, token_file=token))
     with pytest.raises(ReviewError, match=r"TokenReview with 403.*gateway\.tokenReview") as info:
         await reviews.who(tokens["ann"])
     assert not any(each in str(info.value) for each in tokens.values())

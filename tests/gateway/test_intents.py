@@ -29,7 +29,7 @@ from innkeeper_gateway.intents.asking import (
     redirect_with,
 )
 from innkeeper_gateway.settings import GatewaySettings
-from tests.gateway.conftest import MakeWorld
+from tests.gateway.conftest import MakeWorld, reviews_of
 from tests.gateway.tenants import environment, signing_key
 from tests.gateway.world import World
 from tests.kube.access import Rule
@@ -121,7 +121,7 @@ async def reviews(emulator: KubeEmulator, tmp_path: Path) -> AsyncIterator[Revie
         Rule(api_groups=("authorization.k8s.io",), resources=("subjectaccessreviews",), verbs=("create",)),
     )
     token.write_text(emulator.add_token("gateway", granted))
-    asked = Reviews(ApiServer(url=emulator.url, token_file=token))
+    asked = reviews_of(ApiServer(url=emulator.url, token_file=token))
     yield asked
     await asked.close()
 

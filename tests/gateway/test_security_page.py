@@ -1,6 +1,7 @@
 """What docs/security.md says is tested is tested."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ TABLE = [line for line in PAGE.splitlines() if line.startswith("| API")]
 NAMED = re.compile(r"`(tests/[^`:]+\.py)::(\w+)`")
 
 
+@functools.cache
 def functions(path: Path) -> set[str]:
     """The tests of a file."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

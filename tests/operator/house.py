@@ -5,16 +5,17 @@ dials, each of these leads to a listener on loopback: a *face*. What answers the
 """
 
 import asyncio
+import copy
 import itertools
 import json
 import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 from aiohttp import web
 from kubernetes.client import Configuration
 
@@ -37,6 +38,7 @@ from innkeeper_operator.reconcile import Asks
 from innkeeper_operator.service import Operator, Work
 from innkeeper_operator.settings import OperatorSettings
 from innkeeper_operator.syncing import Asker
+from tests.crds.schemas import load_crds
 from tests.kube.cluster import Cluster
 from tests.kube.threads import LoopThread
 
@@ -644,9 +646,9 @@ def read_configuration(cluster: Cluster, path: Any) -> Configuration:
     return find_configuration(str(cluster.kubeconfig(path)))
 
 
-def crds(folder: Any) -> list[Json]:
-    """The project's CustomResourceDefinitions."""
-    return [yaml.safe_load(path.read_text()) for path in sorted(folder.glob("*.yaml"))]
+def crds(folder: Path) -> list[Json]:
+    """The project's CustomResourceDefinitions, the caller's own to change."""
+    return copy.deepcopy(list(load_crds(Path(folder)).values()))
 
 
 StartOperator = Callable[..., RunningOperator]

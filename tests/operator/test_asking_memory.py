@@ -1,17 +1,16 @@
 """What outlives the operator of what it asked."""
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from innkeeper_operator.asking import MAX_REQUESTED
 from innkeeper_operator.memory import MAX_ADDRESSES, MAX_REVISIONS, read_memory, write_memory
 from innkeeper_operator.views import SyncMemory
+from tests.crds.schemas import load_crds
 from tests.operator.timeline import START_MS, bare, pods
 
 MEMORY = SyncMemory(
@@ -82,7 +81,7 @@ def test_a_status_that_others_wrote_is_read_as_far_as_it_can_be(sync: dict[str, 
 
 def test_the_schema_keeps_all_that_is_written() -> None:
     """An API server takes away what the schema does not name, and the app would be asked again and again."""
-    crd = yaml.safe_load((Path(__file__).parents[2] / "crds" / "innkeeper.dev_inngestapps.yaml").read_text())
+    crd = load_crds()["InngestApp"]
     schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     sync = schema["properties"]["status"]["properties"]["sync"]["properties"]
     written = write_memory(msgspec.structs.replace(MEMORY, addresses=("192.0.2.1:80",)), pods(r1=1))

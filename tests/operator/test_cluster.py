@@ -21,21 +21,26 @@ from tests.operator.house import API, crds, read_configuration
 Json = dict[str, Any]
 
 
-@pytest.fixture
-async def api(module_cluster: Emulated) -> AsyncIterator[Cluster]:
-    """The operator's own client."""
+@pytest.fixture(scope="module")
+def served(module_cluster: Emulated) -> Emulated:
+    """A cluster that knows the operator's kinds."""
     module_cluster.install_crds(crds(CRDS))
+    return module_cluster
+
+
+@pytest.fixture
+async def api(served: Emulated) -> AsyncIterator[Cluster]:
+    """The operator's own client."""
     with tempfile.TemporaryDirectory() as folder:
-        client = Cluster(read_configuration(module_cluster, Path(folder) / "kubeconfig"), SystemClock())
+        client = Cluster(read_configuration(served, Path(folder) / "kubeconfig"), SystemClock())
         yield client
         await client.close()
 
 
 @pytest.fixture
-def namespace(module_cluster: Emulated) -> str:
+def namespace(served: Emulated) -> str:
     """A namespace of the test's own."""
-    module_cluster.install_crds(crds(CRDS))
-    return module_cluster.create_namespace()
+    return served.create_namespace()
 
 
 def function(namespace: str, name: str = "pay", **meta: Any) -> Json:
