@@ -111,7 +111,7 @@ async def test_many_runs_are_looked_at_in_pages(timed: Store, clock: TestClock) 
 
 
 async def test_the_watch_is_armed_once_and_told_when_it_is_due(timed: Store, clock: TestClock) -> None:
-    greeter = Greeter(timed, timed._connection)
+    greeter = Greeter(timed._verbs, timed._connection)
     await greeter.arm_watch()
     armed = await timed.command("ZSCORE", timed.key("timers2"), "K")
     clock.now_ms += 5_000

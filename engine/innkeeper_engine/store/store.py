@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from time import perf_counter
 from typing import Any, Literal
 
-import msgpack
 import msgspec
 
 from innkeeper_engine.metrics import Metrics
@@ -24,17 +23,15 @@ from innkeeper_engine.model.state import (
     WaiterQuery,
 )
 from innkeeper_engine.retention import DEFAULT_S
-from innkeeper_engine.store import scripts
 from innkeeper_engine.store.bodies import encode_body
 from innkeeper_engine.store.connection import (
     Address,
     Argument,
     Connection,
     Reply,
-    StoreError,
-    gather_commands,
 )
 from innkeeper_engine.store.reading import Reader
+from innkeeper_engine.store.verbs import Verbs
 from innkeeper_engine.store.wire import (
     encode_effect,
     read_counts,
@@ -100,6 +97,11 @@ class Store(Reader):
         self.metrics = metrics or Metrics()
         self._clock_ms = clock_ms
         self._greeting = greeting
+        always = {
+            "keep": (self.settings.events_keep_s, self.settings.runs_keep_s),
+            "notes": self.settings.notes,
+        }
+        self._verbs = Verbs(self.settings.prefix, always, self.metrics, self.given_now)
         self._connection = Connection(address, greeting=self._greet, name=name)
 
     @property
@@ -156,7 +158,7 @@ class Store(Reader):
             request: dict[str, Any] = {"env": env, "events": chunk, "seeded": seeded}
             if trace:
                 request["trace"] = trace
-            stored += await self._script(self._connection, "append", request)
+            stored += await self.ask("append", request)
         return stored
 
     async def apply(
@@ -190,7 +192,7 @@ class Store(Reader):
             request["most"] = most
         if registry is not None:
             request["registry"] = registry
-        status, registry, detail, leased = await self._script(self._connection, "apply", request)
+        status, registry, detail, leased = await self.ask("apply", request)
         *checkpoints, steps, state_bytes = detail or (0, 0)
         seen, attempt = checkpoints or (0, 0)
         leases = [read_lease(raw) for raw in leased]
@@ -217,7 +219,7 @@ class Store(Reader):
             replays,
             full,
             watch,
-        ) = await self._script(self._connection, "due", request)
+        ) = await self.ask("due", request)
         return Due(
             int(registry),
             float(first) if first else None,
@@ -241,12 +243,12 @@ class Store(Reader):
         no more than is to go, and no more than it has time for, so there may be more to take (`more`) when it says that
         memory is still short (`full`), even where it has taken nothing.
         """
-        runs, notes, events, full, more = await self._script(self._connection, "shed", {"n": n})
+        runs, notes, events, full, more = await self.ask("shed", {"n": n})
         return Shed(runs, notes, events, bool(full), bool(more))
 
     async def peek(self, n: int) -> Peeked | None:
         """Up to `n` events of one environment that wait to be routed; None when there are none."""
-        reply = await self._script(self._connection, "peek", {"n": n})
+        reply = await self.ask("peek", {"n": n})
         if len(reply) == 1:
             return None
         registry, env, cursor, within, raw = reply
@@ -255,7 +257,7 @@ class Store(Reader):
 
     async def waiters(self, env: str, queries: Sequence[WaiterQuery]) -> list[list[Waiter]]:
         """For each query, the pauses under its index key that were committed before its event."""
-        reply = await self._script(self._connection, "waiters", {"env": env, "queries": queries})
+        reply = await self.ask("waiters", {"env": env, "queries": queries})
         return [
             [
                 Waiter(p.decode(), r.decode(), s.decode(), k.decode(), x)
@@ -268,12 +270,12 @@ class Store(Reader):
     async def beat(self, leases: Iterable[tuple[str, str]]) -> tuple[list[str], list[str]]:
         """Extend (item, token) leases; returns the tokens that are lost and those whose run has ended."""
         request = {"leases": list(leases), "lease_ms": self.settings.lease_ms}
-        lost, ended = await self._script(self._connection, "beat", request)
+        lost, ended = await self.ask("beat", request)
         return [token.decode() for token in lost], [token.decode() for token in ended]
 
     async def hello(self, executor: str, tokens: Iterable[str]) -> int:
         """Say which leases an executor works on; its others go back to the queue. Returns how many did."""
-        return await Greeter(self, self._connection).hello(executor, tokens)
+        return await Greeter(self._verbs, self._connection).hello(executor, tokens)
 
     async def configure(
         self,
@@ -319,7 +321,7 @@ class Store(Reader):
             request["heard"] = heard
         if expect is not None:
             request["expect"] = expect
-        version: int = await self._script(self._connection, "configure", request)
+        version: int = await self.ask("configure", request)
         return version
 
     async def function_counts(self, env: str, slugs: Iterable[str]) -> dict[str, FunctionCounts]:
@@ -330,10 +332,7 @@ class Store(Reader):
         wanted = list(dict.fromkeys(slugs))
         chunks = [wanted[first : first + COUNT_CHUNK] for first in range(0, len(wanted), COUNT_CHUNK)]
         replies = await asyncio.gather(
-            *(
-                self._script(self._connection, "count", {"functions": [f"{env}/{slug}" for slug in chunk]})
-                for chunk in chunks
-            )
+            *(self.ask("count", {"functions": [f"{env}/{slug}" for slug in chunk]}) for chunk in chunks)
         )
         counted = (read_counts(raw) for reply in replies for raw in reply)
         return dict(zip(wanted, counted, strict=True))
@@ -343,7 +342,7 @@ class Store(Reader):
 
         Such a run has nothing to go on by: no item, no pause, no timeout. Its history says so, too.
         """
-        found = await self._script(self._connection, "watch", {})
+        found = await self.ask("watch", {})
         return [
             StuckRun(env.decode(), fn.decode()[len(env.decode()) + 1 :], run.decode())
             for env, fn, run in found
@@ -356,7 +355,7 @@ class Store(Reader):
         """
         if not runs:
             return []
-        heads = await self._script(self._connection, "heads", {"runs": runs, "bodies": events})
+        heads = await self.ask("heads", {"runs": runs, "bodies": events})
         return [read_head(run, raw) for run, raw in zip(runs, heads, strict=False)]
 
     async def replay_page(
@@ -376,7 +375,7 @@ class Store(Reader):
             "until_ms": replay.until_ms,
             "most": most,
         }
-        return read_replay_page(await self._script(self._connection, "replayable", request))
+        return read_replay_page(await self.ask("replayable", request))
 
     async def live_runs(self, env: str, slugs: Iterable[str]) -> dict[str, int]:
         """How many runs of each of these functions have not ended. One round trip."""
@@ -384,8 +383,8 @@ class Store(Reader):
         return {slug: count.queued + count.running for slug, count in counts.items()}
 
     async def ask(self, verb: str, request: dict[str, Any]) -> Reply:
-        """What a verb that has no method here replies: see `store/scripts/verbs`."""
-        return await self._script(self._connection, verb, request)
+        """What a verb replies, also one that has no method here: see `store/scripts/verbs`."""
+        return await self._verbs.call(self._connection, verb, request)
 
     def given_now(self) -> str:
         """The time that scripts are to go by, in ms; empty: the server's."""
@@ -396,47 +395,25 @@ class Store(Reader):
     def _want(self, executor: str, tokens: Sequence[str]) -> tuple[str, list[str], int, int]:
         return (executor, list(tokens), self.settings.lease_ms, self.settings.inline_bytes)
 
-    async def _script(self, connection: Connection, name: str, request: dict[str, Any]) -> Reply:
-        script = scripts.load(name)
-        request["keep"] = self.settings.events_keep_s, self.settings.runs_keep_s
-        request["notes"] = self.settings.notes
-        packed = msgpack.packb(request, use_bin_type=False)
-        started = perf_counter()
-        try:
-            return await connection.call(
-                "EVALSHA", script.sha, 1, self.settings.prefix, self.given_now(), packed
-            )
-        except StoreError as error:
-            if not str(error).startswith("NOSCRIPT"):
-                raise
-        finally:
-            self.metrics.redis_seconds.add(perf_counter() - started, name)
-        await connection.call("SCRIPT", "LOAD", script.source)
-        return await connection.call("EVALSHA", script.sha, 1, self.settings.prefix, self.given_now(), packed)
-
     async def _greet(self, connection: Connection) -> None:
-        every = [scripts.load(name) for name in scripts.VERBS]
-        # Most connections are not a server's first: it has the scripts, and need not read all of them again.
-        known = await connection.call("SCRIPT", "EXISTS", *(script.sha for script in every))
-        missing = [script for script, is_known in zip(every, known, strict=True) if not is_known]
-        await gather_commands(connection, [("SCRIPT", "LOAD", script.source) for script in missing])
+        await self._verbs.load(connection)
         if self._greeting is not None:
-            await self._greeting(Greeter(self, connection))
+            await self._greeting(Greeter(self._verbs, connection))
 
 
 class Greeter:
     """What may be said on a fresh connection before anything else is sent on it."""
 
-    def __init__(self, store: Store, connection: Connection) -> None:
-        self._store = store
+    def __init__(self, verbs: Verbs, connection: Connection) -> None:
+        self._verbs = verbs
         self._connection = connection
 
     async def arm_watch(self) -> None:
         """See to it that runs that are stuck are looked for (`Store.watch`)."""
-        await self._store._script(self._connection, "watch", {"arm": True})
+        await self._verbs.call(self._connection, "watch", {"arm": True})
 
     async def hello(self, executor: str, tokens: Iterable[str]) -> int:
         """Say which leases this executor works on; its others go back to the queue. Returns how many did."""
         request = {"executor": executor, "tokens": list(tokens)}
-        back: int = await self._store._script(self._connection, "hello", request)
+        back: int = await self._verbs.call(self._connection, "hello", request)
         return back
