@@ -1,6 +1,7 @@
 """A real Valkey for the tests that need one, and stores on it that cannot see each other."""
 
 import gc
+import logging
 import secrets
 import shutil
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from innkeeper_engine.store.connection import Address
@@ -100,6 +102,17 @@ def empty(address: Address) -> None:
         line.connect(address.path)
         line.sendall(b"FLUSHALL\r\n")
         assert line.recv(64) == b"+OK\r\n"
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """Undoes what a command sets up of logging, which other tests of this process would go on with."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ from tests.engine.model_runs import ENV, do, event_id, finish, route_all, start
 
 HOUR = 3_600_000
 
+pytestmark = pytest.mark.usefixtures("restored_logging")
+
 
 @pytest.fixture
 def url(private_valkey: Callable[..., ValkeyProcess], monkeypatch: pytest.MonkeyPatch) -> str:

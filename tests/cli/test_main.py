@@ -22,6 +22,8 @@ from tests.conftest import ValkeyProcess
 BIN = Path(sys.executable).parent / "innkeeper"
 KEY = "ab" * 32
 
+pytestmark = pytest.mark.usefixtures("restored_logging")
+
 
 def run(*args: str, **env: str) -> Result:
     cleared = {name: "" for name in os.environ if name.startswith("INNKEEPER_")}

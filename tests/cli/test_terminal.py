@@ -4,7 +4,6 @@ import io
 import json
 import logging
 import threading
-from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -37,16 +36,6 @@ BANNER = Banner(
     discovery=True,
     poll_interval_s=5.0,
 )
-
-
-@pytest.fixture
-def restored_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
 
 
 def shown(*, colours: bool, slug: str = "shop-process-order") -> str:
