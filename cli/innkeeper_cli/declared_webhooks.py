@@ -22,10 +22,10 @@ from innkeeper_engine.store.connection import StoreError, StoreUnavailableError
 from innkeeper_engine.store.webhooks import WebhookStore
 from innkeeper_operator.actions import SetStatus
 from innkeeper_operator.conditions import READY, find
+from innkeeper_operator.judging import judge_transform
 from innkeeper_operator.keys import WEBHOOK, secret_text
 from innkeeper_operator.made_secrets import TOKEN
 from innkeeper_operator.objects import KEY_LABEL, Meta, SecretObject, WebhookObject
-from innkeeper_operator.webhook_reconcile import judge_transform
 from innkeeper_operator.webhook_refs import config_map_of, proof_of, url_secret_name
 from innkeeper_operator.webhooks import (
     UnusableError,

@@ -2,11 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 import structlog
 
-from innkeeper_apps.sandbox.failures import SandboxBusyError, TransformError
 from innkeeper_apps.sandbox.pool import Sandbox
 from innkeeper_engine.model.clock import Clock
 from innkeeper_engine.model.webhooks import Webhook
@@ -15,6 +13,7 @@ from innkeeper_operator.actions import set_status
 from innkeeper_operator.doing import Doer
 from innkeeper_operator.environments import environment_of
 from innkeeper_operator.functions import unreadable_status
+from innkeeper_operator.judging import judge_transform
 from innkeeper_operator.keys import Opens
 from innkeeper_operator.objects import WEBHOOK_KIND, Unreadable, WebhookObject
 from innkeeper_operator.settings import OperatorSettings
@@ -30,9 +29,6 @@ from innkeeper_operator.webhooks import (
     record_name,
 )
 from innkeeper_operator.world import Key, World
-
-_OF_THE_MACHINE: Final = ("timeout", "crashed")
-"""Failures that may come of a machine which is busy, or short of memory."""
 
 _log = structlog.get_logger(__name__)
 
@@ -196,15 +192,3 @@ class WebhookReconciler:
             del records[name][env]
             _log.info("a webhook is gone", namespace=key[0], name=key[1], environment=env)
         records.pop(name, None)
-
-
-async def judge_transform(sandbox: Sandbox, source: str) -> Verdict:
-    """What the sandbox says of a transform."""
-    try:
-        await sandbox.check_transform(source)
-    except TransformError as error:
-        place = f"line {error.line}, column {error.column}: " if error.line else ""
-        return Verdict(f"{place}{error.message}", lasting=error.code not in _OF_THE_MACHINE)
-    except SandboxBusyError as error:
-        return Verdict(str(error), tried=False, lasting=False)
-    return Verdict()

@@ -228,7 +228,7 @@ def check_binding(text: str, event: dict[str, Any], later: list[dict[str, Any]])
 BINDINGS = given(expressions() | correlations(), EVENTS, st.lists(EVENTS, min_size=1, max_size=3))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @BINDINGS
 def test_binding_changes_no_verdict(text: str, event: dict[str, Any], later: list[dict[str, Any]]) -> None:
     """Whatever the expression and the events."""
