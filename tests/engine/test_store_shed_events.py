@@ -339,6 +339,19 @@ async def test_whoever_makes_room_at_the_same_time_has_a_part_in_it(small: Store
     assert await used(small) > 0.74
 
 
+async def test_events_of_a_known_name_cost_no_write_more(small: Store, clock: TestClock) -> None:
+    """Environments are noted with the first event of a name on a day, and not with those that follow."""
+    await send(small, "e", 0, 1)
+    assert await small.command("ZRANGE", small.key("eis"), 0, -1) == [b"e"]
+    await small.command("DEL", small.key("eis"))
+    for n in range(1, 300):
+        await send(small, "e", n, 1)
+    await route_all(small)
+    assert await small.command("EXISTS", small.key("eis"), small.key("eiat")) == 0
+    await send(small, "e", 300, 1, "another")
+    assert await small.command("ZRANGE", small.key("eis"), 0, -1) == [b"e"]
+
+
 @pytest.mark.parametrize("who", ["shed", "watch"])
 async def test_what_is_known_of_an_environment_goes_with_its_events(
     small: Store, clock: TestClock, who: str

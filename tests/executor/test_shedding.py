@@ -1,6 +1,7 @@
 """When memory is short, executors take from what has ended, and say so."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -10,7 +11,8 @@ from innkeeper_engine.model.state import Shed
 from innkeeper_engine.store.store import Store
 from innkeeper_executor.shedding import Shedding
 from tests.conftest import OpenStore, ValkeyProcess
-from tests.engine.model_runs import do, finish, start
+from tests.engine.model_memory import used
+from tests.engine.model_runs import do, event_id, finish, route_all, start
 from tests.executor.house import House
 
 
@@ -74,3 +76,30 @@ async def test_an_executor_makes_room_by_itself(small: House) -> None:
     assert newest.notes_lost is None
     assert await store.run_payload("r0", "o") == [None]
     assert await store.run_payload("r849", "o") == [large]
+
+
+async def test_an_executor_lets_old_events_go_where_no_run_is_left_to_take_from(
+    open_store: OpenStore, private_valkey: Callable[..., ValkeyProcess]
+) -> None:
+    """Those that started nothing, an hour after they came; the oldest, until there is room."""
+    server = private_valkey("--maxmemory", "16mb", "--maxmemory-policy", "noeviction")
+    # Executors go by the server's clock, on which all that comes here came an hour ago.
+    store = await open_store(address=server.address, clock_ms=lambda: time.time_ns() // 1_000_000 - 3_600_000)
+    house, large = House(store), b'{"data":"%b"}' % (b"x" * 15_000)
+    sent = 0
+    try:
+        while await used(store) <= 0.83:
+            await store.append("env", [(event_id(n), "x", large) for n in range(sent, sent + 10)])
+            sent += 10
+        await route_all(store)
+        await house.start_executor()
+        async with asyncio.timeout(20):
+            while await used(store) >= 0.79:
+                # A key that nobody writes times the wait, on the server.
+                await store.command("BLPOP", store.key("nothing"), 0.02)
+    finally:
+        await house.close()
+    there = [await store.event("env", event_id(n)) is not None for n in range(sent)]
+    gone = there.index(True)
+    assert 0 < gone < sent // 4
+    assert there == [False] * gone + [True] * (sent - gone)

@@ -83,6 +83,7 @@ local WEIGHED_AT_ONCE, CALLS_AN_ENVIRONMENT = 128, 2
 -- The router may come at any time to those that are not routed.
 local UNROUTED_MS = 10000
 local BEGIN_ANEW_MS = 3600000
+local look_at = LOOK_EVERY
 
 -- `known`: environment, how many events it had, and so on. Returns whether none may go now.
 local function weigh_some(known)
@@ -157,6 +158,8 @@ local function shed_events(env)
   end
   call('HSET', P .. 'eiat', env, at .. ' ' .. digits(began) .. ' ' .. digits(until_ms))
   call('ZADD', P .. 'eis', until_ms > now and 0 or call('XLEN', list), env)
+  if events < look_at then return end
+  look_at = events + LOOK_EVERY
   if too_much() <= 0 then bytes = 0 end
 end
 
