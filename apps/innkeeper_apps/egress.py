@@ -198,6 +198,15 @@ def _host_allowed(host: str, allowed: Sequence[str]) -> bool:
     return any(name == entry or (entry[:2] == "*." and name.endswith(entry[1:])) for entry in allowed)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """What a lookup came to. No exception: a future that keeps one, and the frame that awaits it, hold each other."""
+
+    addresses: tuple[str, ...] = ()
+    refused: tuple[object, ...] = ()
+    """What an OSError is made of; empty where there is none."""
+
+
 async def system_lookup(host: str, port: int) -> Sequence[str]:
     """The addresses of a host by the system's resolver, in its order.
 
@@ -205,33 +214,30 @@ async def system_lookup(host: str, port: int) -> Sequence[str]:
         OSError: there are none.
     """
     loop = asyncio.get_running_loop()
-    found: asyncio.Future[list[str]] = loop.create_future()
+    found: asyncio.Future[_Found] = loop.create_future()
 
-    def settle(addresses: list[str], error: OSError | None) -> None:
-        if found.done():  # given up meanwhile
-            return
-        if error is None:
-            found.set_result(addresses)
-        else:
-            found.set_exception(error)
+    def settle(said: _Found) -> None:
+        if not found.done():  # else given up meanwhile
+            found.set_result(said)
 
     def look() -> None:
-        addresses: list[str] = []
-        failed: OSError | None = None
         try:
             infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            addresses = list(dict.fromkeys(str(info[4][0]) for info in infos))
+            said = _Found(tuple(dict.fromkeys(str(info[4][0]) for info in infos)))
         except OSError as error:
-            failed = error
+            said = _Found(refused=error.args or ("no reason given",))
         except ValueError as error:  # a label that is empty or too long, a NUL
-            failed = OSError(f"no name that can be looked up: {error}")
+            said = _Found(refused=(f"no name that can be looked up: {error}",))
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(settle, addresses, failed)
+            loop.call_soon_threadsafe(settle, said)
 
     # A thread of its own: an event loop's pool has few, and two names whose servers do not answer would keep everybody
     # else's waiting. A daemon: nobody's end waits for it.
     threading.Thread(target=look, name=f"lookup {host[:40]}", daemon=True).start()
-    return await found
+    answer = await found
+    if answer.refused:
+        raise OSError(*answer.refused)
+    return answer.addresses
 
 
 LOOKUPS = 256

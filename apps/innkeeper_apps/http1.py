@@ -40,10 +40,23 @@ class _Parser(Protocol):
     def should_keep_alive(self) -> bool: ...
 
 
-class _Exchange:
-    """The response that is being read; its methods `on_...` are httptools' callbacks."""
+class _Failed(msgspec.Struct, frozen=True):
+    """Why no complete response came, as `ConnectionFailedError` has it.
 
-    def __init__(self, done: asyncio.Future[Reply], limit: int, *, head_only: bool) -> None:
+    No exception yet: one that a future keeps holds, through its traceback, the frame that awaits the future.
+    """
+
+    code: str
+    message: str
+
+
+class _Exchange:
+    """The response that is being read; its methods `on_...` are httptools' callbacks.
+
+    It and its parser hold each other, and what was read with them, until `end`.
+    """
+
+    def __init__(self, done: asyncio.Future[Reply | _Failed], limit: int, *, head_only: bool) -> None:
         self.done = done
         self.parser: _Parser = httptools.HttpResponseParser(self)
         self.keep_alive = False
@@ -113,7 +126,11 @@ class _Exchange:
     def fail(self, code: str, message: str) -> None:
         self.keep_alive = False
         if not self.done.done():
-            self.done.set_exception(ConnectionFailedError(code, message))
+            self.done.set_result(_Failed(code, message))
+
+    def end(self) -> None:
+        """Let go of the parser, once nothing more is fed: what was read must not wait for Python's collector."""
+        del self.parser
 
     def _finish(self, *, keep_alive: bool) -> None:
         if self.done.done():
@@ -208,11 +225,15 @@ class Connection(asyncio.Protocol):
         self._exchange = exchange
         try:
             self._transport.writelines((head, body) if body else (head,))
-            return await exchange.done
+            outcome = await exchange.done
         finally:
             self._exchange = None
+            exchange.end()
             if not exchange.keep_alive or self._transport.get_write_buffer_size():
                 self.abort()
+        if isinstance(outcome, _Failed):
+            raise ConnectionFailedError(outcome.code, outcome.message)
+        return outcome
 
     @property
     def reusable(self) -> bool:

@@ -290,7 +290,7 @@ class Transport:
         secure = target.scheme == "https"
         if secure and self._tls is None:
             self._tls = httpx.create_ssl_context()
-        failure: TransportError | None = None
+        why = ("DnsFailed", f"the host {target.host} has no address")
         for ip in addresses:
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
@@ -303,34 +303,29 @@ class Transport:
                     )
                 return ip, connection
             except (OSError, TimeoutError) as e:
-                failure = _why(e, dial.shown_for(target))
-        raise failure or TransportError("DnsFailed", f"the host {target.host} has no address")
+                # Words, no exception: one in a variable would hold this frame by its traceback, and be held by it.
+                why = _why(e, dial.shown_for(target))
+        raise TransportError(*why)
 
 
-def _why(error: OSError, where: str) -> TransportError:
-    """Why a connection could not be made, in one sentence. (ssl's errors and TimeoutError are OSErrors.)"""
+def _why(error: OSError, where: str) -> tuple[str, str]:
+    """Why a connection could not be made: a code and one sentence. (ssl's errors and TimeoutError are OSErrors.)"""
     match error:
         case ssl.SSLCertVerificationError():
-            return TransportError(
-                "TlsFailed", f"the certificate of {where} is not valid: {error.verify_message}"
-            )
+            return ("TlsFailed", f"the certificate of {where} is not valid: {error.verify_message}")
         case ssl.SSLError():
             reason = (error.reason or "handshake failed").replace("_", " ").lower()
             hint = " (does it speak http instead of https?)" if "wrong version" in reason else ""
-            return TransportError("TlsFailed", f"no TLS connection to {where}: {reason}{hint}")
+            return ("TlsFailed", f"no TLS connection to {where}: {reason}{hint}")
         case ConnectionRefusedError():
-            return TransportError("ConnectionRefused", f"connection refused by {where}")
+            return ("ConnectionRefused", f"connection refused by {where}")
         case ConnectionResetError():
-            return TransportError("ConnectionReset", f"{where} closed the connection while it was made")
+            return ("ConnectionReset", f"{where} closed the connection while it was made")
         case TimeoutError():
-            return TransportError(
-                "ConnectTimeout", f"no connection to {where} within {CONNECT_TIMEOUT_S:g} s"
-            )
+            return ("ConnectTimeout", f"no connection to {where} within {CONNECT_TIMEOUT_S:g} s")
     if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
-        return TransportError("Unreachable", f"there is no route to {where}")
-    return TransportError(
-        "Unreachable", f"no connection to {where}: {error.strerror or type(error).__name__}"
-    )
+        return ("Unreachable", f"there is no route to {where}")
+    return ("Unreachable", f"no connection to {where}: {error.strerror or type(error).__name__}")
 
 
 def _join(url: str, location: str, target: _Target) -> str:

@@ -187,7 +187,7 @@ def _end_of_piece(effects: Sequence[Effect], first: int) -> int:
     return end
 
 
-def _tell(arrival: Arrival, skipped: Sequence[Skipped]) -> None:
+def _tell(arrival: Arrival, skipped: list[Skipped]) -> None:
     """One event that cannot be decided on must not hold up those behind it; what it would have done is lost, loudly."""
     for what, error in skipped:
         log.error(
@@ -197,6 +197,7 @@ def _tell(arrival: Arrival, skipped: Sequence[Skipped]) -> None:
             what=what,
             exc_info=error,
         )
+    skipped.clear()
 
 
 def _page(query: WaiterQuery, after: str) -> WaiterQuery:

@@ -293,7 +293,10 @@ async def _on_invalid(_request: Request, error: Exception) -> Response:
 async def _on_store_trouble(request: Request, error: Exception) -> Response:
     trouble = store_trouble(error)
     if trouble is None:
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # else it and this frame, and what the request brought, hold each other
     _log.warning("a request was not served", path=request.url.path, why=trouble)
     return trouble_response(trouble)
 

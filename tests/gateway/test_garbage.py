@@ -1,9 +1,7 @@
 """Nothing that a request leaves behind waits for Python's collector, which looks seldom: bodies would pile up."""
 
 import asyncio
-import gc
 import gzip
-import types
 
 import pytest
 
@@ -14,6 +12,7 @@ from innkeeper_engine.store.store import Store
 from innkeeper_engine.store.webhooks import WebhookStore
 from innkeeper_gateway.server import GatewayServer
 from innkeeper_gateway.settings import GatewaySettings
+from tests.garbage import nothing_left_behind
 from tests.gateway.conftest import MakeWorld
 from tests.gateway.tenants import environment, event_key
 
@@ -54,28 +53,10 @@ async def test_requests_leave_nothing_that_holds_itself(
     await server.start()
     try:
         await answers(server.port, sent, 2)
-        gc.collect()
-        gc.disable()
-        assert await answers(server.port, sent, 5) == {status}
-        gc.set_debug(gc.DEBUG_SAVEALL)
-        gc.collect()
-        # Connections of asyncio hold themselves; what they were for must not hang on them.
-        kept = [each for each in gc.garbage if isinstance(each, FOREIGN) or is_ours(each)]
-        assert not kept
+        with nothing_left_behind():
+            assert await answers(server.port, sent, 5) == {status}
     finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-        gc.enable()
         await server.stop(grace_s=1)
-
-
-FOREIGN = (bytes, bytearray, BaseException, types.FrameType, types.CoroutineType, asyncio.Task)
-"""What a request could leave."""
-
-
-def is_ours(each: object) -> bool:
-    """Whether it is an object of this project."""
-    return type(each).__module__.startswith("innkeeper_")
 
 
 async def answers(port: int, sent: bytes, times: int) -> set[int]:

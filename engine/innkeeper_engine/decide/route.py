@@ -72,7 +72,11 @@ def waiter_queries(arrival: Arrival) -> list[WaiterQuery]:
 
 
 class Skipped(NamedTuple):
-    """Something that could not be decided: left out, so that it stops nobody else's event."""
+    """Something that could not be decided: left out, so that it stops nobody else's event.
+
+    Where nobody listens for these, an error is an error. Whoever does empties the list when all is told: the errors and
+    the frames that they came from hold each other through it.
+    """
 
     what: str
     error: Exception
@@ -93,7 +97,9 @@ def waiter_effects(
             if waiter.condition and not _bound(waiter.condition).matches(arrival.data):
                 continue
         except Exception as error:
-            _skip(skipped, f"the condition of pause {waiter.pause}", error)
+            if skipped is None:
+                raise
+            skipped.append(Skipped(f"the condition of pause {waiter.pause}", error))
             continue
         if waiter.kind == "cancel":
             note = cancel_note("event", context.now_ms, event=queued.id, name=queued.name)
@@ -115,7 +121,9 @@ def start_effects(arrival: Arrival, context: Context, skipped: list[Skipped] | N
         try:
             effects += _invoked(arrival, context)
         except Exception as error:
-            _skip(skipped, "the function that is invoked", error)
+            if skipped is None:
+                raise
+            skipped.append(Skipped("the function that is invoked", error))
     seen: set[str] = set()
     for entry, trigger in context.registry.triggered_by(arrival.queued.name):
         if entry.config.slug in seen:
@@ -125,15 +133,10 @@ def start_effects(arrival: Arrival, context: Context, skipped: list[Skipped] | N
                 effects += _start(arrival, entry, context)
                 seen.add(entry.config.slug)
         except Exception as error:
-            _skip(skipped, f"function {entry.config.slug}", error)
+            if skipped is None:
+                raise
+            skipped.append(Skipped(f"function {entry.config.slug}", error))
     return effects
-
-
-def _skip(skipped: list[Skipped] | None, what: str, error: Exception) -> None:
-    """Where nobody listens, an error is an error."""
-    if skipped is None:
-        raise error
-    skipped.append(Skipped(what, error))
 
 
 def _invoked(arrival: Arrival, context: Context) -> list[Effect]:

@@ -252,8 +252,11 @@ class _Memory(Generic[K, T]):
             task = asyncio.ensure_future(self._learn(key, ask))
             self._asked[key] = task
             task.add_done_callback(lambda done: self._done(key, done))
-        # Whoever goes away must not take the answer from those who wait with him.
-        return await asyncio.shield(task)
+        try:
+            # Whoever goes away must not take the answer from those who wait with him.
+            return await asyncio.shield(task)
+        finally:
+            del task  # an error that it keeps and this frame, and those around it, would hold each other
 
     async def _learn(self, key: K, ask: Callable[[], Awaitable[T]]) -> T:
         answer = await ask()
