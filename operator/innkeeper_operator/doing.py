@@ -45,7 +45,10 @@ class Doer:
             )
             failed = failed or next((each for each in results if isinstance(each, BaseException)), None)
         if failed is not None:
-            raise failed
+            try:
+                raise failed
+            finally:
+                del failed, results  # else it and this frame hold each other
 
     async def _one(self, action: Action, limit: asyncio.Semaphore) -> None:
         async with limit:

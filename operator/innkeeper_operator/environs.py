@@ -230,7 +230,10 @@ class Environs:
         if failed is not None:
             # Whatever was not made is planned once more.
             self._stale = True
-            raise failed
+            try:
+                raise failed
+            finally:
+                del failed  # else it and this frame hold each other
         if self._broken:
             self._stale = True
             raise EnvironmentBrokenError("; ".join(self._broken.values()))
