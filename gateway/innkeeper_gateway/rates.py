@@ -21,7 +21,7 @@ REFUSED_BYTES: Final = 32 * 1024
 """A body that is refused costs as much as one event, and as one more for so much that was unpacked or read of it."""
 
 MOST_BUCKETS: Final = 10_000
-"""The one that was used longest ago is forgotten first: it is full again."""
+"""The one that was used longest ago is forgotten first: mostly it is full again."""
 
 
 class _Bucket:
@@ -48,9 +48,9 @@ class Rates:
         """
         if not per_s:
             return 0.0
-        tokens = self._filled(who, per_s).tokens + taken
-        # A whole token, so that whoever waits so long is served for certain.
-        return 0.0 if tokens > 0 else (1 - tokens) / per_s
+        tokens = self._filled(who, per_s).tokens
+        # A whole token, so that whoever waits so long is served for certain. What was taken is not given back.
+        return 0.0 if tokens + taken > 0 else (1 - tokens) / per_s
 
     def admit(self, who: Hashable, per_s: int, n: int) -> float:
         """`wait_s`; where that is 0, `n` are taken."""

@@ -6,10 +6,11 @@ transform that is ended again and again would have everybody wait for that; tell
 Run by path as `python -I -S -B nursery.py <path of the engine's library> <limits>`, with an empty environment. Its
 standard input is a stream socket, on which each order is `!cI`: what to do, and the number of a worker. `START` brings
 the socket along on which that worker will take its calls; `KILL` ends it. Each report is `!cIi`: `BORN` with the
-process's id, or `ENDED` with its exit code, negative where a signal ended it. `READY` comes before all. When the socket
-is closed all workers are ended.
+process's id, `ENDED` with its exit code, negative where a signal ended it, or `REFUSED` with the system's error number,
+where there is no process. `READY` comes before all. When the socket is closed all workers are ended.
 """
 
+import errno
 import importlib.util
 import os
 import resource
@@ -18,6 +19,7 @@ import signal
 import socket
 import struct
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +34,7 @@ KILL: Final = b"k"
 READY: Final = b"r"
 BORN: Final = b"b"
 ENDED: Final = b"e"
+REFUSED: Final = b"x"
 
 OPEN_FILES: Final = 64
 """More than it ever needs; its workers may have three."""
@@ -60,8 +63,11 @@ class Nursery:
                 if len(order) < ORDER.size:
                     return
                 kind, number = ORDER.unpack(order)
-                if kind == START:
+                if kind == START and sockets:
                     self._bear(number, sockets[0])
+                elif kind == START:
+                    # It was lost on the way: there was no room for it.
+                    self._report(REFUSED, number, errno.EMFILE)
                 elif number in self._pids:
                     # Not yet waited for, so the number is still that of this process.
                     os.kill(self._pids[number], signal.SIGKILL)
@@ -78,7 +84,7 @@ class Nursery:
             pid = os.fork()
         except OSError as error:
             os.close(calls)
-            self._report(ENDED, number, error.errno or 1)
+            self._report(REFUSED, number, error.errno or 0)
             return
         if pid == 0:
             self._live(calls)
@@ -95,8 +101,15 @@ class Nursery:
             os.dup2(calls, 0)
             os.dup2(calls, 1)
             os.closerange(3, OPEN_FILES)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            self._program.begin()
+            # Only now: whoever is not yet confined may say what is wrong.
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
             self._program.serve()
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             # Nothing of what the nursery would do at its own end.
             os._exit(code)

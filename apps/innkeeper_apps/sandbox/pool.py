@@ -12,8 +12,8 @@ Nothing here knows of HTTP or of the store.
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator
-from typing import Final, Literal
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Final, Literal
 
 import msgspec
 import structlog
@@ -128,7 +128,8 @@ class Sandbox:
     @property
     def worker_pids(self) -> frozenset[int]:
         """The processes that take calls now."""
-        return frozenset(worker.pid for worker in (*self._idle, *self._busy) if worker.alive)
+        workers = (*self._idle, *self._busy)
+        return frozenset(worker.pid for worker in workers if worker.alive and worker.pid)
 
     @property
     def running(self) -> int:
@@ -165,11 +166,12 @@ class Sandbox:
         for worker in (*self._idle, *self._busy):
             self._end(worker)
         self._idle.clear()
-        while self._ending:
-            await asyncio.wait(self._ending)
         async with self._starting:
             if self._nursery is not None:
                 await self._nursery.close()
+        # What a nursery does not end is given up when it is closed.
+        while self._ending:
+            await asyncio.wait(self._ending)
 
     # ---- calls
 
@@ -192,19 +194,36 @@ class Sandbox:
         async with self._turn(lane, size):
             # Others may have gone wrong while it waited.
             self._check_suspended(lane)
-            kind, said, _ = await self._answer(lane, encoded)
-        if kind == program.RESULT:
-            return said
-        if kind == program.NOTHING:
-            return None
-        raise failure_of(
-            kind,
-            said,
+            try:
+                answered = await self._answer(encoded)
+            except TransformError:
+                self._failed(lane)
+                raise
+        if answered.kind in (program.RESULT, program.NOTHING):
+            self._suspensions.went_well(lane)
+            return answered.said if answered.kind == program.RESULT else None
+        error = failure_of(
+            answered.kind,
+            answered.said,
             source,
             cpu_ms=limits.cpu_ms,
             memory_bytes=limits.memory_bytes,
             result_bytes=limits.result_bytes,
         )
+        costly = answered.kind != program.FAILED or answered.cpu_s * 1000 > limits.cpu_ms * COSTLY_SHARE
+        if error.code == "body":
+            # The transform was not run: that is no matter of its own.
+            pass
+        elif costly:
+            self._failed(lane)
+        else:
+            self._suspensions.went_well(lane)
+        raise error
+
+    def _failed(self, lane: Lane) -> None:
+        # Checks are of all sources.
+        if lane != CHECKS:
+            self._suspensions.failed(lane)
 
     @contextlib.asynccontextmanager
     async def _turn(self, lane: Lane, size: int) -> AsyncIterator[None]:
@@ -247,22 +266,21 @@ class Sandbox:
         if wait_s:
             raise suspended(wait_s)
 
-    async def _answer(self, lane: Lane, texts: list[bytes]) -> Answered:
-        """A worker's answer to a call. A worker that went wrong is ended, another one used again."""
+    async def _answer(self, texts: list[bytes]) -> Answered:
+        """A worker's answer to a call. A worker that went wrong is ended, another one used again.
+
+        Raises:
+            TransformError: there is none, and the worker has ended.
+            SandboxBusyError: there is no worker.
+        """
         limits = self.limits
         worker = self._idle_one() or await self._start()
         self._busy.add(worker)
-        sound, costly, is_over = False, True, True
+        sound = False
         try:
             async with asyncio.timeout(limits.wall_ms / 1000):
                 answered = await worker.call(texts)
             sound = answered.kind in (program.RESULT, program.NOTHING, program.FAILED)
-            costly = not sound or (
-                answered.kind == program.FAILED and answered.cpu_s * 1000 > limits.cpu_ms * COSTLY_SHARE
-            )
-        except asyncio.CancelledError:
-            is_over = False
-            raise
         except TimeoutError:
             raise timed_out(limits.wall_ms) from None
         except WorkerDiedError as error:
@@ -273,13 +291,8 @@ class Sandbox:
             return answered
         finally:
             self._busy.discard(worker)
-            if not costly:
-                self._suspensions.went_well(lane)
-            elif is_over and lane != CHECKS:
-                # Not of one that was given up, nor of checks, which are of all sources.
-                self._suspensions.failed(lane)
             worn = worker.worn or worker.calls >= limits.calls_per_worker
-            if sound and not worn and not self._closed:
+            if sound and worker.alive and not worn and not self._closed:
                 self._idle.append(worker)
             else:
                 self._end(worker)
@@ -287,27 +300,47 @@ class Sandbox:
     def _idle_one(self) -> Worker | None:
         while self._idle:
             worker = self._idle.pop()
-            if worker.alive:
+            if worker.alive and not worker.worn:
                 return worker
-            # Ended from outside while it had nothing to do.
+            # Ended from outside, or worn, while it had nothing to do.
             self._end(worker)
         return None
 
     async def _start(self) -> Worker:
-        if self._closed:
-            raise SandboxBusyError("the server is stopping")
-        limits = self.limits
+        try:
+            async with asyncio.timeout(self.limits.start_ms / 1000):
+                return await self._spawn()
+        except (WorkerStartError, TimeoutError) as error:
+            why = str(error) or f"a sandbox worker was not ready within {self.limits.start_ms} ms"
+            if isinstance(error, TimeoutError) and self._nursery is not None:
+                # It may be stuck: the next call begins with another.
+                self._nursery.abandon()
+            _log.error("webhooks cannot be transformed", why=why)
+            raise SandboxBusyError("the sandbox of webhooks does not start: see the server's log") from None
+
+    async def _spawn(self) -> Worker:
+        """A worker that takes calls.
+
+        Raises:
+            WorkerStartError: it does not start.
+            SandboxBusyError: the server is stopping.
+        """
+        nursery = await self._nursed()
+        try:
+            return await self._born(nursery)
+        except WorkerStartError:
+            if nursery.alive:
+                raise
+        # It had ended, and nobody had noticed yet.
+        return await self._born(await self._nursed())
+
+    async def _born(self, nursery: Nursery) -> Worker:
         worker: Worker | None = None
         ready = False
         try:
-            async with asyncio.timeout(limits.start_ms / 1000):
-                worker = await (await self._nursed()).spawn()
-                await worker.ready()
+            worker = await nursery.spawn()
+            await worker.ready()
             ready = not self._closed
-        except (WorkerStartError, TimeoutError) as error:
-            why = str(error) or f"a sandbox worker was not ready within {limits.start_ms} ms"
-            _log.error("webhooks cannot be transformed", why=why)
-            raise SandboxBusyError("the sandbox of webhooks does not start: see the server's log") from None
         finally:
             if worker is not None and not ready:
                 self._end(worker)
@@ -326,8 +359,8 @@ class Sandbox:
             if self._closed:
                 raise SandboxBusyError("the server is stopping")
             if self._nursery is not None and not self._nursery.alive:
-                _log.warning("the sandbox of webhooks ended and is started again")
-                await self._nursery.close()
+                _log.warning("the sandbox of webhooks is started again", why=self._nursery.why)
+                self._clean_up(self._nursery.finish())
                 self._nursery = None
             if self._nursery is None:
                 limits = self.limits
@@ -344,6 +377,9 @@ class Sandbox:
 
     def _end(self, worker: Worker) -> None:
         worker.kill()
-        task = asyncio.get_running_loop().create_task(worker.ended())
+        self._clean_up(worker.ended())
+
+    def _clean_up(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)

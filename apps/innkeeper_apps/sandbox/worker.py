@@ -121,12 +121,16 @@ class Program:
         self._memory_bytes = memory_bytes
         self._text_bytes = text_bytes
         self._result_bytes = result_bytes
+        self._statm: int | None = None
+
+    def begin(self) -> None:
+        """Give up what calls do not need. Must come before `serve`."""
+        self._statm = _open_statm()
+        confine(self._memory_bytes, self._text_bytes)
 
     def serve(self) -> None:
         """Answer calls until there are no more."""
         calls, answers = os.fdopen(0, "rb"), os.fdopen(1, "wb")
-        statm = _open_statm()
-        confine(self._memory_bytes, self._text_bytes)
         _answer(answers, READY, b"")
         while len(head := calls.read(CALL.size)) == CALL.size:
             texts = [calls.read(length).decode() for length in CALL.unpack(head)]
@@ -137,7 +141,7 @@ class Program:
                 self._engine, self._harness, texts, self._cpu_s, self._memory_bytes, self._result_bytes
             )
             signal.setitimer(signal.ITIMER_REAL, 0)
-            _answer(answers, kind, said, _is_worn(statm), time.thread_time() - began_s)
+            _answer(answers, kind, said, _is_worn(self._statm), time.thread_time() - began_s)
 
 
 def _bound(cpu_s: float, wall_s: float) -> None:

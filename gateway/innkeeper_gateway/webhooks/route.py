@@ -6,6 +6,7 @@ not come again; 4xx that it is not taken; 503 that it shall come again.
 
 import asyncio
 import math
+from collections.abc import Hashable
 from time import perf_counter
 from typing import Any, Final, Protocol
 
@@ -42,9 +43,9 @@ PREFIX: Final = "/w/"
 BODY_BYTES: Final = 4 * MIB
 """What a provider may send, before and after decompression: more than an event may hold, since transforms leave out."""
 
-FAILED_EVENTS: Final = 100
-"""A request whose transform fails costs its sender as much as so many events more: it is kept as it came, and nothing
-begins. With the default rate a webhook may fail 50 times a second; others are told when to come again."""
+FAILURES_PER_S: Final = 50
+"""Requests of a webhook whose transform fails, a second, where rates are limited. They are kept as they came, and nothing
+begins with them: beyond that its senders are told when to come again."""
 
 SEALED_RETRY_S: Final = 60
 """What a sender is told to wait where somebody has to give the gateway its key first."""
@@ -128,16 +129,14 @@ class WebhooksRoute:
 
     def _wait_s(self, opened: OpenedWebhook) -> float:
         """How long the sender has to wait; 0 where the request is taken, and counted."""
-        rates, rate = self._core.event_rates, self._core.settings.events_rate(opened.environment.policy)
-        wait_s = rates.wait_s(opened.webhook.digest, rate)
+        rates, rate, who = self._core.event_rates, self._rate(opened), opened.webhook.digest
+        wait_s = max(rates.wait_s(who, rate), rates.wait_s(_failed(who), FAILURES_PER_S if rate else 0))
         if not wait_s:
-            rates.take(opened.webhook.digest, rate, 1)
+            rates.take(who, rate, 1)
         return wait_s
 
-    def _charge(self, opened: OpenedWebhook, events: int) -> None:
-        """What a request has cost, besides itself."""
-        rate = self._core.settings.events_rate(opened.environment.policy)
-        self._core.event_rates.take(opened.webhook.digest, rate, events)
+    def _rate(self, opened: OpenedWebhook) -> int:
+        return self._core.settings.events_rate(opened.environment.policy)
 
     def _count(self, outcome: str) -> None:
         self._core.metrics.webhook_requests.add(outcome)
@@ -159,7 +158,7 @@ class WebhooksRoute:
         try:
             return await read_body(headers, receive, BODY_BYTES, turn=core.turns.of(who))
         except BodyError as error:
-            self._charge(opened, error.unpacked // REFUSED_BYTES)
+            core.event_rates.take(who, self._rate(opened), error.unpacked // REFUSED_BYTES)
             raise
 
     async def _outcome(self, opened: OpenedWebhook, request: WebhookRequest) -> Outcome:
@@ -172,7 +171,8 @@ class WebhooksRoute:
         if isinstance(outcome, Refused):
             _log.info("a webhook's request was refused", webhook=webhook.name, why=outcome.code)
         elif isinstance(outcome, Failed):
-            self._charge(opened, FAILED_EVENTS)
+            if self._rate(opened):
+                core.event_rates.take(_failed(webhook.digest), FAILURES_PER_S, 1)
             letter = outcome.letter
             # That it is suspended the failures before it have said, five times.
             say = _log.debug if letter.code == "suspended" else _log.warning
@@ -192,6 +192,11 @@ class WebhooksRoute:
                 await self._core.store.append(env, outcome.events, trace=current_trace())
             elif isinstance(outcome, Failed):
                 await self._letters.keep(outcome.letter)
+
+
+def _failed(who: str) -> Hashable:
+    """Under which name the failures of a webhook are counted."""
+    return "failed", who
 
 
 async def _answer(send: Send, outcome: Outcome, more: tuple[Header, ...]) -> None:

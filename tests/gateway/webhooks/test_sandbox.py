@@ -1,6 +1,7 @@
 """What a transform gets and gives, and how its failures are told."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -334,6 +335,62 @@ async def test_a_call_goes_on_where_the_process_that_forks_has_ended(make_sandbo
     await asyncio.to_thread(end, nursery_of(pid))
     assert await call == b'{"name":"a"}'
     assert await run(sandbox, ECHO)
+
+
+async def test_a_process_that_forks_no_more_is_replaced(make_sandbox: MakeSandbox) -> None:
+    sandbox = make_sandbox(limits(workers=1, calls_per_worker=1, start_ms=500))
+    await sandbox.transform(LANE, Call(source=ECHO, raw="{}"))
+    stuck = psutil.Process().children()[-1]
+    stuck.suspend()
+    with pytest.raises(SandboxBusyError, match="does not start"):
+        await run(sandbox, ECHO)
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(SandboxBusyError):
+                await run(sandbox, ECHO)
+                break
+    await asyncio.to_thread(stuck.wait, 60)
+
+
+async def test_a_sandbox_whose_processes_are_stuck_can_be_closed(
+    make_sandbox: MakeSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("innkeeper_apps.sandbox.process._CLOSING_S", 0.1)
+    sandbox = make_sandbox(limits(workers=1, cpu_ms=60_000, wall_ms=60_000))
+    call = asyncio.create_task(sandbox.transform(LANE, Call(source=SPIN, raw="{}")))
+    (pid,) = await until_busy(sandbox)
+    nursery_of(pid).suspend()
+    async with asyncio.timeout(60):
+        await sandbox.close()
+    with pytest.raises(SandboxBusyError, match="stopping"):
+        await call
+    os.kill(pid, signal.SIGKILL)
+
+
+async def test_after_a_crash_workers_come_from_another_process(make_sandbox: MakeSandbox) -> None:
+    """And calls that others have under way go on."""
+    sandbox = make_sandbox(limits(workers=2, cpu_ms=60_000))
+    source = (
+        "function transform(evt) { const until = Date.now() + 500; while (Date.now() < until); return evt }"
+    )
+    other = asyncio.create_task(
+        sandbox.transform(Lane("staging", "x"), Call(source=source, raw='{"name":"a"}'))
+    )
+    (kept,) = await until_busy(sandbox)
+    call = asyncio.create_task(sandbox.transform(LANE, Call(source=SPIN, raw="{}")))
+    async with asyncio.timeout(60):
+        while len(sandbox.worker_pids) < 2:
+            await asyncio.sleep(0.005)
+    (pid,) = sandbox.worker_pids - {kept}
+    before = nursery_of(pid)
+    os.kill(pid, signal.SIGSEGV)
+    with pytest.raises(TransformError, match="SIGSEGV"):
+        await call
+    assert await run(sandbox, ECHO)
+    (pid,) = sandbox.worker_pids - {kept}
+    assert nursery_of(pid) != before
+    assert await other == b'{"name":"a"}'
+    await asyncio.to_thread(before.wait, 60)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux says where a process may run")

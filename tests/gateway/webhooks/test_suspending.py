@@ -86,6 +86,19 @@ async def test_what_fails_after_much_work_is_kept_out_too(
     assert len(sandbox.worker_pids) == 1
 
 
+async def test_what_is_no_json_keeps_nobody_out(
+    make_sandbox: MakeSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The transform was not run."""
+    monkeypatch.setattr(pool, "COSTLY_SHARE", 0.0)
+    sandbox = make_sandbox(limits(workers=1))
+    for _ in range(IN_A_ROW + 1):
+        with pytest.raises(TransformError) as caught:
+            await sandbox.transform(LANE, Call(source=LOOP, raw="[1,"))
+        assert caught.value.code == "body"
+    assert await sandbox.transform(LANE, Call(source=LOOP, raw="{}")) == b'{"name":"a"}'
+
+
 async def test_checks_of_sources_are_never_kept_out(sandbox: Sandbox) -> None:
     for _ in range(IN_A_ROW + 1):
         with pytest.raises(TransformError) as caught:
