@@ -305,6 +305,8 @@ class Transport:
             except (OSError, TimeoutError) as e:
                 # Words, no exception: one in a variable would hold this frame by its traceback, and be held by it.
                 why = _why(e, dial.shown_for(target))
+                # asyncio, too, keeps what a handshake fails with in the frame that raises it.
+                e.__traceback__ = None
         raise TransportError(*why)
 
 

@@ -61,6 +61,14 @@ class App(asyncio.Protocol):
         self._transport = None
 
 
+class Shouter(asyncio.Protocol):
+    """Speaks first, and no TLS."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
 @contextlib.asynccontextmanager
 async def app(answer: bytes, after: After = "waits") -> AsyncIterator[tuple[int, asyncio.Event]]:
     """The port of an app for the length of the block, and what is set when a request has arrived."""
@@ -81,9 +89,9 @@ async def driver() -> AsyncIterator[HttpDriver]:
     await made.close()
 
 
-async def call(driver: HttpDriver, port: int, timeout_s: float = 10) -> bytes:
+async def call(driver: HttpDriver, port: int, timeout_s: float = 10, scheme: str = "http") -> bytes:
     """Make a call that brings an event of some size; gives its error, or what the app returned."""
-    made = call_to(f"http://127.0.0.1:{port}/x", events=(EVENT,))
+    made = call_to(f"{scheme}://127.0.0.1:{port}/x", events=(EVENT,))
     answer = await driver.call(made, Target(), timeout_s=timeout_s)
     return answer.error or answer.output or b""
 
@@ -126,6 +134,16 @@ async def test_calls_that_nobody_takes_leave_nothing_that_holds_itself(driver: H
     with nothing_left_behind():
         for _ in range(3):
             assert b"ConnectionRefused" in await call(driver, port)
+
+
+async def test_handshakes_that_fail_leave_nothing_that_holds_itself(driver: HttpDriver) -> None:
+    server = await asyncio.get_running_loop().create_server(Shouter, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        await call(driver, port, scheme="https")
+        with nothing_left_behind():
+            for _ in range(3):
+                assert b"TlsFailed" in await call(driver, port, scheme="https")
 
 
 async def test_calls_that_take_too_long_leave_nothing_that_holds_itself(driver: HttpDriver) -> None:
