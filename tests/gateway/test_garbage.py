@@ -2,22 +2,27 @@
 
 import asyncio
 import gzip
+from pathlib import Path
 
 import pytest
+import structlog
 
 from innkeeper_engine.model.environments import key_digest
 from innkeeper_engine.model.webhooks import Webhook
+from innkeeper_engine.store.connection import StoreError
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.store import Store
 from innkeeper_engine.store.webhooks import WebhookStore
+from innkeeper_gateway.access.reviews import ApiServer, ReviewError
 from innkeeper_gateway.server import GatewayServer
 from innkeeper_gateway.settings import GatewaySettings
 from tests.garbage import nothing_left_behind
-from tests.gateway.conftest import MakeWorld
-from tests.gateway.tenants import environment, event_key
+from tests.gateway.conftest import MakeWorld, reviews_of
+from tests.gateway.tenants import environment, event_key, signing_key
 
 TOKEN = "t" * 40
 EVENTS = f"/e/{event_key('prod')}"
+EVENT = "/v1/events/01M81CTARKW5SKMYZB787D66VA"
 BOMB = gzip.compress(b" " * (10 * 2**20 + 1))
 
 
@@ -55,6 +60,46 @@ async def test_requests_leave_nothing_that_holds_itself(
         await answers(server.port, sent, 2)
         with nothing_left_behind():
             assert await answers(server.port, sent, 5) == {status}
+    finally:
+        await server.stop(grace_s=1)
+
+
+async def test_people_who_cannot_be_asked_about_leave_nothing_that_holds_itself(tmp_path: Path) -> None:
+    """Whoever waits for an answer is held by the error that comes in its place, and with him what his request brought."""
+    (tmp_path / "token").write_text("t")
+    reviews = reviews_of(ApiServer(url="http://127.0.0.1:1", token_file=tmp_path / "token"))
+
+    async def ask(token: str) -> str:
+        try:
+            await reviews.who(token)
+        except ReviewError as error:
+            return str(error)
+        return "known"
+
+    await ask("warm")
+    with nothing_left_behind():
+        for token in ("ann", "bob", "eve"):
+            assert "could not be asked" in await ask(token)
+    await reviews.close()
+
+
+async def test_errors_of_the_store_that_are_bugs_leave_nothing_that_holds_itself(
+    make_world: MakeWorld, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_args: object, **_options: object) -> None:
+        raise StoreError("ERR no such thing")
+
+    await EnvironmentStore(store).write(environment("prod"))
+    world = await make_world(GatewaySettings(managed=True))
+    monkeypatch.setattr(type(world.store), "event", refused)
+    server = GatewayServer(world.app, host="127.0.0.1", port=0)
+    await server.start()
+    asked = request("GET", EVENT, b"", f"authorization: Bearer {signing_key('prod')}")
+    try:
+        with structlog.testing.capture_logs():
+            await answers(server.port, asked, 2)
+            with nothing_left_behind():
+                assert await answers(server.port, asked, 3) == {500}
     finally:
         await server.stop(grace_s=1)
 
