@@ -12,11 +12,12 @@ import pytest
 
 from innkeeper_apps.egress import EgressPolicy, Resolver, system_lookup
 from innkeeper_apps.http_driver import HttpDriver
+from innkeeper_apps.sync import Syncer, SyncError
 from innkeeper_apps.transport import Transport, TransportError
 from innkeeper_apps.wire.response import MAX_RESPONSE_BYTES
 from innkeeper_engine.model.calls import Target
 from tests.apps.rawserver import http
-from tests.apps.test_http_driver import DONE, SDK, FixedClock, call_to
+from tests.apps.test_http_driver import DONE, KEY, SDK, FixedClock, call_to
 from tests.garbage import LARGE_BYTES, nothing_left_behind
 
 EVENT = b'{"data":{"x":"%b"},"id":"01","name":"a","ts":1,"user":{}}' % (b"x" * 20 * LARGE_BYTES)
@@ -134,6 +135,28 @@ async def test_calls_that_nobody_takes_leave_nothing_that_holds_itself(driver: H
     with nothing_left_behind():
         for _ in range(3):
             assert b"ConnectionRefused" in await call(driver, port)
+
+
+async def test_syncs_that_fail_leave_nothing_that_holds_itself() -> None:
+    transport = Transport(Resolver(EgressPolicy.dev()))
+    syncer = Syncer(transport, FixedClock(), server_kind="cloud")
+
+    async def sync(port: int) -> str:
+        try:
+            await syncer.sync_app(f"http://127.0.0.1:{port}/x", keys=(KEY,))
+        except SyncError as error:
+            return error.code
+        return "synced"
+
+    async with app(http(500, LARGE)) as (port, _):
+        await sync(port)
+        with nothing_left_behind():
+            for _ in range(3):
+                assert await sync(port) == "internal_server_error"
+    with nothing_left_behind():
+        for _ in range(3):
+            assert await sync(port) == "unreachable"
+    await transport.close()
 
 
 async def test_handshakes_that_fail_leave_nothing_that_holds_itself(driver: HttpDriver) -> None:

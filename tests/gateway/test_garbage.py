@@ -16,13 +16,16 @@ from innkeeper_engine.store.webhooks import WebhookStore
 from innkeeper_gateway.access.reviews import ApiServer, ReviewError
 from innkeeper_gateway.server import GatewayServer
 from innkeeper_gateway.settings import GatewaySettings
-from tests.garbage import nothing_left_behind
+from tests.garbage import LARGE_BYTES, nothing_left_behind
 from tests.gateway.conftest import MakeWorld, reviews_of
 from tests.gateway.tenants import environment, event_key, signing_key
 
 TOKEN = "t" * 40
 EVENTS = f"/e/{event_key('prod')}"
 EVENT = "/v1/events/01M81CTARKW5SKMYZB787D66VA"
+CHECKPOINT = "/v1/checkpoint/01M81CTARKW5SKMYZB787D66VA/async"
+SIGNED = f"authorization: Bearer {signing_key('prod')}"
+LARGE = b'{"data":{"a":"%b"}}' % (b"x" * 20 * LARGE_BYTES)
 BOMB = gzip.compress(b" " * (10 * 2**20 + 1))
 
 
@@ -45,6 +48,10 @@ def request(method: str, path: str, body: bytes = b"", *headers: str) -> bytes:
         pytest.param(request("POST", f"/w/{TOKEN}", b'{"name":"a"}'), 200, id="webhook"),
         pytest.param(request("POST", f"/w/{TOKEN}", b"{}"), 202, id="dead letter"),
         pytest.param(request("GET", "/v1/runs"), 401, id="api"),
+        pytest.param(request("POST", CHECKPOINT, LARGE, SIGNED), 400, id="checkpoint"),
+        pytest.param(request("POST", CHECKPOINT, LARGE), 401, id="checkpoint of a stranger"),
+        pytest.param(request("POST", "/invoke/app-fn", LARGE, SIGNED), 404, id="invoke"),
+        pytest.param(request("POST", "/fn/register", LARGE, SIGNED), 400, id="register"),
     ],
 )
 async def test_requests_leave_nothing_that_holds_itself(
