@@ -153,9 +153,11 @@ async def test_syncs_that_fail_leave_nothing_that_holds_itself() -> None:
         with nothing_left_behind():
             for _ in range(3):
                 assert await sync(port) == "internal_server_error"
+    async with app(DONE) as (gone, _):
+        pass
     with nothing_left_behind():
         for _ in range(3):
-            assert await sync(port) == "unreachable"
+            assert await sync(gone) == "unreachable"
     await transport.close()
 
 
