@@ -162,7 +162,10 @@ class Reconciler:
                 # When it is asked next depends on what it has answered, which is in its status by now.
                 later_ms = await self._consider(known, member, state)
         if refused is not None:
-            raise refused
+            try:
+                raise refused
+            finally:
+                del refused  # else it and this frame hold each other
         return min((at for at in (plan.wake_ms, later_ms) if at is not None), default=None)
 
     async def gone(self, env: str, app_id: str) -> int | None:

@@ -218,7 +218,10 @@ class Sandbox:
             self._failed(lane)
         else:
             self._suspensions.went_well(lane)
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # else it and this frame, and what the request brought, hold each other
 
     def _failed(self, lane: Lane) -> None:
         # Checks are of all sources.
