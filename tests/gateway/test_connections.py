@@ -1,12 +1,13 @@
 """Clients that send too much, or too slowly: each is bounded, and nobody else notices."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
 
-from innkeeper_gateway.protocol import ConnectionLimits
+from innkeeper_gateway.protocol import BoundedProtocol, ConnectionLimits
 from innkeeper_gateway.server import GatewayServer
 from tests.gateway.world import World
 
@@ -72,6 +73,28 @@ def post(body: bytes = b'{"name":"a"}', *headers: bytes) -> bytes:
     """An event, as a request."""
     length = b"content-length: %d" % len(body)
     return b"\r\n".join([b"POST /e/key HTTP/1.1", b"host: x", length, *headers, b"", b""]) + body
+
+
+async def test_answers_are_sent_without_delay(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Head and body are two packets, and the second must not wait until somebody acknowledges the first."""
+    found: list[int] = []
+    made = BoundedProtocol.connection_made
+
+    def look(self: BoundedProtocol, transport: asyncio.Transport) -> None:
+        line = transport.get_extra_info("socket")
+        found.append(line.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        made(self, transport)
+
+    monkeypatch.setattr(BoundedProtocol, "connection_made", look)
+    server = GatewayServer(world.app, host="127.0.0.1", port=0)
+    await server.start()
+    client = Client(*await asyncio.open_connection("127.0.0.1", server.port))
+    await client.send(b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert await client.status() == 200
+    client.close()
+    await server.stop(grace_s=1)
+    assert all(found)
+    assert found
 
 
 async def test_requests_one_after_another_are_answered(client: Client) -> None:

@@ -365,7 +365,8 @@ class KubeEmulator:
 
 
 def _bound(port: int) -> socket.socket:
-    found = socket.socket()
+    # Named as TCP, so that asyncio sends answers without delay.
+    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     found.bind(("127.0.0.1", port))
