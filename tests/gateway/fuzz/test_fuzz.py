@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from innkeeper_apps.sealing import Sealer
 from innkeeper_apps.webhook_proofs import VerificationError, verify
 from innkeeper_apps.wire import keys
+from innkeeper_engine import copies
 from innkeeper_engine.model.environments import key_digest
 from innkeeper_engine.model.webhooks import Proof, ProofKind, Webhook
 from innkeeper_engine.store.connection import Address
@@ -181,7 +182,9 @@ class Victim:
 @pytest.fixture(scope="module")
 def victim(valkey: Address) -> Iterator[Victim]:
     """A gateway for all tests here: what one leaves behind the others meet."""
-    with asyncio.Runner() as runner:
+    with asyncio.Runner() as runner, pytest.MonkeyPatch.context() as patch:
+        # Who shows a key that is not known waits until the store may be asked again, and here one comes after another.
+        patch.setattr(copies, "READ_EVERY_S", 0.0)
         made = Victim(runner, valkey)
         made.run(made.start)
         before = psutil.Process(os.getpid()).memory_info().rss
