@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from tests.engine.flow_paces import ROUNDING_MS, Rates, Throttles
 from tests.engine.flow_records import (
     Closed,
     Drained,
@@ -14,11 +15,11 @@ from tests.engine.flow_records import (
     Needs,
     Queue,
     Quiet,
-    Rating,
     Record,
     Refused,
     Released,
     Rights,
+    Rule,
     Slots,
     Taken,
     Throttling,
@@ -26,7 +27,6 @@ from tests.engine.flow_records import (
 )
 
 DAY_MS = 86_400_000
-_ROUNDING_MS = 1e-6
 
 
 class Violation(NamedTuple):
@@ -35,14 +35,6 @@ class Violation(NamedTuple):
     number: int
     rule: str
     text: str
-
-
-class Rule:
-    """Sees every record once; says what it breaks."""
-
-    def see(self, record: Record) -> Iterator[str]:
-        """The promises that this record breaks."""
-        raise NotImplementedError
 
 
 class Concurrency(Rule):
@@ -115,61 +107,7 @@ class Liveness(Rule):
         if (throttle := needs.throttle) is None:
             return True
         ahead_ms = (throttle.burst - 1) * throttle.period_ms / throttle.limit
-        return at >= self._next_ms.get(throttle.counter, 0.0) - ahead_ms + _ROUNDING_MS
-
-
-class Throttles(Rule):
-    """In any window w there are at most w * limit / period + burst starts, as long as the settings stay."""
-
-    def __init__(self) -> None:
-        self._starts: dict[str, tuple[Throttling, list[int]]] = {}
-
-    def see(self, record: Record) -> Iterator[str]:
-        if not isinstance(record, Taken) or record.needs.throttle is None:
-            return
-        throttle = record.needs.throttle
-        settings, starts = self._starts.get(throttle.counter, (throttle, []))
-        if settings != throttle:
-            starts = []
-        starts.append(record.at)
-        self._starts[throttle.counter] = (throttle, starts)
-        for n, since in enumerate(starts):
-            window_ms, count = record.at - since, len(starts) - n
-            if count > window_ms * throttle.limit / throttle.period_ms + throttle.burst + _ROUNDING_MS:
-                yield f"{count} starts under {throttle} in {window_ms} ms"
-                return
-
-
-class Rates(Rule):
-    """Never more than `limit` runs are made in a period; none is refused while there were fewer."""
-
-    def __init__(self) -> None:
-        self._made: dict[str, list[int]] = defaultdict(list)
-        self._since: dict[str, tuple[Rating, int]] = {}
-
-    def see(self, record: Record) -> Iterator[str]:
-        if not isinstance(record, Made | Refused):
-            return
-        rate = record.rights.rate
-        refused = isinstance(record, Refused) and record.why == "rateLimit"
-        if rate is None:
-            if refused:
-                yield f"{record.run} is refused by a rate limit that there is not"
-            return
-        made = self._made[rate.counter]
-        if isinstance(record, Made):
-            settings, first = self._since.get(rate.counter, (rate, 0))
-            if settings != rate:
-                first = len(made)
-            self._since[rate.counter] = (rate, first)
-            made.append(record.at)
-            count = sum(at > record.at - rate.period_ms for at in made[first:])
-            if count > rate.limit:
-                yield f"{count} runs in one period of {rate}"
-        elif refused:
-            count = sum(at >= record.at - rate.period_ms for at in made)
-            if count < rate.limit:
-                yield f"{record.run} is refused after {count} runs in the last period of {rate}"
+        return at >= self._next_ms.get(throttle.counter, 0.0) - ahead_ms + ROUNDING_MS
 
 
 class Order(Rule):

@@ -4,7 +4,7 @@ A history is a list of records in the order in which things happened. Each recor
 asked for at that moment, so a rule needs nothing but the records before it. Times are ms.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
 
@@ -149,6 +149,14 @@ class Waiter(NamedTuple):
     born: int
 
 
+class Changed(NamedTuple):
+    """A function's throttle has other numbers from now on, for all of its counters."""
+
+    at: int
+    throttle: Throttling
+    """`counter`: the function, which each of its counters begins with."""
+
+
 class Queue(NamedTuple):
     """All requests that wait just before some are let out."""
 
@@ -178,5 +186,25 @@ class Drained(NamedTuple):
 
 
 Record: TypeAlias = (
-    Met | Made | Refused | Gathered | Closed | Taken | Released | Ended | Queue | Quiet | Slots | Drained
+    Met
+    | Made
+    | Refused
+    | Gathered
+    | Closed
+    | Taken
+    | Released
+    | Ended
+    | Changed
+    | Queue
+    | Quiet
+    | Slots
+    | Drained
 )
+
+
+class Rule:
+    """Sees every record once; says what it breaks."""
+
+    def see(self, record: Record) -> Iterator[str]:
+        """The promises that this record breaks."""
+        raise NotImplementedError

@@ -189,14 +189,17 @@ def needs_of(app: App, config: FunctionConfig, data: Data, *, begun: bool) -> Ne
             owner = config.slug if entry.scope == "fn" else entry.scope
             counter = f"{owner} {KEYS[entry.key].meaning}={_value(entry.key, data)}"
         caps[counter] = min(entry.limit, caps.get(counter) or entry.limit)
-    throttle = None
-    if config.throttle is not None and not begun:
-        key = config.throttle.key
-        where = f" {KEYS[key].meaning}={_value(key, data)}" if key is not None else ""
-        throttle = Throttling(
-            f"{config.slug}{where}", config.throttle.limit, config.throttle.period_ms, config.throttle.burst
-        )
+    throttle = throttling_of(config) if not begun else None
+    if throttle is not None and config.throttle is not None and (key := config.throttle.key) is not None:
+        throttle = throttle._replace(counter=f"{config.slug} {KEYS[key].meaning}={_value(key, data)}")
     return Needs(tuple(caps.items()), throttle, is_held(app, config, begun=begun))
+
+
+def throttling_of(config: FunctionConfig) -> Throttling | None:
+    """A function's throttle, whatever its key."""
+    if (throttle := config.throttle) is None:
+        return None
+    return Throttling(config.slug, throttle.limit, throttle.period_ms, throttle.burst)
 
 
 def is_held(app: App, config: FunctionConfig, *, begun: bool) -> bool:

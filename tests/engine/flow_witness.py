@@ -15,6 +15,7 @@ from innkeeper_engine.model.functions import App, FunctionConfig, Timeouts
 from innkeeper_engine.model.state import Lease
 from innkeeper_engine.store.store import Store
 from tests.engine.flow_records import (
+    Changed,
     Drained,
     Ended,
     Gathered,
@@ -31,7 +32,7 @@ from tests.engine.flow_records import (
     Taken,
     Waiter,
 )
-from tests.engine.flow_settings import Data, boost_of, grouping_of, needs_of, rights_of
+from tests.engine.flow_settings import Data, boost_of, grouping_of, needs_of, rights_of, throttling_of
 from tests.engine.model_driver import TestClock
 from tests.engine.model_server import read_shard
 
@@ -131,6 +132,13 @@ class Witness:
     def say(self, record: Record) -> None:
         """Write it down."""
         self.history.append(record)
+
+    def say_changed(self, before: App) -> None:
+        """Functions have been registered anew."""
+        for old, new in zip(before.functions, self.app.functions, strict=True):
+            throttle = throttling_of(new)
+            if throttle is not None and throttle != throttling_of(old):
+                self.say(Changed(self.clock.now_ms, throttle))
 
     def say_queue(self, without: str = "") -> None:
         """All that waits; `without` the requests of one run."""

@@ -221,8 +221,9 @@ class Cluster(Witness):
         await self._register(msgspec.structs.replace(self.app, functions=tuple(functions)))
 
     async def _register(self, app: App) -> None:
-        self.app = msgspec.structs.replace(app, checksum=str(next(self._numbers)))
+        before, self.app = self.app, msgspec.structs.replace(app, checksum=str(next(self._numbers)))
         done = await register_app(self.store, ENV, self.app, now_ms=self.clock.now_ms)
+        self.say_changed(before)
         self._older = self._registry.version
         self._registry = await self._registries.at_least(ENV, done.registry)
 

@@ -6,12 +6,13 @@ import secrets
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.store import Store, StoreSettings
 from tests.engine.flow_history import RULES, Violation, violations
 from tests.engine.flow_records import (
+    Changed,
     Closed,
     Drained,
     Ended,
@@ -45,6 +46,9 @@ ONE = Needs((("f", 1),))
 FREE = Needs((("f", None),))
 THROTTLE = Throttling("f", 2, 1_000, 2)
 SLOW = Needs((("f", None),), THROTTLE)
+ONE_S = Throttling("f", 1, 1_000, 1)
+HALF_S = Throttling("f", 2, 1_000, 1)
+SECONDLY, HALF_SECONDLY = Needs((("f", None),), ONE_S), Needs((("f", None),), HALF_S)
 RATED = Rights(rate=Rating("f", 2, 1_000))
 SINGLE = Rights(single="f 1")
 BATCH = Grouping("f 1", 2_000, most=2)
@@ -101,6 +105,25 @@ GOOD: dict[str, list[Record]] = {
         taken(0, "a.0", SLOW),
         taken(0, "b.0", SLOW),
         taken(0, "c.0", Needs((("f", None),), Throttling("f", 100, 1_000, 9))),
+    ],
+    "a throttle that was raised for a while": [
+        taken(0, "a.0", SECONDLY),
+        Changed(100, HALF_S),
+        Changed(200, ONE_S),
+        taken(500, "b.0", SECONDLY),
+        taken(1_500, "c.0", SECONDLY),
+    ],
+    "a throttle that is lowered lets who waits keep its time": [
+        taken(0, "a.0", HALF_SECONDLY),
+        Changed(100, ONE_S),
+        taken(500, "b.0", SECONDLY),
+        taken(1_500, "c.0", SECONDLY),
+    ],
+    "a burst that was lowered lets out another one": [
+        taken(0, "a.0", SLOW),
+        taken(0, "b.0", SLOW),
+        Changed(0, ONE_S),
+        taken(0, "c.0", SECONDLY),
     ],
     "a rate limit, to its brim": [
         *made(0, "a", RATED),
@@ -199,6 +222,23 @@ BAD: dict[str, tuple[str, list[Record]]] = {
     "a throttle lets too many out in a window": (
         "Throttles",
         [taken(at, f"r{n}.0", SLOW) for n, at in enumerate((0, 5_000, 5_000, 5_499))],
+    ),
+    "a throttle goes faster than it ever was allowed to": (
+        "Throttles",
+        [taken(0, "a.0", SECONDLY), Changed(1, HALF_S), Changed(2, ONE_S), taken(499, "b.0", SECONDLY)],
+    ),
+    "a throttle that is lowered forgets what has begun": (
+        "Throttles",
+        [taken(0, "a.0", HALF_SECONDLY), Changed(1, ONE_S), taken(1, "b.0", SECONDLY)],
+    ),
+    "another function's throttle has changed": (
+        "Throttles",
+        [
+            taken(0, "a.0", SECONDLY),
+            Changed(1, Throttling("g", 2, 1_000, 1)),
+            Changed(2, Throttling("g", 1, 1_000, 1)),
+            taken(500, "b.0", SECONDLY),
+        ],
     ),
     "a rate limit lets one too many begin": (
         "Rates",
@@ -411,6 +451,13 @@ def test_a_seed_gives_the_same_history(valkey: Address) -> None:
     steps=st.integers(1, 80),
     functions=st.integers(1, 3),
     wanted=st.builds(Wanted, *[st.booleans()] * len(Wanted._fields)),
+)
+# Somebody waits while a throttle is raised, and lowered again.
+@example(
+    seed=154_814,
+    steps=57,
+    functions=2,
+    wanted=Wanted(concurrency=False, gather=False, timeouts=False, rekey=False),
 )
 def test_any_workload_keeps_every_promise(
     valkey: Address, seed: int, steps: int, functions: int, wanted: Wanted

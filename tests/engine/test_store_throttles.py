@@ -151,6 +151,23 @@ async def test_a_raised_throttle_keeps_its_promise_from_the_change_on(
     assert len(after) >= new.limit
 
 
+async def test_who_waits_keeps_the_time_that_a_raised_throttle_gave_it(
+    timed: Store, clock: TestClock
+) -> None:
+    """Also if that is lowered again before: the pace then counts from the next start on."""
+    slow, fast = Throttle(limit=1, period_ms=4_000), Throttle(limit=2, period_ms=4_000)
+    await configure(timed, slow)
+    await arrive(timed, *range(4))
+    await lease(timed, "first")
+    assert await nothing_to_lease(timed)
+    clock.now_ms += 100
+    await configure(timed, fast)
+    clock.now_ms += 400
+    await configure(timed, slow)
+    assert await timer(timed, f"t|{FN}") == clock.now_ms + 1_600
+    assert await starts(timed, clock, 9_600) == [1_600, 5_600, 9_600]
+
+
 async def test_a_greater_burst_is_had_at_once(timed: Store, clock: TestClock) -> None:
     """By who waits already."""
     await configure(timed, Throttle(limit=1, period_ms=MINUTE_MS, burst=1))
