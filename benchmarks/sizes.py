@@ -77,7 +77,7 @@ class Sizes:
     flood_rounds: int = 6
     """Of each kind of flood, and of none."""
     flood_s: float = 5.0
-    flood_rate: float = 10.0
+    flood_rate: float = 40.0
     """Events per second of the tenant that is measured."""
     flood_connections: int = 64
     transforms_connections: int = 1000

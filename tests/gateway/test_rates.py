@@ -1,9 +1,12 @@
 """How much a key may send, and a caller may ask: 429 with the time to wait, and nobody else notices."""
 
+from collections import Counter
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from innkeeper_engine.model.environments import Policy, key_digest
 from innkeeper_engine.model.webhooks import Webhook
@@ -102,8 +105,11 @@ async def test_a_webhook_whose_transform_fails_too_often_waits(
         return (await world.http.post(f"/w/{token}", json=data)).status_code
 
     assert await status(bad=False) == 200
-    for _ in range(FAILURES_PER_S):
-        assert await status(bad=True) == 202
+    with capture_logs() as logs:
+        for _ in range(FAILURES_PER_S):
+            assert await status(bad=True) == 202
+    levels = Counter(log["log_level"] for log in logs if log["event"] == "a webhook's transform failed")
+    assert levels == {"warning": 1, "debug": FAILURES_PER_S - 1}, "nobody's log is full of it"
     reply = await world.http.post(f"/w/{token}", json={})
     assert (reply.status_code, reply.headers["retry-after"]) == (429, "1")
     assert await send(world, "many", 1) == (200, None), "keys do not wait for webhooks"

@@ -190,10 +190,13 @@ class Sandbox:
                 "input_size",
                 f"the request has {size} bytes with its transform: {limits.input_bytes} are the most",
             )
-        self._check_suspended(lane)
-        async with self._turn(lane, size):
-            # Others may have gone wrong while it waited.
+        is_trial = self._suspensions.try_again(lane)
+        if not is_trial:
             self._check_suspended(lane)
+        async with self._turn(lane, size):
+            if not is_trial:
+                # Others may have gone wrong while it waited.
+                self._check_suspended(lane)
             try:
                 answered = await self._answer(encoded)
             except TransformError:

@@ -34,6 +34,18 @@ class Suspensions:
             return 0.0
         return max(0.0, last_s + FOR_S - self._monotonic_s())
 
+    def try_again(self, lane: Lane) -> bool:
+        """Whether this call is the one that is run to see if the transform still goes wrong.
+
+        Until that is known, or `FOR_S` have passed, nothing else is run.
+        """
+        count, last_s = self._failures.get(lane, (0, 0.0))
+        now_s = self._monotonic_s()
+        if count < IN_A_ROW or now_s < last_s + FOR_S:
+            return False
+        self._failures[lane] = count, now_s
+        return True
+
     def failed(self, lane: Lane) -> None:
         """A call has cost its process."""
         count, _ = self._failures.pop(lane, (0, 0.0))

@@ -47,6 +47,10 @@ FAILURES_PER_S: Final = 50
 """Requests of a webhook whose transform fails, a second, where rates are limited. They are kept as they came, and nothing
 begins with them: beyond that its senders are told when to come again."""
 
+TOLD_PER_S: Final = 1
+"""Failures of a webhook that are logged as warnings, a second, where rates are limited: one sender shall not fill
+everybody's log."""
+
 SEALED_RETRY_S: Final = 60
 """What a sender is told to wait where somebody has to give the gateway its key first."""
 
@@ -171,11 +175,13 @@ class WebhooksRoute:
         if isinstance(outcome, Refused):
             _log.info("a webhook's request was refused", webhook=webhook.name, why=outcome.code)
         elif isinstance(outcome, Failed):
-            if self._rate(opened):
-                core.event_rates.take(_failed(webhook.digest), FAILURES_PER_S, 1)
-            letter = outcome.letter
-            # That it is suspended the failures before it have said, five times.
-            say = _log.debug if letter.code == "suspended" else _log.warning
+            letter, is_limited = outcome.letter, self._rate(opened) > 0
+            core.event_rates.take(_failed(webhook.digest), FAILURES_PER_S if is_limited else 0, 1)
+            # That it is suspended the failures before it have said, five times. The letters tell of all.
+            is_told = letter.code == "suspended" or core.event_rates.admit(
+                _told(webhook.digest), TOLD_PER_S if is_limited else 0, 1
+            )
+            say = _log.debug if is_told else _log.warning
             say(
                 "a webhook's transform failed",
                 webhook=webhook.name,
@@ -197,6 +203,11 @@ class WebhooksRoute:
 def _failed(who: str) -> Hashable:
     """Under which name the failures of a webhook are counted."""
     return "failed", who
+
+
+def _told(who: str) -> Hashable:
+    """Under which name those are counted that are logged."""
+    return "told", who
 
 
 async def _answer(send: Send, outcome: Outcome, more: tuple[Header, ...]) -> None:

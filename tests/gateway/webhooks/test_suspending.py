@@ -1,5 +1,7 @@
 """A transform that costs its process again and again is not run for a while; nobody else notices."""
 
+import asyncio
+
 import pytest
 
 from innkeeper_apps.sandbox import pool
@@ -31,13 +33,30 @@ def test_after_some_in_a_row_nothing_is_run_until_the_time_is_over() -> None:
         known.failed(LANE)
     assert known.wait_s(LANE) == FOR_S
     assert known.wait_s(OTHER) == 0
+    assert not known.try_again(LANE)
     time.now_s += FOR_S
-    assert known.wait_s(LANE) == 0, "one is tried"
+    assert known.wait_s(LANE) == 0
     known.failed(LANE)
     assert known.wait_s(LANE) == FOR_S
     time.now_s += FOR_S
     known.went_well(LANE)
     known.failed(LANE)
+    assert known.wait_s(LANE) == 0
+
+
+def test_one_call_is_tried_while_the_others_are_kept_out() -> None:
+    time = Time()
+    known = Suspensions(time)
+    assert not known.try_again(LANE), "nothing is known about it"
+    for _ in range(IN_A_ROW):
+        known.failed(LANE)
+    time.now_s += FOR_S
+    assert known.try_again(LANE)
+    assert not known.try_again(LANE)
+    assert known.wait_s(LANE) == FOR_S
+    time.now_s += FOR_S
+    assert known.try_again(LANE), "the one before it never came to its end"
+    known.went_well(LANE)
     assert known.wait_s(LANE) == 0
 
 
@@ -59,6 +78,23 @@ async def test_a_transform_that_loops_is_run_a_few_times_and_then_kept_out(
     assert out.code == "suspended"
     assert "many times in a row" in out.message
     assert await sandbox.transform(OTHER, Call(source=LOOP, raw="{}")) == b'{"name":"a"}'
+
+
+async def test_when_the_time_is_over_one_call_of_many_is_run(
+    sandbox: Sandbox, failure: Failure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = Time()
+    monkeypatch.setattr(sandbox, "_suspensions", Suspensions(time))
+    for _ in range(IN_A_ROW):
+        assert (await failure(LOOP, raw='{"loop":true}')).code == "timeout"
+    time.now_s += FOR_S
+    codes = [
+        out.code for out in await asyncio.gather(*(failure(LOOP, raw='{"loop":true}') for _ in range(10)))
+    ]
+    assert sorted(codes) == ["suspended"] * 9 + ["timeout"]
+    time.now_s += FOR_S
+    for _ in range(2):
+        assert await sandbox.transform(LANE, Call(source=LOOP, raw="{}")) == b'{"name":"a"}'
 
 
 async def test_what_throws_is_run_as_often_as_it_comes(sandbox: Sandbox) -> None:
