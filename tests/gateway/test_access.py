@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from innkeeper_apps.wire.register import parse_registration
+from innkeeper_engine import copies
 from innkeeper_engine.model.times import rfc3339
 from innkeeper_engine.registering import register_app
 from innkeeper_engine.store.environments import EnvironmentStore
@@ -25,6 +26,7 @@ from innkeeper_gateway.access.reviews import (
     Reviews,
 )
 from innkeeper_gateway.core import UNKNOWN_TOKENS_PER_S
+from innkeeper_gateway.patience import Patience
 from innkeeper_gateway.rates import REQUESTS_BURST_S, Rates
 from innkeeper_gateway.settings import GatewaySettings
 from tests.gateway.conftest import MakeWorld, reviews_of
@@ -234,8 +236,13 @@ async def test_who_sees_no_payloads_asks_nothing_of_them_by_jobs(managed: World,
         assert one.get("data", one)["if"] == "event.data.a == 1"
 
 
-async def test_tokens_of_nobody_keep_people_from_nothing(managed: World, tokens: Tokens) -> None:
+async def test_tokens_of_nobody_keep_people_from_nothing(
+    managed: World, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nor is a key looked for again, or a refusal held back, for so long.
+    monkeypatch.setattr(copies, "READ_EVERY_S", 0.0)
     managed.app.core.rates = Rates(REQUESTS_BURST_S, lambda: 1_000.0)
+    managed.app.core.patience = Patience(managed.app.core.rates, 0)
     ann = Caller(managed, tokens["ann"])
     assert (await ann("GET", "/v1/runs")).status_code == 200
     most = int(UNKNOWN_TOKENS_PER_S * REQUESTS_BURST_S) - 1

@@ -123,19 +123,21 @@ async def test_no_log_shows_a_key_whatever_goes_wrong(
         '{"name":"a"}'
         for line in (*good, "GET /v1/runs?x={}{}")
     ]
+
+    async def first_line(text: str) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(text.encode())
+        line = await asyncio.wait_for(reader.readline(), 20)
+        writer.close()
+        return line
+
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
     try:
-        for n, text in enumerate((*raw, raw[2])):
-            if n == len(raw):
-
-                async def broken(*_: object, **__: object) -> None:
-                    raise RuntimeError("a bug")
-
-                monkeypatch.setattr(Store, "append", broken)
-            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            writer.write(text.encode())
-            line = await asyncio.wait_for(reader.readline(), 20)
-            writer.close()
-        assert b" 500 " in line
+        await asyncio.gather(*map(first_line, raw))
+        monkeypatch.setattr(Store, "append", broken)
+        assert b" 500 " in await first_line(raw[2])
     finally:
         await server.stop(grace_s=1)
         logging.getLogger().handlers[:], level = before
