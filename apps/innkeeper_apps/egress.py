@@ -45,6 +45,7 @@ _METADATA = _networks(
     "fd00:ec2::23/128",
     "fd20:ce::254/128",  # GCP
 )
+_LOCAL_NAT64 = _networks("64:ff9b:1::/48")
 _LOOPBACK = _networks("127.0.0.0/8", "::1/128")
 _PRIVATE = _networks("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 _NEVER = {
@@ -56,7 +57,7 @@ _NEVER = {
     "tunnelled (6to4 relay)": _networks("192.88.99.0/24"),
     "segment routing": _networks("5f00::/16"),
     "documentation": _networks("3fff::/20"),
-    "translated (local NAT64)": _networks("64:ff9b:1::/48"),
+    "translated (local NAT64)": _LOCAL_NAT64,
 }
 
 
@@ -140,14 +141,15 @@ def check_address(ip: Address | str, policy: EgressPolicy, host: str = "") -> st
     """Why `ip` (to which `host` resolved) must not be dialled; None if it may be.
 
     Addresses that carry an IPv4 address inside (mapped, translated, NAT64, 6to4, compatible) are judged by both; those
-    of ISATAP (RFC 5214) lead through a tunnel, whatever is inside.
+    of ISATAP (RFC 5214) lead through a tunnel, whatever is inside. Those of local NAT64 (RFC 8215) are judged as they
+    are, except that none may lead to a metadata service, wherever in them its address is.
     """
     address = ipaddress.ip_address(ip.partition("%")[0]) if isinstance(ip, str) else ip
     inner = _embedded(address)
     if _in(address, policy.deny_networks) or (inner and _in(inner, policy.deny_networks)):
         return f"{address} is on the deny list"
     judged = inner or address
-    if _in(judged, _METADATA):
+    if any(_in(each, _METADATA) for each in (judged, *_maybe_embedded(address))):
         exact = [network for network in policy.allow_networks if network.num_addresses == 1]
         return None if _in(address, exact) else f"{address} is a cloud metadata address"
     if _in(address, policy.allow_networks) or (inner and _in(inner, policy.allow_networks)):
@@ -182,6 +184,21 @@ def _embedded(address: Address) -> ipaddress.IPv4Address | None:
     translated = value >> 32 == 0xFFFF_0000  # ::ffff:0:0:0/96, RFC 2765
     inside = nat64 or compatible or translated or _is_isatap(address)
     return ipaddress.IPv4Address(value & 0xFFFF_FFFF) if inside else None
+
+
+def _maybe_embedded(address: Address) -> tuple[ipaddress.IPv4Address, ...]:
+    """The IPv4 addresses that one of local NAT64 may lead to: good for refusing it, never for allowing it.
+
+    The prefix is a network's own to divide (RFC 8215), so which of the layouts of RFC 6052 section 2.2 it uses there is
+    not to be seen: those after /48, /56, /64 and /96 fit in, and most of what is read from an address is of no meaning.
+    Bits 64 to 71 are no part of the IPv4 address; they should be zero, but translators skip them (section 2.3).
+    """
+    if not _in(address, _LOCAL_NAT64):
+        return ()
+    value = int(address)
+    without_u = (value >> 64) << 56 | value & (1 << 56) - 1  # 120 bits
+    found = (value, *(without_u >> (120 - 32 - length) for length in (48, 56, 64)))
+    return tuple(ipaddress.IPv4Address(each & 0xFFFF_FFFF) for each in found)
 
 
 def _is_isatap(address: Address) -> bool:

@@ -58,6 +58,7 @@ DEV = EgressPolicy.dev()
         ("64:ff9b::a9fe:a9fe", "metadata", "metadata", "metadata"),
         ("64:ff9b::808:808", None, None, None),
         ("64:ff9b:1::808:808", "NAT64", "NAT64", "NAT64"),
+        ("64:ff9b:1::a9fe:a9fe", "metadata", "metadata", "metadata"),
         ("2002:a00:1::1", "private", None, None),
         ("2002:7f00:1::", "loopback", "loopback", None),
         ("::127.0.0.1", "loopback", "loopback", None),
@@ -108,6 +109,39 @@ def test_an_embedded_address_is_never_allowed_more(ip: ipaddress.IPv4Address) ->
         # ::1 is the loopback itself, no form of 0.0.0.1.
         for form in [*forms, number] if number != 1 else forms:
             assert check_address(ipaddress.IPv6Address(form), policy) is not None
+
+
+@pytest.mark.parametrize("metadata", ["169.254.169.254", "168.63.129.16", "100.100.100.200", "192.0.0.192"])
+@pytest.mark.parametrize("length", [48, 56, 64, 96])
+@pytest.mark.parametrize("u", [0, 0xFF])
+def test_no_wide_list_holds_metadata_behind_local_nat64(metadata: str, length: int, u: int) -> None:
+    """In each layout of RFC 6052 that fits into the prefix of RFC 8215; only the address itself, listed, is allowed."""
+    number = int(ipaddress.IPv4Address(metadata))
+    subnet = 0x64FF9B0001 << 80 | (0x7 << 64 if length >= 64 else 0)
+    if length == 96:
+        form = subnet | number
+    else:
+        # Octet by octet, over bits 64 to 71.
+        octets = bytearray(subnet.to_bytes(16))
+        places = [place for place in range(length // 8, 16) if place != 8][:4]
+        for place, octet in zip(places, number.to_bytes(4), strict=True):
+            octets[place] = octet
+        octets[8] = u
+        form = int.from_bytes(octets)
+    address = ipaddress.IPv6Address(form)
+    pair = str(ipaddress.IPv6Network(address).supernet())
+    for policy in (USERS, APPS, DEV):
+        for wide in (["::/0"], ["::/0", "0.0.0.0/0", metadata], ["64:ff9b:1::/48"], [pair]):
+            assert check_address(address, policy.widened(wide)) == f"{address} is a cloud metadata address"
+        assert check_address(address, policy.widened([str(address)])) is None
+
+
+def test_local_nat64_is_allowed_by_a_list_only() -> None:
+    """And only by one of its own addresses: what may be read from it allows nothing."""
+    for address in ("64:ff9b:1::808:808", "64:ff9b:1:808:8:800::", "64:ff9b:1::a01:101"):
+        assert check_address(address, APPS.widened(["::/0"])) is None
+        assert check_address(address, APPS.widened(["64:ff9b:1::/48"])) is None
+        assert "NAT64" in (check_address(address, APPS.widened(["0.0.0.0/0"])) or "")
 
 
 def test_lists_widen_and_narrow() -> None:

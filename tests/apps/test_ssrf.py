@@ -141,6 +141,12 @@ async def test_what_is_checked_is_what_is_dialled(secret: RawServer, url: str) -
         "[::ffff:169.254.169.254]",
         "[::ffff:a9fe:a9fe]",
         "[64:ff9b::169.254.169.254]",
+        # Local NAT64, after prefixes of 96, 48, 56 and 64 bits:
+        "[64:ff9b:1::a9fe:a9fe]",
+        "[64:ff9b:1:a9fe:a9:fe00::]",
+        "[64:ff9b:1:a9:fe:a9fe::]",
+        "[64:ff9b:1:0:a9:fea9:fe00:0]",
+        "[64:ff9b:1:7:a9:fea9:fe00:0]",
         "[2002:a9fe:a9fe::]",
     ],
 )
