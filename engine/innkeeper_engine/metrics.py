@@ -60,8 +60,12 @@ WEBHOOK_OUTCOMES: Final = (
     "sealed",
     "store",
     "taken",
+    "unknown",
 )
-"""What may become of a request to a webhook: `failed` is kept as a dead letter."""
+"""What may become of a request to a webhook: `failed` is kept as a dead letter, `unknown` is sent to none."""
+
+SYNC_OUTCOMES: Final = ("Answered", "Broken", "Failed", "Refused")
+"""What may become of a request for functions: `Failed` also where the app is to register itself."""
 
 
 class Counted(Collector):
@@ -284,7 +288,11 @@ class Metrics:
             buckets=SLOW_S,
         )
         self.syncs = Counted(
-            registry, "innkeeper_syncs", "Requests to apps for their functions", ("outcome",)
+            registry,
+            "innkeeper_syncs",
+            "Requests to apps for their functions",
+            ("outcome",),
+            SYNC_OUTCOMES,
         )
         self.spans_dropped = Counted(
             registry, "innkeeper_spans_dropped", "Spans that were not exported, for there were too many"

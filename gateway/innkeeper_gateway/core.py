@@ -100,7 +100,7 @@ class Core:
             self.registrar = registrar or DirectRegistrar(store)
         self.asks = Asks(store)
         self.direct_sync = (
-            DirectSync(syncer, self.registrar, clock, settings.signing_keys)
+            DirectSync(syncer, self.registrar, clock, settings.signing_keys, self.metrics)
             if syncer is not None and not settings.managed
             else None
         )

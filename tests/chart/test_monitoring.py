@@ -25,6 +25,7 @@ OF_THE_SHARD = {
     "inngest_steps_running",
     "inngest_steps_scheduled",
     "innkeeper_dead_letters",
+    "innkeeper_environments_left_out",
     "innkeeper_events_oldest_age_seconds",
     "innkeeper_events_shed_total",
     "innkeeper_events_waiting",
@@ -302,6 +303,39 @@ SCENARIOS: dict[str, tuple[str, dict[str, str], int, bool]] = {
         "InnkeeperRunsShed",
         {f"innkeeper_runs_shed_total{{{OWN}}}": "7x20", f"innkeeper_events_shed_total{{{OWN}}}": "40x20"},
         10,
+        False,
+    ),
+    "an app declares what cannot be taken": (
+        "InnkeeperSyncsFail",
+        {f'innkeeper_syncs_total{{{OWN},outcome="Refused"}}': "0+1x60"},
+        30,
+        True,
+    ),
+    "an app does not answer, again and again": (
+        "InnkeeperSyncsFail",
+        {
+            f'innkeeper_operator_asks_total{{{OWN},why="Retry",result="Failed"}}': "_x5 1x4 2x4 3x4 4x4 5x4 6x40"
+        },
+        30,
+        True,
+    ),
+    "an app fails once": (
+        "InnkeeperSyncsFail",
+        {
+            f'innkeeper_syncs_total{{{OWN},outcome="Refused"}}': "0x5 1x60",
+            f'innkeeper_operator_asks_total{{{OWN},why="Retry",result="Failed"}}': "0x5 1x60",
+        },
+        21,
+        False,
+    ),
+    # They are asked in each interval, and counted as Failed, but not once more.
+    "apps register themselves": (
+        "InnkeeperSyncsFail",
+        {
+            f'innkeeper_syncs_total{{{OWN},outcome="Failed"}}': "0+1x60",
+            f'innkeeper_operator_asks_total{{{OWN},why="Interval",result="Failed"}}': "0+1x60",
+        },
+        45,
         False,
     ),
     "a transform fails once": (

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from innkeeper_apps.egress import EgressPolicy, Resolver
 from innkeeper_apps.sync import Syncer
 from innkeeper_apps.transport import Transport
+from innkeeper_engine.metrics import SYNC_OUTCOMES
 from innkeeper_engine.model.clock import SystemClock
 from innkeeper_engine.model.functions import App
 from innkeeper_engine.registering import register_app
@@ -258,5 +259,8 @@ async def test_without_an_operator_the_gateway_asks_the_app_itself(
         app.status = 500
         failed = await world.http.post(f"{APP}/sync")
         assert (failed.status_code, failed.json()["status"]) == (502, 502)
+        syncs = world.app.core.metrics.syncs
+        counted = {outcome: syncs.value(outcome) for outcome in SYNC_OUTCOMES}
+        assert counted == {"Answered": 2, "Broken": 0, "Failed": 1, "Refused": 1}
     finally:
         await transport.close()
