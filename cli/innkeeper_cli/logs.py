@@ -32,6 +32,9 @@ HIDDEN = frozenset(
 TERMINAL_LOGGER = "innkeeper.dev"
 """What `innkeeper dev` tells programs in place of a person: news, shown whatever the level of the log."""
 
+AUDIT_LOGGER = "innkeeper.audit"
+"""Who changed what (`innkeeper_gateway.access.callers`): shown whatever the level of the log."""
+
 _QUIET = ("httpx", "httpcore", "uvicorn.access", "asyncio")
 """Libraries that log every request, with its URL: an event key is a part of one."""
 
@@ -71,7 +74,8 @@ def set_up(log_format: LogFormat, level: LogLevel, stream: TextIO | None = None)
     root.setLevel(level.upper())
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger(TERMINAL_LOGGER).setLevel(logging.INFO)
+    for name in (TERMINAL_LOGGER, AUDIT_LOGGER):
+        logging.getLogger(name).setLevel(logging.INFO)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

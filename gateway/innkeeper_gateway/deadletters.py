@@ -89,8 +89,9 @@ async def replay_letter(letter_id: str, core: CoreOf, caller: CallerOf) -> Respo
             async with core.in_time():
                 if events:
                     await core.store.append(letter.env, events, seeded=True, trace=current_trace())
+                # Before the letter goes: where that fails the events are there all the same.
+                audit(caller, "replay dead letter", letter.env, **about, events=len(events))
                 await core.letter_store.drop_letter(letter.env, letter_id)
-            audit(caller, "replay dead letter", letter.env, **about, events=len(events))
             return json_response(
                 envelope({"ids": [event_id for event_id, _, _ in events]}, core.clock.now_ms())
             )

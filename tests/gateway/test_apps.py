@@ -198,9 +198,12 @@ async def events(world: World) -> list[dict[str, Any]]:
 async def test_a_function_is_invoked_by_an_event_of_its_own(world: World, slug: str) -> None:
     await world.register(function(slug))
     body = {"data": {"n": 1, "_inngest": {"fn_id": "another"}}, "user": {"a": 1}, "ts": 1_700_000_000_000}
-    reply = await world.http.post(f"/invoke/{slug}", json=body)
+    with capture_logs() as logs:
+        reply = await world.http.post(f"/invoke/{slug}", json=body)
     assert reply.status_code == 200
     event_id = reply.json()["id"]
+    (change,) = [line for line in logs if line["event"] == "change"]
+    assert (change["action"], change["function"], change["event_id"]) == ("invoke", slug, event_id)
     assert reply.json() == {"id": event_id, "status": 200}
     assert await events(world) == [
         {

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from innkeeper_apps.sealing import Sealer
 from innkeeper_engine.model.environments import Policy, key_digest
@@ -171,8 +172,11 @@ async def approve(world: World, token: str, namespace: str = "prod", **asked: st
 async def test_who_may_create_webhooks_approves_one_and_goes_back_with_its_url(
     world: World, operator: Operator, emulator: KubeEmulator
 ) -> None:
-    reply = await approve(world, creator(emulator), redirect_uri=f"{BACK}?state=7")
+    with capture_logs() as logs:
+        reply = await approve(world, creator(emulator), redirect_uri=f"{BACK}?state=7")
     assert reply.status_code == 303, reply.text
+    (change,) = [line for line in logs if line["event"] == "change"]
+    assert (change["action"], change["by"], change["kind"]) == ("make webhook", "ann", "person")
     where = urlsplit(reply.headers["location"])
     assert f"{where.scheme}://{where.netloc}{where.path}" == BACK
     given = parse_qs(where.query)
@@ -250,6 +254,24 @@ async def test_without_an_operator_it_is_said_and_nothing_is_made_later(
     assert reply.status_code == 503
     assert "is it running?" in _Form(reply.text).text
     assert await IntentBox(store).intents_left() == {}
+
+
+async def test_what_was_made_but_is_not_ready_is_audited(
+    make_world: MakeWorld, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await EnvironmentStore(store).write(environment("prod", namespaces=("prod",), policy=PROD))
+    world = await make_world(msgspec.structs.replace(SETTINGS, intent_wait_s=0.05))
+
+    async def too_late(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(IntentBox, "withdraw_intent", too_late)
+    with capture_logs() as logs:
+        reply = await approve(world, ADMIN)
+    assert reply.status_code == 503
+    assert "was made, but is not ready" in _Form(reply.text).text
+    (change,) = [line for line in logs if line["event"] == "change"]
+    assert (change["action"], change["kind"], change["host"]) == ("make webhook", "admin", "api.example.com")
 
 
 async def test_what_waits_is_encrypted_and_bounded(store: Store, world: World) -> None:

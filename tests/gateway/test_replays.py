@@ -87,7 +87,10 @@ async def test_a_replay_can_be_stopped(world: World) -> None:
     await world.register(function("app-fn"))
     made = await create(world)
     path = f"/v1/replays/{made['id']}"
-    assert (await world.http.delete(path)).status_code == 200
+    with capture_logs() as logs:
+        assert (await world.http.delete(path)).status_code == 200
+    (change,) = [line for line in logs if line["event"] == "change"]
+    assert (change["action"], change["function"]) == ("stop replaying runs", "app-fn")
     assert (await world.store.due()).replays == []
     for reply in (await world.http.delete(path), await world.http.get(path)):
         assert reply.status_code == 404

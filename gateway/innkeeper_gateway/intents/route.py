@@ -148,6 +148,10 @@ async def _caller(core: Core, request: Request, form: _Form) -> Caller:
     return caller
 
 
+class _NotReadyError(ApiError):
+    """The webhook was made, but cannot be used yet."""
+
+
 async def _made(core: Core, form: _Form, caller: Caller, base_url: str) -> str:
     """Have the webhook made; returns its URL.
 
@@ -161,7 +165,7 @@ async def _made(core: Core, form: _Form, caller: Caller, base_url: str) -> str:
         raise ApiError(
             403,
             f"the URL may not be given to {form.asked.host}: who runs the cluster can allow it with the annotation "
-            f"innkeeper.dev/webhook-redirects of the namespace {form.namespace}, or with INNKEEPER_WEBHOOK_REDIRECTS",
+            f"innkeeper.dev/webhook-redirects of the environment's namespace, or with INNKEEPER_WEBHOOK_REDIRECTS",
         )
     intent_id = core.ids.ulid(core.clock.now_ms())
     intent = WebhookIntent(
@@ -179,8 +183,13 @@ async def _made(core: Core, form: _Form, caller: Caller, base_url: str) -> str:
             await box.leave_intent(intent_id, core.webhook_sealer.seal(msgspec.json.encode(intent)))
     except IntentsFullError as error:
         raise ApiError(503, str(error), headers={"Retry-After": "10"}) from None
-    await _until_made(core, box, intent)
-    audit(caller, "make webhook", webhook=f"{intent.namespace}/{intent.name}", host=form.asked.host)
+    made = {"webhook": f"{intent.namespace}/{intent.name}", "host": form.asked.host}
+    try:
+        await _until_made(core, box, intent)
+    except _NotReadyError:
+        audit(caller, "make webhook", **made)
+        raise
+    audit(caller, "make webhook", **made)
     return f"{base_url}/w/{intent.token}"
 
 
@@ -205,12 +214,9 @@ async def _until_made(core: Core, box: IntentBox, intent: WebhookIntent) -> None
             withdrawn = await box.withdraw_intent(intent.id)
         name = f"{intent.namespace}/{intent.name}"
         _log.warning("an approved webhook was not made in time", webhook=name, withdrawn=withdrawn)
-        raise ApiError(
-            503,
-            "the operator has not answered: is it running? Nothing was made; try again"
-            if withdrawn
-            else f"the Webhook {name} was made, but is not ready: its status says why",
-        )
+        if not withdrawn:
+            raise _NotReadyError(503, f"the Webhook {name} was made, but is not ready: its status says why")
+        raise ApiError(503, "the operator has not answered: is it running? Nothing was made; try again")
     if refused:
         raise ApiError(409, f"the operator did not make it: {refused}")
 

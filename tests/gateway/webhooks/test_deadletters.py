@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from innkeeper_engine.environments import Environments
 from innkeeper_engine.model.environments import Policy, key_digest
@@ -122,9 +123,11 @@ async def test_a_replay_whose_answer_was_lost_stores_its_events_once(
     async def lost(*_: object) -> bool:
         raise TimeoutError
 
-    with monkeypatch.context() as patched:
+    with monkeypatch.context() as patched, capture_logs() as logs:
         patched.setattr(LetterStore, "drop_letter", lost)
         assert (await world.http.post(f"/v1/deadletters/{letter_id}/replay")).status_code == 503
+    (change,) = [line for line in logs if line["event"] == "change"]
+    assert (change["action"], change["letter"], change["events"]) == ("replay dead letter", letter_id, 1)
     assert (await world.http.post(f"/v1/deadletters/{letter_id}/replay")).status_code == 200
     assert len(await events(world)) == 1
 
@@ -133,8 +136,11 @@ async def test_a_replay_that_fails_keeps_the_letter_with_the_new_failure(world: 
     await fail(world)
     letter_id = await only(world)
     await write(store, "function transform() { return {data: 1} }")
-    reply = await world.http.post(f"/v1/deadletters/{letter_id}/replay")
+    with capture_logs() as logs:
+        reply = await world.http.post(f"/v1/deadletters/{letter_id}/replay")
     assert (reply.status_code, reply.json()["data"]["code"]) == (422, "event")
+    (change,) = [line for line in logs if line["event"] == "change"]
+    assert (change["action"], change["failed"]) == ("replay dead letter", "event")
     assert "the letter is kept" in reply.json()["error"]
     assert await only(world) == letter_id
     assert await events(world) == []
@@ -151,8 +157,15 @@ async def test_a_letter_whose_webhook_is_gone_stays(world: World, store: Store) 
 async def test_a_letter_can_be_thrown_away(world: World) -> None:
     await fail(world)
     letter_id = await only(world)
-    assert (await world.http.delete(f"/v1/deadletters/{letter_id}")).status_code == 200
-    assert (await world.http.delete(f"/v1/deadletters/{letter_id}")).status_code == 404
+    with capture_logs() as logs:
+        assert (await world.http.delete(f"/v1/deadletters/{letter_id}")).status_code == 200
+        assert (await world.http.delete(f"/v1/deadletters/{letter_id}")).status_code == 404
+    (change,) = [line for line in logs if line["event"] == "change"]
+    assert (change["action"], change["letter"], change["webhook"]) == (
+        "delete dead letter",
+        letter_id,
+        "shop/hook",
+    )
     assert (await world.http.get("/v1/deadletters")).json()["data"] == []
 
 
