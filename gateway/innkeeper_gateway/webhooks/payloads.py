@@ -62,7 +62,7 @@ def read_payload(content_type: str, body: bytes) -> Payload:
         raw = body.decode("latin-1")
     if not raw.strip():
         return Payload(mode="given", raw=raw, given="{}")
-    if kind == _FORM and start not in (b"{", b"["):
+    if kind == _FORM and (start not in (b"{", b"[") or not _is_json(raw.lstrip("\ufeff"))):
         return Payload(mode="given", raw=raw, given=_fields_json(raw, "form"))
     return Payload(mode="json" if kind == _FORM or _JSON_TYPE.fullmatch(kind) else "any", raw=raw)
 
@@ -94,6 +94,14 @@ def headers_json(headers: Iterable[tuple[str, str]]) -> str:
         between = "; " if spelt == "Cookie" else ", "
         joined[spelt] = f"{joined[spelt]}{between}{value}" if spelt in joined else value
     return orjson.dumps(joined).decode()
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 def _fields_json(text: str, what: str) -> str:

@@ -46,6 +46,13 @@ def test_of_other_types_json_is_taken_and_all_else_left_in_raw(content_type: str
     assert (payload.mode, payload.raw) == ("any", "<é/>")
 
 
+@pytest.mark.parametrize(("body", "fields"), [(b"[a]=1&b=2", {"[a]": "1", "b": "2"}), (b"{no", {"{no": ""})])
+def test_a_form_may_begin_like_json(body: bytes, fields: dict[str, str]) -> None:
+    payload = read_payload(FORM, body)
+    assert payload.mode == "given"
+    assert json.loads(payload.given) == fields
+
+
 def test_a_form_becomes_its_fields() -> None:
     body = b"a=1&b=x+y%20z&c=&a=2&d&__proto__=p&e=%C3%A9&f=%FF&payload=%7B%22x%22%3A1%7D&a=3"
     payload = read_payload(FORM + "; charset=UTF-8", body)
