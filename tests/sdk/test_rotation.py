@@ -21,7 +21,7 @@ from innkeeper_engine.registering import register_app
 from innkeeper_engine.store.connection import Address
 from innkeeper_engine.store.environments import EnvironmentStore
 from innkeeper_engine.store.store import Store
-from tests.sdk.harness import JS4, PY05, App, Cluster, make_app, wait_until
+from tests.sdk.harness import ALL, App, Cluster, make_app, wait_until
 
 pytestmark = pytest.mark.sdk
 
@@ -101,7 +101,7 @@ class Senders:
         wait_until(lambda: len(self.sent) >= enough or self.failures, "events are sent")
 
 
-@pytest.mark.parametrize("sdk", [PY05, JS4])
+@pytest.mark.parametrize("sdk", ALL)
 def test_nothing_fails_while_keys_are_rotated(sdk: str, cluster: Cluster, tmp_path: Path) -> None:
     """Behind the old keys come new ones, a rollout brings them to the app, and the old ones go."""
 

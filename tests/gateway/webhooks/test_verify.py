@@ -54,6 +54,13 @@ def standard(key: bytes, body: bytes = BODY, at_s: int = NOW_S) -> Headers:
     }
 
 
+def slack(secret: bytes, body: bytes = BODY, at_s: int = NOW_S) -> Headers:
+    return {
+        "X-Slack-Request-Timestamp": str(at_s),
+        "X-Slack-Signature": f"v0={hexed(secret, f'v0:{at_s}:'.encode() + body)}",
+    }
+
+
 # ---- the examples that providers publish
 
 
@@ -145,6 +152,7 @@ def test_stripe_s_scheme() -> None:
 def test_a_signature_of_the_last_five_minutes_counts(off_s: int) -> None:
     attempt(proof("stripe"), [b"s"], {"Stripe-Signature": stripe(b"s", at_s=NOW_S + off_s)})
     attempt(proof("standardWebhooks"), [b"a2V5"], standard(b"key", at_s=NOW_S + off_s))
+    attempt(proof("slack"), [b"s"], slack(b"s", at_s=NOW_S + off_s))
 
 
 @pytest.mark.parametrize(("off_s", "said"), [(-301, "301 s ago"), (301, "301 s ahead"), (-(10**9), "ago")])
@@ -153,6 +161,8 @@ def test_an_older_one_is_a_replay(off_s: int, said: str) -> None:
     assert error.why == "stale"
     assert said in error.message
     error = refusal(proof("standardWebhooks"), [b"a2V5"], standard(b"key", at_s=NOW_S + off_s))
+    assert error.why == "stale"
+    error = refusal(proof("slack"), [b"s"], slack(b"s", at_s=NOW_S + off_s))
     assert error.why == "stale"
 
 
