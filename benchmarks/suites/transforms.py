@@ -48,11 +48,11 @@ async def run(bench: Bench) -> list[Figure]:
         await scene.session.closed_loop("noop", WARM_UP_EVENTS, 1)
         for _ in range(sizes.flood_rounds):
             for kind in taken:
-                before = gateway_cpu_s(scene)
                 if kind == "beside":
                     await scene.flooder.begin(requests, sizes.transforms_connections)
                     # Until all are under way: that so many connect at once is another thing.
                     await asyncio.sleep(sizes.transforms_ramp_s)
+                before = gateway_cpu_s(scene)
                 taken[kind] += await paced(scene.session, sizes.flood_s, sizes.flood_rate)
                 cpu_s[kind] += gateway_cpu_s(scene) - before
                 if kind == "beside":
@@ -61,7 +61,9 @@ async def run(bench: Bench) -> list[Figure]:
                     await asyncio.sleep(sizes.transforms_settle_s)
     print(f"transforms: answered {dict(answers)}", file=sys.stderr, flush=True)
     seconds = sizes.flood_rounds * sizes.flood_s
-    figures = [Figure("transforms.answers", answers.total() / seconds, "answers/s")]
+    # The flooder counts from its first request on.
+    flooded_s = seconds + sizes.flood_rounds * sizes.transforms_ramp_s
+    figures = [Figure("transforms.answers", answers.total() / flooded_s, "answers/s")]
     for at, what in enumerate(("answered", "sent")):
         alone, beside = ([both[at] for both in taken[kind]] for kind in ("alone", "beside"))
         figures += percentiles(f"transforms.alone.{what}", alone, "ms")
